@@ -1,0 +1,33 @@
+"""Everything embedopt raises on purpose.
+
+Each message is one line that says what was found, what was wanted, and what to do.
+They are caught once, in the command line and in ``conftest.py``.
+"""
+
+
+class EmbedoptError(Exception):
+    """Base of all errors that embedopt raises on purpose."""
+
+
+class UsageError(EmbedoptError):
+    """An option or argument has a value that means nothing here."""
+
+
+class InputError(EmbedoptError):
+    """A text, or a file of texts, can't be used as it is."""
+
+
+class WeightsError(EmbedoptError):
+    """A model's files are missing, damaged or out of reach."""
+
+
+class ArtifactError(EmbedoptError):
+    """An artifact can't be built, stored or loaded."""
+
+
+class MeasureError(EmbedoptError):
+    """A quantity can't be measured here."""
+
+
+class RecordError(EmbedoptError):
+    """A saved run can't be read."""

@@ -1,0 +1,116 @@
+"""What every encoder offers, and the checks that all of them share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedopt.errors import EmbedoptError, InputError
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+DEFAULT_BATCH_SIZE = 32
+
+
+class Encoder(ABC):
+    """Turns texts into embeddings. Safe to call from several threads; a context manager.
+
+    Attributes:
+        name: the backend's name.
+        dim: components of an embedding.
+    """
+
+    name: str
+    dim: int
+    _closed = False
+
+    def encode(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> FloatArray:
+        """Embed texts.
+
+        Args:
+            texts: any number of strings of any length. What exceeds the model's limit is cut off, as
+                sentence-transformers does.
+            batch_size: texts encoded at a time.
+
+        Returns:
+            ``(n, dim) float32``, L2-normalised, row ``i`` for ``texts[i]``.
+
+        Raises:
+            InputError: ``texts`` is a single string, an item is no string or not valid Unicode, or
+                ``batch_size`` is below 1.
+            EmbedoptError: the encoder is closed.
+        """
+        if self._closed:
+            raise EmbedoptError(f"the encoder {self.name} is closed; load it again with load_encoder")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; wanted 1 or more")
+        checked = check_texts(texts)
+        if not checked:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self._encode(checked, batch_size)
+
+    @abstractmethod
+    def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
+        """Embed at least one valid text."""
+
+    @abstractmethod
+    def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
+        """Return the batches that :meth:`encode` makes, as indices into ``texts``."""
+
+    @abstractmethod
+    def token_counts(self, texts: Sequence[str]) -> IntArray:
+        """Return ``(n,) int64``: tokens of each text after truncation, special tokens included."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Let go of the runtime."""
+
+    def close(self) -> None:
+        """Free the model and its threads. Closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_texts(texts: Sequence[str]) -> list[str]:
+    """Return ``texts`` as a list.
+
+    Raises:
+        InputError: it is a single string, or an item is no string or not valid Unicode; the message names
+            the item by its index.
+    """
+    if isinstance(texts, str):
+        raise InputError("texts is a single string; wanted a list of strings: put it in a list")
+    checked = list(texts)
+    for index, text in enumerate(checked):
+        if not isinstance(text, str):
+            raise InputError(f"text {index} is {_name_of(text)}; wanted str: convert it or leave it out")
+        if not text.isascii():
+            _check_unicode(index, text)
+    return checked
+
+
+def _check_unicode(index: int, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"text {index} has a lone surrogate at character {error.start}; wanted valid Unicode: "
+            "read its source with the right encoding"
+        ) from None
+
+
+def _name_of(value: object) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"

@@ -1,0 +1,66 @@
+"""sentence-transformers as its users call it: the reference, and its own ONNX backend."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedopt.inference.encoder import DEFAULT_BATCH_SIZE, Encoder, FloatArray, IntArray
+from embedopt.inference.spec import Backend
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class SentenceTransformerEncoder(Encoder):
+    """``SentenceTransformer.encode(texts, normalize_embeddings=True)``, nothing tuned."""
+
+    def __init__(self, name: str, model: "SentenceTransformer") -> None:
+        dim = model.get_embedding_dimension()
+        assert dim is not None
+        self.name = name
+        self.dim = dim
+        self._model: SentenceTransformer | None = model
+        # Its tokenizer sets padding anew on each call and refuses to when another thread is in it.
+        self._lock = threading.Lock()
+
+    def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
+        assert self._model is not None
+        with self._lock:
+            embeddings = self._model.encode(
+                texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+            )
+        return np.asarray(embeddings, dtype=np.float32)
+
+    def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
+        # The library sorts by characters, the longest first, with numpy's default sort.
+        order = np.argsort([-len(text) for text in texts])
+        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+    def token_counts(self, texts: Sequence[str]) -> IntArray:
+        assert self._model is not None
+        with self._lock:
+            mask = self._model.preprocess(list(texts))["attention_mask"]
+        return np.asarray(mask.sum(dim=1), dtype=np.int64)
+
+    def _release(self) -> None:
+        self._model = None
+
+
+def load_torch(backend: Backend, folder: Path) -> SentenceTransformerEncoder:
+    """Load the weights as ``SentenceTransformer(folder)`` does."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformerEncoder(backend.name, SentenceTransformer(str(folder), device="cpu"))
+
+
+def load_onnx(backend: Backend, folder: Path) -> SentenceTransformerEncoder:
+    """Load an artifact of ``export.sentence_transformers_onnx`` or of the library's INT8 made from it."""
+    from sentence_transformers import SentenceTransformer
+
+    [file] = (folder / "onnx").glob("*.onnx")
+    model_kwargs = {"file_name": f"onnx/{file.name}", "provider": "CPUExecutionProvider"}
+    model = SentenceTransformer(str(folder), device="cpu", backend="onnx", model_kwargs=model_kwargs)
+    return SentenceTransformerEncoder(backend.name, model)

@@ -1,0 +1,136 @@
+"""Texts to tokens to planned batches to ``forward`` and back into the caller's order."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from embedopt.inference.encoder import DEFAULT_BATCH_SIZE, Encoder, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Bounds what is held in memory at a time: an Encoding of the tokenizers library takes some kB.
+_TOKENIZE_AT_ONCE = 4096
+_TEXT_SETTINGS = "text.json"
+
+
+class Forward(Protocol):
+    """One runtime's model."""
+
+    def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        """Embed ``(n, length) int64`` token ids and their mask as ``(n, dim) float32``, L2-normalised."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSettings:
+    """What a model says about its texts, kept beside the artifact.
+
+    Attributes:
+        dim: components of an embedding.
+        max_length: tokens that a text is cut to, special tokens included; None for no limit.
+        pad_id: token that fills up the shorter texts of a batch.
+        prompt: put before every text.
+    """
+
+    dim: int
+    max_length: int | None
+    pad_id: int
+    prompt: str
+
+    def save(self, folder: Path) -> None:
+        """Write the settings into an artifact's folder."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        (folder / _TEXT_SETTINGS).write_text(json.dumps(values), encoding="utf8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TextSettings":
+        """Read them back."""
+        return cls(**json.loads((folder / _TEXT_SETTINGS).read_text(encoding="utf8")))
+
+
+def plan_batches(token_counts: IntArray, batch_size: int) -> list[IntArray]:
+    """Cut texts into batches of like length, the longest first.
+
+    Args:
+        token_counts: ``(n,)``, the tokens of each text.
+        batch_size: texts in a batch at the most.
+
+    Returns:
+        Indices into ``token_counts``; each index is in exactly one batch. Texts of the same length stay in
+        the caller's order.
+    """
+    order = np.argsort(-token_counts, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def padding_share(token_counts: IntArray, batches: Sequence[IntArray]) -> float:
+    """Return the share of padding among all tokens that the batches make a model compute, in [0, 1)."""
+    computed = sum(len(batch) * int(token_counts[batch].max()) for batch in batches)
+    return 1.0 - int(token_counts.sum()) / computed if computed else 0.0
+
+
+class Pipeline(Encoder):
+    """An encoder made of a Rust tokenizer and one runtime's ``forward``.
+
+    Args:
+        name: the backend's name.
+        tokenizer: its padding and truncation are set here.
+        settings: what the model says about its texts.
+        forward: the model; called from whatever thread calls :meth:`encode`.
+    """
+
+    def __init__(self, name: str, tokenizer: "Tokenizer", settings: TextSettings, forward: Forward) -> None:
+        self.name = name
+        self.dim = settings.dim
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        if settings.max_length is None:
+            self._tokenizer.no_truncation()
+        else:
+            self._tokenizer.enable_truncation(settings.max_length)
+        self._forward: Forward | None = forward
+
+    def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
+        forward = self._forward
+        assert forward is not None
+        tokens = list(self._tokenize(texts))
+        embeddings = np.empty((len(texts), self.dim), dtype=np.float32)
+        for batch in plan_batches(_lengths(tokens), batch_size):
+            embeddings[batch] = forward(*_pad([tokens[index] for index in batch], self._settings.pad_id))
+        return embeddings
+
+    def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
+        return plan_batches(self.token_counts(texts), batch_size)
+
+    def token_counts(self, texts: Sequence[str]) -> IntArray:
+        return _lengths(list(self._tokenize(list(texts))))
+
+    def _tokenize(self, texts: list[str]) -> Iterator[list[int]]:
+        prompt = self._settings.prompt
+        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
+            chunk = texts[start : start + _TOKENIZE_AT_ONCE]
+            prompted = [prompt + text for text in chunk] if prompt else chunk
+            for encoding in self._tokenizer.encode_batch_fast(prompted):
+                yield encoding.ids
+
+    def _release(self) -> None:
+        self._forward = None
+
+
+def _lengths(tokens: Sequence[Sequence[int]]) -> IntArray:
+    return np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
+
+
+def _pad(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[IntArray, IntArray]:
+    """Return ids and mask, each ``(n, length) int64``, padded on the right."""
+    lengths = _lengths(tokens)
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    ids[mask] = np.concatenate(tokens)
+    return ids, mask.astype(np.int64)

@@ -1,0 +1,152 @@
+"""The table of backends: pure data, one row a configuration.
+
+A row names the functions that build and load it, so that adding a backend is a row
+here and at most one file in ``encoders/``. Nothing is imported until it is used.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from embedopt.errors import UsageError
+
+Precision = Literal["fp32", "bf16", "int8"]
+
+REFERENCE = "torch-fp32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One way to turn texts into embeddings.
+
+    ``load`` and ``build`` are ``module:function`` names. ``base`` is the row that this one
+    derives from: its artifact is built from that row's, and what its precision buys is measured
+    against that row's speed. ``floors`` are the bounds that the accuracy tests hold, by the name of the
+    metric in :class:`embedopt.records.Accuracy`; for the meaning of each see there.
+    """
+
+    name: str
+    summary: str
+    precision: Precision
+    load: str
+    build: str | None = None
+    base: str | None = None
+    build_options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    load_options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    floors: Mapping[str, float] = field(default_factory=dict)
+
+
+_ENCODERS = "embedopt.inference.encoders"
+_EXPORT = "embedopt.inference.export"
+_QUANTIZE = "embedopt.inference.quantize"
+
+# An idle pool that spins takes the core from whoever runs next; blocks of a quarter of a thread's
+# share let the faster core take over work of the slower one (https://onnxruntime.ai/docs/performance/).
+_ORT_SESSION = {"session.intra_op.allow_spinning": "0", "session.dynamic_block_base": "4"}
+
+_ROWS = (
+    Backend(
+        name=REFERENCE,
+        summary="PyTorch through sentence-transformers, untouched: the reference",
+        precision="fp32",
+        load=f"{_ENCODERS}.sentence_transformers:load_torch",
+        floors={"cosine_mean": 0.99999, "cosine_min": 0.99999, "batch_invariance_min": 0.99999},
+    ),
+    Backend(
+        name="torch-bf16",
+        summary="PyTorch with weights and products in bfloat16",
+        precision="bf16",
+        load=f"{_ENCODERS}.torch:load",
+        base=REFERENCE,
+        load_options={"dtype": "bfloat16"},
+        floors={"cosine_mean": 0.999, "cosine_min": 0.998, "batch_invariance_min": 0.998},
+    ),
+    Backend(
+        name="onnx-fp32",
+        summary="ONNX Runtime, pooling and normalisation in the graph",
+        precision="fp32",
+        load=f"{_ENCODERS}.onnxruntime:load",
+        build=f"{_EXPORT}:onnx_fp32",
+        load_options=_ORT_SESSION,
+        floors={"cosine_min": 0.99999, "batch_invariance_min": 0.99999},
+    ),
+    Backend(
+        name="onnx-int8",
+        summary="dynamic INT8, one weight scale per channel",
+        precision="int8",
+        load=f"{_ENCODERS}.onnxruntime:load",
+        build=f"{_QUANTIZE}:dynamic_int8",
+        base="onnx-fp32",
+        build_options={"per_channel": True},
+        load_options=_ORT_SESSION,
+        floors={"cosine_mean": 0.99, "cosine_min": 0.96, "batch_invariance_min": 0.96},
+    ),
+    Backend(
+        name="onnx-int8-per-tensor",
+        summary="dynamic INT8, one weight scale per tensor: the seed study's recipe",
+        precision="int8",
+        load=f"{_ENCODERS}.onnxruntime:load",
+        build=f"{_QUANTIZE}:dynamic_int8",
+        base="onnx-fp32",
+        build_options={"per_channel": False},
+        load_options=_ORT_SESSION,
+        floors={"cosine_mean": 0.95, "cosine_min": 0.85, "batch_invariance_min": 0.94},
+    ),
+    Backend(
+        name="onnx-int8-block",
+        summary="INT8 with a scale per block of 64: the same embedding in any batch",
+        precision="int8",
+        load=f"{_ENCODERS}.onnxruntime:load",
+        build=f"{_QUANTIZE}:blockwise_int8",
+        base="onnx-fp32",
+        # Blocks of 128 and more take a kernel of onnxruntime 1.32 whose result depends on the number of
+        # rows: batch invariance 0.9997 instead of 1.0000.
+        build_options={"block_size": 64},
+        load_options=_ORT_SESSION,
+        floors={"cosine_mean": 0.999, "cosine_min": 0.998, "batch_invariance_min": 0.99999},
+    ),
+    Backend(
+        name="st-onnx-fp32",
+        summary="sentence-transformers' own ONNX backend",
+        precision="fp32",
+        load=f"{_ENCODERS}.sentence_transformers:load_onnx",
+        build=f"{_EXPORT}:sentence_transformers_onnx",
+        floors={"cosine_min": 0.99999, "batch_invariance_min": 0.99999},
+    ),
+    Backend(
+        name="st-onnx-int8",
+        summary="sentence-transformers' own ONNX backend with its INT8 for AVX-512 VNNI",
+        precision="int8",
+        load=f"{_ENCODERS}.sentence_transformers:load_onnx",
+        build=f"{_QUANTIZE}:sentence_transformers_int8",
+        base="st-onnx-fp32",
+        build_options={"quantization_config": "avx512_vnni"},
+        floors={"cosine_mean": 0.99, "cosine_min": 0.96, "batch_invariance_min": 0.96},
+    ),
+)
+
+BACKENDS: Mapping[str, Backend] = {row.name: row for row in _ROWS}
+
+
+def get_backend(name: str) -> Backend:
+    """Return the row called ``name``.
+
+    Raises:
+        UsageError: there is no such row; the message lists the known ones.
+    """
+    if name not in BACKENDS:
+        raise UsageError(f"unknown backend {name!r}; known are: all, {', '.join(BACKENDS)}")
+    return BACKENDS[name]
+
+
+def select_backends(names: Iterable[str]) -> tuple[Backend, ...]:
+    """Return the named rows, each once and in the table's order; ``all`` stands for every row.
+
+    Raises:
+        UsageError: a name is unknown, or there is none.
+    """
+    asked = [name.strip() for name in names if name.strip()]
+    if not asked:
+        raise UsageError(f"no backend named; known are: all, {', '.join(BACKENDS)}")
+    chosen = {row.name for name in asked for row in (_ROWS if name == "all" else (get_backend(name),))}
+    return tuple(row for row in _ROWS if row.name in chosen)

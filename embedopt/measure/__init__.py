@@ -1,0 +1,1 @@
+"""Makes numbers: drives inference, returns frozen records."""

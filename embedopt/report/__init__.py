@@ -1,0 +1,1 @@
+"""Shows records and verdicts."""
