@@ -102,7 +102,9 @@ class ArtifactStore:
         finally:
             lock.release()
 
-    def _build_unless_sound(self, backend: Backend, source: Path, folder: Path, key: Mapping[str, object]) -> None:
+    def _build_unless_sound(
+        self, backend: Backend, source: Path, folder: Path, key: Mapping[str, object]
+    ) -> None:
         damage = _damage(folder, key)
         if damage is None:  # another process built it while this one waited for the lock
             return
@@ -166,7 +168,9 @@ def _key(backend: Backend, weights: Weights) -> dict[str, object]:
 
 
 def _write_manifest(folder: Path, key: Mapping[str, object]) -> None:
-    files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in folder.rglob("*") if file.is_file()}
+    files = {
+        file.relative_to(folder).as_posix(): sha256_of(file) for file in folder.rglob("*") if file.is_file()
+    }
     (folder / _MANIFEST).write_text(json.dumps({"key": key, "files": files}, indent=2), encoding="utf8")
 
 

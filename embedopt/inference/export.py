@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 _OUTPUT = "sentence_embedding"
 # Compared with the model's own answers right after the export: of unequal length, empty, beyond ASCII,
 # and one that every model has to cut off.
-_PROBES = ("forklift driver, nights", "", "Wir suchen eine Köchin für unser Café in Zürich, 80 %", "welding " * 600)
+_PROBES = (
+    "forklift driver, nights",
+    "",
+    "Wir suchen eine Köchin für unser Café in Zürich, 80 %",
+    "welding " * 600,
+)
 _LARGEST_EXPORT_ERROR = 1e-4
 
 
@@ -46,7 +51,9 @@ def onnx_fp32(source: Path, target: Path) -> None:
         if not any(isinstance(module, Normalize) for module in model):
             model.append(Normalize())
         file = target / MODEL_FILE
-        export(model, SentenceTransformersTransformerOnnxConfig(model[0].config, task="feature-extraction"), file)
+        export(
+            model, SentenceTransformersTransformerOnnxConfig(model[0].config, task="feature-extraction"), file
+        )
         graph = onnx.load(file)
         outputs = [output for output in graph.graph.output if output.name == _OUTPUT]
         del graph.graph.output[:]

@@ -138,4 +138,6 @@ def _download(name: str) -> Path:
         reason = "the hub can't be reached and the model is not in its local cache"
     except (HfHubHTTPError, RequestException, OSError) as error:
         reason = f"the hub answered: {str(error).splitlines()[0]}"
-    raise WeightsError(f"model {name!r}: {reason}; give --model a local folder, or check the name and the network")
+    raise WeightsError(
+        f"model {name!r}: {reason}; give --model a local folder, or check the name and the network"
+    )

@@ -1,0 +1,132 @@
+"""Pytest options, session fixtures and hooks: thin, all logic is called, none lives here."""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from embedopt.errors import EmbedoptError, RecordError
+from embedopt.inference.encoder import Encoder
+from embedopt.judge.history import SavedRun, parse_run
+from embedopt.measure.session import Options, ProfileName, Session, parse_backends, parse_batch_sizes
+from embedopt.records import to_json
+from embedopt.report.terminal import render_comparisons, render_summary
+
+_SESSION = pytest.StashKey[Session]()
+_COMPARED = pytest.StashKey[list[SavedRun | RecordError]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("embedopt", "sentence-embedding inference")
+    group.addoption(
+        "--backends", default="all", metavar="A,B", help="backends to measure, or all (default: all)"
+    )
+    group.addoption("--batch-sizes", metavar="1,8", help="batch sizes of the latency benchmarks")
+    group.addoption("--model", help="local folder or hub name (default: the bundled all-MiniLM-L6-v2)")
+    group.addoption("--corpus", type=Path, metavar="FILE", help="text file, or JSON lines with a text field")
+    group.addoption(
+        "--cache-dir", type=Path, metavar="DIR", help="where artifacts are kept (or EMBEDOPT_CACHE)"
+    )
+    group.addoption("--min-cosine", type=float, default=0.95, help="floor of the mean cosine (default: 0.95)")
+    group.addoption("--profile", choices=get_args(ProfileName), default="full", help="how much is measured")
+    group.addoption(
+        "--pairs", type=Path, metavar="FILE", help="judged pairs: score, tab, sentence, tab, sentence"
+    )
+    group.addoption("--price-per-hour", type=float, default=0.05, help="dollars for an hour of this machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    option = config.option
+    try:
+        options = Options(
+            backends=parse_backends(option.backends),
+            batch_sizes=parse_batch_sizes(option.batch_sizes, option.profile),
+            profile=option.profile,
+            corpus=option.corpus or Path(__file__).parent / "benchmarks" / "corpus",
+            model=option.model,
+            cache_dir=option.cache_dir,
+            min_cosine=option.min_cosine,
+            pairs=option.pairs,
+        )
+    except EmbedoptError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[_SESSION] = Session(options, on_step=lambda step: _say(config, step))
+    config.stash[_COMPARED] = []
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    options = metafunc.config.stash[_SESSION].options
+    if "encoder" in metafunc.fixturenames:
+        names = [row.name for row in options.backends]
+        metafunc.parametrize("encoder", names, indirect=True, scope="session")
+    if "batch_size" in metafunc.fixturenames:
+        metafunc.parametrize("batch_size", options.batch_sizes)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    params = [item.callspec.params for item in session.items if hasattr(item, "callspec")]
+    names = {values["encoder"] for values in params if "encoder" in values}
+    if session.config.option.collectonly or not names:
+        return
+    try:
+        session.config.stash[_SESSION].prepare(names)
+    except EmbedoptError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.fixture(scope="session")
+def measuring(pytestconfig: pytest.Config) -> Iterator[Session]:
+    """This run: options, corpus, reference, and what was found so far."""
+    session = pytestconfig.stash[_SESSION]
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="session")
+def encoder(request: pytest.FixtureRequest, measuring: Session) -> Iterator[Encoder]:
+    """One backend, loaded once a session."""
+    loaded = measuring.open(request.param)
+    yield loaded
+    measuring.release(loaded)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: MutableMapping[str, Any]) -> None:
+    output_json["embedopt"] = to_json(config.stash[_SESSION].run())
+
+
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, compared_benchmark: Mapping[str, Any]
+) -> None:
+    name = f"the run of {compared_benchmark.get('datetime', 'an unknown time')}"
+    try:
+        config.stash[_COMPARED].append(parse_run(name, compared_benchmark))
+    except RecordError as error:
+        config.stash[_COMPARED].append(RecordError(f"{name} can't be compared: {error}"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Iterator[None]:
+    try:
+        yield
+    finally:  # also when --benchmark-compare-fail stops the run inside
+        benchmarks = [bench for bench in config._benchmarksession.benchmarks if bench]  # type: ignore[attr-defined]  # its only way in
+        if benchmarks:
+            extras = [{"extra_info": bench.extra_info} for bench in benchmarks]
+            head = parse_run(
+                "this run", {"benchmarks": extras, "embedopt": to_json(config.stash[_SESSION].run())}
+            )
+            terminalreporter.section("embedopt")
+            terminalreporter.write(
+                render_summary(head, config.option.price_per_hour, color=terminalreporter.hasmarkup)
+            )
+            if config.option.benchmark_compare:
+                terminalreporter.write(render_comparisons(config.stash[_COMPARED], head))
+
+
+def _say(config: pytest.Config, step: str) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line(step)

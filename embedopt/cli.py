@@ -1,0 +1,133 @@
+"""The command line: thin, one function a command."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import click
+import numpy as np
+import rich.console
+import rich.progress
+import typer
+
+from embedopt.errors import EmbedoptError, InputError
+from embedopt.inference.artifacts import ArtifactStore, disk_bytes
+from embedopt.inference.load import load_encoder
+from embedopt.inference.spec import select_backends
+from embedopt.inference.weights import resolve_weights
+from embedopt.judge.history import read_run
+from embedopt.measure.corpus import load_corpus
+from embedopt.report.terminal import render_summary
+
+# Texts embedded between two steps of the progress bar: enough to sort by length.
+_AT_ONCE = 2048
+
+app = typer.Typer(
+    name="embedopt",
+    help="Build, run and compare ways to turn text into embeddings on CPUs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="Local folder or hub name.", show_default="the bundled all-MiniLM-L6-v2"),
+]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache-dir", help="Where artifacts are kept.", envvar="EMBEDOPT_CACHE")
+]
+
+
+@app.command()
+def build(
+    backends: Annotated[str, typer.Option(help="Comma-separated names, or all.")] = "all",
+    model: ModelOption = None,
+    cache_dir: CacheOption = None,
+) -> None:
+    """Build the artifacts of backends into the cache."""
+    chosen = select_backends(backends.split(","))
+    out, status = rich.console.Console(highlight=False, soft_wrap=True), rich.console.Console(stderr=True)
+    weights = resolve_weights(model)
+    with status.status("checking the cache") as spinner:
+        store = ArtifactStore(cache_dir, on_step=spinner.update)
+        for row in chosen:
+            folder = store.get(row, weights)
+            size = disk_bytes(folder) if row.build else weights.disk_bytes
+            out.print(f"{row.name:<22}{size / 1e6:7.1f} MB  {folder}", markup=False)
+
+
+@app.command()
+def encode(
+    file: Annotated[Path, typer.Argument(help="Text file (a text a line) or JSON lines with a text field.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="NumPy file to write, (n, dim) float32.")],
+    backend: Annotated[str, typer.Option(help="Which backend encodes.")] = "onnx-int8",
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts encoded at a time.")] = 32,
+    model: ModelOption = None,
+    cache_dir: CacheOption = None,
+) -> None:
+    """Embed the texts of a file."""
+    texts = load_corpus(file).texts
+    if not output.parent.is_dir():
+        raise InputError(
+            f"{output.parent} is no folder; wanted one to write {output.name} into: create it first"
+        )
+    progress = rich.progress.Progress(
+        *rich.progress.Progress.get_default_columns(),
+        rich.progress.MofNCompleteColumn(),
+        console=rich.console.Console(stderr=True),
+    )
+    with progress:
+        bar = progress.add_task(f"loading {backend}", total=len(texts))
+        with load_encoder(
+            backend,
+            model=model,
+            cache_dir=cache_dir,
+            on_step=lambda step: progress.update(bar, description=step),
+        ) as encoder:
+            progress.update(bar, description="encoding")
+            embeddings = np.empty((len(texts), encoder.dim), dtype=np.float32)
+            for start in range(0, len(texts), _AT_ONCE):
+                chunk = texts[start : start + _AT_ONCE]
+                embeddings[start : start + len(chunk)] = encoder.encode(chunk, batch_size)
+                progress.advance(bar, len(chunk))
+    _save(output, embeddings)
+    typer.echo(f"{output}: {embeddings.shape[0]} x {embeddings.shape[1]} float32 by {backend}")
+
+
+@app.command()
+def summary(
+    run: Annotated[Path, typer.Argument(help="File that a run of benchmarks/ saved.", metavar="RUN.json")],
+    price_per_hour: Annotated[float, typer.Option(min=0, help="Dollars for an hour of the machine.")] = 0.05,
+) -> None:
+    """Print the tables of a saved run."""
+    typer.echo(render_summary(read_run(run), price_per_hour, color=sys.stdout.isatty()), nl=False)
+
+
+def _save(output: Path, embeddings: np.ndarray) -> None:
+    """Write the whole file or nothing."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=output.parent, suffix=".npy", delete=False) as stream:
+            np.save(stream, embeddings)
+        Path(stream.name).replace(output)
+    except OSError as error:
+        raise InputError(
+            f"{output} can't be written ({error.strerror}): choose another place with -o"
+        ) from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, or 2 for anything wrong with the input."""
+    try:
+        result = app(argv, standalone_mode=False)
+    except EmbedoptError as error:
+        typer.echo(f"embedopt: {error}", err=True)
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        typer.echo("embedopt: interrupted", err=True)
+        return 130
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,79 @@
+"""Reads saved pytest-benchmark files: the one way in for every table, gate and page."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedopt.errors import RecordError
+from embedopt.records import Latency, Run, from_json, run_from_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedRun:
+    """One saved file.
+
+    Attributes:
+        name: the file's name.
+        run: our record; None for a file that another suite wrote.
+        latencies: of the latency benchmarks in it.
+    """
+
+    name: str
+    run: Run | None
+    latencies: tuple[Latency, ...]
+
+
+def read_run(path: Path) -> SavedRun:
+    """Read one saved file.
+
+    Raises:
+        RecordError: it can't be read, is no pytest-benchmark file, or holds a record of another schema.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf8"))
+    except OSError as error:
+        raise RecordError(
+            f"{path}: {(error.strerror or 'it is unreadable').lower()}; wanted a saved run"
+        ) from None
+    except ValueError:
+        raise RecordError(f"{path} is damaged: it is not JSON; delete it, or run the suite again") from None
+    try:
+        return parse_run(path.name, values)
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from None
+
+
+def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
+    """Read the content of a saved file.
+
+    Raises:
+        RecordError: it is no pytest-benchmark file, or holds a record of another schema.
+    """
+    if not isinstance(values, Mapping) or not isinstance(values.get("benchmarks"), list):
+        raise RecordError("no list of benchmarks in it; wanted a file that pytest-benchmark saved")
+    extras = [bench.get("extra_info") or {} for bench in values["benchmarks"] if isinstance(bench, Mapping)]
+    return SavedRun(
+        name=name,
+        run=run_from_json(values["embedopt"]) if "embedopt" in values else None,
+        latencies=tuple(from_json(Latency, extra) for extra in extras if "p50_ms" in extra),
+    )
+
+
+def differences(base: Run, head: Run) -> tuple[str, ...]:
+    """Say in words why the times and scores of two runs can't be compared; empty when they can."""
+    checked = (
+        ("hardware class", base.hardware_class, head.hardware_class),
+        ("model", _named(base.model.name, base.model.digest), _named(head.model.name, head.model.digest)),
+        (
+            "corpus",
+            _named(base.corpus.name, base.corpus.digest),
+            _named(head.corpus.name, head.corpus.digest),
+        ),
+    )
+    return tuple(f"{what} was {old}, is {new}" for what, old, new in checked if old != new)
+
+
+def _named(name: str, digest: str) -> str:
+    return f"{name} ({digest[:12]})"

@@ -1,0 +1,126 @@
+"""The texts that everything is measured on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from embedopt.errors import InputError
+from embedopt.inference.weights import digest_of
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts, and which of them answer which.
+
+    Attributes:
+        name: the file's or folder's name.
+        texts: all texts, in the order of the files.
+        relevant: for the index of each query, the indices of the texts judged relevant to it.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    relevant: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 of the texts and judgements."""
+        return digest_of([self.texts, sorted(self.relevant.items())])
+
+    @property
+    def candidates(self) -> tuple[int, ...]:
+        """Indices of the texts that a query searches: all that are no query themselves."""
+        return tuple(index for index in range(len(self.texts)) if index not in self.relevant)
+
+    def sample(self, size: int) -> tuple[str, ...]:
+        """Return at most ``size`` texts, spread evenly over the corpus."""
+        count = min(size, len(self.texts))
+        return tuple(self.texts[position * len(self.texts) // count] for position in range(count))
+
+
+def load_corpus(path: Path) -> Corpus:
+    """Read a corpus.
+
+    Args:
+        path: a text file (a text a line, blank lines left out), a file of JSON lines with a ``text`` field, or
+            a folder of such JSON lines, read in the order of their names. A line with ``id`` can be named in the
+            ``relevant`` list of a query's line.
+
+    Raises:
+        InputError: the file is missing, empty, not UTF-8, or a line can't be used; the message names it.
+    """
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(
+            f"corpus {path} is a folder without .jsonl files: name a file, or a folder that has them"
+        )
+    lines = [line for file in files for line in _read(file)]
+    if not lines:
+        raise InputError(f"corpus {path} has no texts; wanted a text a line, or JSON lines with a text field")
+    return Corpus(path.name, tuple(line.text for line in lines), _judgements(lines))
+
+
+@dataclass(frozen=True)
+class _Line:
+    where: str
+    text: str
+    key: str | None = None
+    relevant: tuple[str, ...] | None = None
+
+
+def _read(file: Path) -> list[_Line]:
+    try:
+        content = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"corpus {file} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
+    except OSError as error:
+        reason = (error.strerror or "can't be read").lower()
+        raise InputError(f"corpus {file}: {reason}; wanted a text file or JSON lines") from None
+    # Not splitlines: it also cuts at characters that may stand inside a text, such as U+2028.
+    numbered = [(number, line.strip()) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+    if file.suffix in {".jsonl", ".ndjson", ".json"}:
+        return [_parse(f"{file}:{number}", line) for number, line in numbered]
+    return [_Line(f"{file}:{number}", line) for number, line in numbered]
+
+
+def _parse(where: str, line: str) -> _Line:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"corpus {where}: not JSON ({error}); wanted an object with a text field") from None
+    if not isinstance(values, dict) or not isinstance(values.get("text"), str):
+        raise InputError(
+            f'corpus {where}: no text field with a string; wanted an object such as {{"text": ...}}'
+        )
+    relevant = values.get("relevant")
+    if relevant is not None and not isinstance(relevant, list):
+        raise InputError(
+            f"corpus {where}: relevant is no list; wanted the ids of the texts that answer this one"
+        )
+    key = values.get("id")
+    return _Line(
+        where,
+        values["text"],
+        None if key is None else str(key),
+        None if relevant is None else tuple(map(str, relevant)),
+    )
+
+
+def _judgements(lines: Sequence[_Line]) -> dict[int, tuple[int, ...]]:
+    index_of: dict[str, int] = {}
+    for index, line in enumerate(lines):
+        if line.key is None:
+            continue
+        if line.key in index_of:
+            raise InputError(f"corpus {line.where}: id {line.key!r} was used before; wanted one text an id")
+        index_of[line.key] = index
+    judged: dict[int, tuple[int, ...]] = {}
+    for index, line in enumerate(lines):
+        for key in line.relevant or ():
+            if key not in index_of:
+                raise InputError(f"corpus {line.where}: relevant names id {key!r}, which no line has")
+        if line.relevant is not None:
+            judged[index] = tuple(index_of[key] for key in line.relevant)
+    return judged

@@ -1,0 +1,61 @@
+"""What does it weigh? Disk, memory and cold start, in processes of their own."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from embedopt.errors import MeasureError
+from embedopt.inference.artifacts import disk_bytes
+from embedopt.inference.spec import Backend
+from embedopt.inference.weights import Weights
+from embedopt.records import Footprint
+
+_TIMEOUT_S = 120
+
+
+def measure_footprint(
+    backend: Backend, folder: Path, weights: Weights, texts: Sequence[str], processes: int = 1
+) -> Footprint:
+    """Load ``backend`` from ``folder`` in fresh processes; times are the median, memory the largest.
+
+    Raises:
+        MeasureError: a process failed, hung, or can't tell its peak memory (it is read from /proc).
+    """
+    if not Path("/proc/self/status").exists():
+        raise MeasureError(
+            "peak memory is read from /proc/self/status, which this system lacks; wanted Linux"
+        )
+    starts = [_cold_start(backend, folder, texts) for _ in range(processes)]
+    return Footprint(
+        disk_bytes=disk_bytes(folder) if backend.build else weights.disk_bytes,
+        load_s=statistics.median(start["load_s"] for start in starts),
+        peak_rss_bytes=int(max(start["peak_rss_bytes"] for start in starts)),
+    )
+
+
+def _cold_start(backend: Backend, folder: Path, texts: Sequence[str]) -> dict[str, float]:
+    command = [sys.executable, "-m", "embedopt.inference.cold_start", backend.name, str(folder)]
+    try:
+        done = subprocess.run(
+            [*command, str(time.monotonic())],
+            input=json.dumps(list(texts)),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise MeasureError(
+            f"loading {backend.name} took over {_TIMEOUT_S} s; wanted seconds: is the disk busy?"
+        ) from None
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        raise MeasureError(
+            f"the process that loads {backend.name} ended with {error.returncode}: {last}"
+        ) from None
+    values: dict[str, float] = json.loads(done.stdout)
+    return values

@@ -1,0 +1,61 @@
+"""How long does one call take, and how sure is that?"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+import numpy as np
+from scipy import stats
+
+from embedopt.records import Interval, Latency
+
+Clock = Callable[[], float]
+
+_COVERAGE = 0.95
+
+
+def rotate(texts: Sequence[str], batch_size: int) -> Iterator[list[str]]:
+    """Yield batches without end, each going on in ``texts`` where the last one stopped."""
+    for start in count(0, batch_size):
+        yield [texts[(start + offset) % len(texts)] for offset in range(batch_size)]
+
+
+def rounds_for(seconds: float, call: Callable[[], object], clock: Clock = time.perf_counter) -> int:
+    """Return how many calls fill ``seconds``, by the second of two calls made now."""
+    call()
+    started_s = clock()
+    call()
+    return max(1, math.ceil(seconds / max(clock() - started_s, 1e-9)))
+
+
+def summarise(backend: str, batch_size: int, durations_s: Sequence[float]) -> Latency:
+    """Summarise the timed calls of one benchmark; a percentile without an interval is left out."""
+    ordered_ms = np.sort(np.asarray(durations_s)) * 1e3
+    values: dict[str, float | Interval] = {}
+    for percent in (50, 95, 99):
+        interval = quantile_interval(len(ordered_ms), percent / 100)
+        if interval is not None:
+            low, high = interval
+            values[f"p{percent}_ms"] = float(np.percentile(ordered_ms, percent))
+            values[f"p{percent}_ci_ms"] = (float(ordered_ms[low]), float(ordered_ms[high]))
+    return Latency(
+        backend=backend,
+        batch_size=batch_size,
+        calls=len(ordered_ms),
+        texts_per_s=batch_size * len(ordered_ms) / float(sum(durations_s)),
+        **values,  # type: ignore[arg-type]  # the names are built above
+    )
+
+
+def quantile_interval(samples: int, quantile: float) -> tuple[int, int] | None:
+    """Return the ranks, from 0, of the order statistics that enclose a quantile with 95 % confidence.
+
+    The number of samples below the quantile is binomial, whatever the distribution of the times, so
+    the interval needs no assumption about it (David and Nagaraja, Order Statistics, 3rd edition, 7.1).
+    None when the sample is too small to have both bounds: a p99 takes 368 samples, a p95 72, a p50 6.
+    """
+    tail = (1 - _COVERAGE) / 2
+    low = int(stats.binom.ppf(tail, samples, quantile)) - 1
+    high = int(stats.binom.ppf(1 - tail, samples, quantile))
+    return (low, high) if low >= 0 and high < samples else None

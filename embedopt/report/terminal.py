@@ -1,0 +1,171 @@
+"""Tables for a terminal: at most 100 columns, and plain where it is none."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from embedopt.errors import RecordError
+from embedopt.judge.history import SavedRun, differences
+from embedopt.judge.summary import Factors, Row, speed_up_factors, summary_rows
+
+WIDTH = 100
+
+
+def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = False) -> str:
+    """Return the tables of one run: what to choose, and where the speed comes from.
+
+    Args:
+        saved: the run.
+        price_per_hour: of the machine, in dollars.
+        color: whether to use the terminal's colours.
+    """
+    rows = summary_rows(saved, price_per_hour)
+    if not rows:
+        return f"{saved.name}: no latency benchmark of this suite in it\n"
+    parts: list[RenderableType] = [_key_results(rows)]
+    if saved.run is not None:
+        factors = speed_up_factors(saved.run)
+        if factors:
+            parts += ["", _speed_up(factors)]
+        ranked = [name for name, found in saved.run.accuracy.items() if found.recall_at_10 is not None]
+        if ranked:
+            parts += ["", _ranking(saved, ranked)]
+        parts += ["", Text(_provenance(saved), style="dim")]
+    return _rendered(parts, color=color)
+
+
+def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) -> str:
+    """Say of each stored run that pytest-benchmark was asked to compare with whether it can be compared."""
+    if not bases:
+        return "nothing to compare with yet: no earlier run was found, and this one is saved for the next\n"
+    return "".join(
+        f"{base if isinstance(base, RecordError) else _comparison(base, head)}\n" for base in bases
+    )
+
+
+def _comparison(base: SavedRun, head: SavedRun) -> str:
+    if base.run is None or head.run is None:
+        return f"{base.name} has no embedopt record: whether it can be compared is not known"
+    found = differences(base.run, head.run)
+    if not found:
+        return f"compared with {base.name}: same hardware class, model and corpus"
+    return f"{base.name} can't be compared with this one, whatever the table above shows: {'; '.join(found)}"
+
+
+def _rendered(parts: Sequence[RenderableType], *, color: bool) -> str:
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=WIDTH,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        highlight=False,
+    )
+    for part in parts:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False, title_style="bold"
+    )
+    table.add_column(columns[0], no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _key_results(rows: Sequence[Row]) -> Table:
+    table = _table(
+        "Key results (times in ms, of one call with a whole batch)",
+        "backend", "batch", "p50", "p95", "p99", "texts/s", "x", "MB", "cosine", "min", "invar.", "$/M",
+    )  # fmt: skip
+    previous = None
+    for row in rows:
+        first = row.backend != previous
+        once = [
+            _number(row.footprint.disk_bytes, 1, 1e-6),
+            _number(row.accuracy.cosine_mean, 4),
+            _number(row.accuracy.cosine_min, 4),
+            _number(row.accuracy.batch_invariance_min, 5),
+        ]
+        table.add_row(
+            Text(row.backend if first else ""),
+            str(row.latency.batch_size),
+            _number(row.latency.p50_ms, 1),
+            _number(row.latency.p95_ms, 1),
+            _number(row.latency.p99_ms, 1),
+            _number(row.texts_per_s, 0),
+            _number(row.speed_up, 1),
+            *(once if first else [""] * len(once)),
+            _number(row.dollars_per_million, 3),
+        )
+        previous = row.backend
+    return table
+
+
+def _speed_up(factors: Mapping[str, Factors]) -> Table:
+    table = _table(
+        "Where the speed comes from: x = runtime x precision x batching x padding",
+        "backend", "x", "runtime", "precision", "batching", "padding", "padded in order", "planned",
+    )  # fmt: skip
+    for name, split in factors.items():
+        table.add_row(
+            Text(name),
+            *(
+                _number(value, 2)
+                for value in (split.total, split.runtime, split.precision, split.batching, split.padding)
+            ),
+            _percent(split.in_order_padding),
+            _percent(split.planned_padding),
+        )
+    return table
+
+
+def _ranking(saved: SavedRun, names: Sequence[str]) -> Table:
+    assert saved.run is not None
+    scored = any(saved.run.accuracy[name].spearman is not None for name in names)
+    columns = ("Spearman x 100", "to reference") if scored else ()
+    table = _table(
+        "What a search finds, and what it takes to start",
+        "backend", "recall@10", "top-10 overlap", "cosine p1", "load s", "peak MB", *columns,
+    )  # fmt: skip
+    for name in names:
+        found = saved.run.accuracy[name]
+        weight = saved.run.footprint.get(name)
+        spearman = [_number(found.spearman, 2), _number(found.spearman_distance, 2)] if scored else []
+        table.add_row(
+            Text(name),
+            _number(found.recall_at_10, 4),
+            _number(found.overlap_at_10, 4),
+            _number(found.cosine_p1, 4),
+            _number(weight.load_s if weight else None, 2),
+            _number(weight.peak_rss_bytes if weight else None, 0, 1e-6),
+            *spearman,
+        )
+    return table
+
+
+def _provenance(saved: SavedRun) -> str:
+    assert saved.run is not None
+    run = saved.run
+    tokens = f", {run.corpus.mean_tokens:.1f} tokens on average" if run.corpus.mean_tokens else ""
+    return (
+        f"{run.profile} profile on {run.hardware_class}\n"
+        f"model {run.model.name} ({run.model.digest[:12]}), corpus {run.corpus.name} "
+        f"({run.corpus.digest[:12]}): {run.corpus.texts} texts{tokens}\n"
+        "x: texts/s over torch-fp32 one by one; invar.: worst cosine of a text alone to itself among 31 others;\n"
+        "$/M: dollars per million texts; -: not measured, or too few calls for an interval (p99 takes 368)"
+    )
+
+
+def _number(value: float | None, digits: int, scale: float = 1.0) -> str:
+    return "-" if value is None else f"{value * scale:,.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
