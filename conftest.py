@@ -19,9 +19,7 @@ _COMPARED = pytest.StashKey[list[SavedRun | RecordError]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("embedopt", "sentence-embedding inference")
-    group.addoption(
-        "--backends", default="all", metavar="A,B", help="backends to measure, or all (default: all)"
-    )
+    group.addoption("--backends", metavar="A,B", help="backends to measure, or all")
     group.addoption("--batch-sizes", metavar="1,8", help="batch sizes of the latency benchmarks")
     group.addoption("--model", help="local folder or hub name (default: the bundled all-MiniLM-L6-v2)")
     group.addoption("--corpus", type=Path, metavar="FILE", help="text file, or JSON lines with a text field")
@@ -40,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     try:
         options = Options(
-            backends=parse_backends(option.backends),
+            backends=parse_backends(option.backends, option.profile),
             batch_sizes=parse_batch_sizes(option.batch_sizes, option.profile),
             profile=option.profile,
             corpus=option.corpus or Path(__file__).parent / "benchmarks" / "corpus",

@@ -10,7 +10,7 @@ from embedopt.records import Accuracy
 
 def test_agreement(encoder: Encoder, measuring: Session) -> None:
     """Each text of the corpus has the reference's embedding, as far as the backend promises."""
-    found = agreement(measuring.reference_embeddings, encoder.encode(measuring.corpus.texts))
+    found = agreement(measuring.reference_embeddings, measuring.embeddings(encoder))
     measuring.add(encoder.name, found)
     assert measuring.missed_bounds(encoder.name, found) == []
 
@@ -19,9 +19,7 @@ def test_retrieval(encoder: Encoder, measuring: Session) -> None:
     """A search still finds what was judged relevant."""
     if not any(measuring.corpus.relevant.values()):
         pytest.skip("the corpus has no judged queries")
-    found = retrieval(
-        measuring.corpus, measuring.reference_embeddings, encoder.encode(measuring.corpus.texts)
-    )
+    found = retrieval(measuring.corpus, measuring.reference_embeddings, measuring.embeddings(encoder))
     measuring.add(encoder.name, found)
     assert measuring.missed_bounds(encoder.name, found) == []
 

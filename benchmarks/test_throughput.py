@@ -9,12 +9,12 @@ from embedopt.measure.throughput import planned, unplanned
 
 
 def test_throughput(benchmark: BenchmarkFixture, encoder: Encoder, measuring: Session) -> None:
-    """One call gets many texts, and plans its batches; then the two ways that leave planning to the caller."""
+    """One call gets all texts and plans its batches; then the two ways that leave that to the caller."""
     profile = measuring.profile
     texts = measuring.mixed_texts[: profile.throughput_texts]
     benchmark.group = "throughput"
     rounds = rounds_for(profile.throughput_s, lambda: encoder.encode(texts))
-    benchmark.pedantic(encoder.encode, args=(texts,), rounds=rounds)
+    benchmark.pedantic(encoder.encode, args=(texts,), rounds=rounds)  # type: ignore[no-untyped-call]  # its way
     if benchmark.stats is None:  # with --benchmark-disable
         return
     found = planned(encoder, texts, benchmark.stats.stats.data)

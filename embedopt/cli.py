@@ -14,7 +14,7 @@ import typer
 from embedopt.errors import EmbedoptError, InputError
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
 from embedopt.inference.load import load_encoder
-from embedopt.inference.spec import select_backends
+from embedopt.inference.spec import select_backends, split_names
 from embedopt.inference.weights import resolve_weights
 from embedopt.judge.history import read_run
 from embedopt.measure.corpus import load_corpus
@@ -47,7 +47,7 @@ def build(
     cache_dir: CacheOption = None,
 ) -> None:
     """Build the artifacts of backends into the cache."""
-    chosen = select_backends(backends.split(","))
+    chosen = select_backends(split_names(backends))
     out, status = rich.console.Console(highlight=False, soft_wrap=True), rich.console.Console(stderr=True)
     weights = resolve_weights(model)
     with status.status("checking the cache") as spinner:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from typing_extensions import override
 
 from embedopt.inference.encoder import DEFAULT_BATCH_SIZE, Encoder, FloatArray, IntArray
 
@@ -96,6 +97,7 @@ class Pipeline(Encoder):
             self._tokenizer.enable_truncation(settings.max_length)
         self._forward: Forward | None = forward
 
+    @override
     def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
         forward = self._forward
         assert forward is not None
@@ -105,9 +107,11 @@ class Pipeline(Encoder):
             embeddings[batch] = forward(*_pad([tokens[index] for index in batch], self._settings.pad_id))
         return embeddings
 
+    @override
     def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
         return plan_batches(self.token_counts(texts), batch_size)
 
+    @override
     def token_counts(self, texts: Sequence[str]) -> IntArray:
         return _lengths(list(self._tokenize(list(texts))))
 
@@ -119,6 +123,7 @@ class Pipeline(Encoder):
             for encoding in self._tokenizer.encode_batch_fast(prompted):
                 yield encoding.ids
 
+    @override
     def _release(self) -> None:
         self._forward = None
 

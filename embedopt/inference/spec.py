@@ -139,14 +139,23 @@ def get_backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
+def split_names(names: str) -> list[str]:
+    """Read a comma-separated list of backends.
+
+    Raises:
+        UsageError: there is none in it; the message lists the known ones.
+    """
+    asked = [name.strip() for name in names.split(",") if name.strip()]
+    if not asked:
+        raise UsageError(f"no backend named; known are: all, {', '.join(BACKENDS)}")
+    return asked
+
+
 def select_backends(names: Iterable[str]) -> tuple[Backend, ...]:
     """Return the named rows, each once and in the table's order; ``all`` stands for every row.
 
     Raises:
-        UsageError: a name is unknown, or there is none.
+        UsageError: a name is unknown.
     """
-    asked = [name.strip() for name in names if name.strip()]
-    if not asked:
-        raise UsageError(f"no backend named; known are: all, {', '.join(BACKENDS)}")
-    chosen = {row.name for name in asked for row in (_ROWS if name == "all" else (get_backend(name),))}
+    chosen = {row.name for name in names for row in (_ROWS if name == "all" else (get_backend(name),))}
     return tuple(row for row in _ROWS if row.name in chosen)

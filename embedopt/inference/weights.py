@@ -38,10 +38,13 @@ class Weights:
     @cached_property
     def files(self) -> tuple[Path, ...]:
         """The files that loading the model reads, sorted by name."""
-        patterns = _LOADED_PATTERNS
-        if not any(self.path.rglob("*.safetensors")):
-            patterns = (*patterns, "*.bin")
-        found = {file for pattern in patterns for file in self.path.rglob(pattern) if file.is_file()}
+        bins = () if any(self.path.rglob("*.safetensors")) else ("*.bin",)
+        found = {
+            file
+            for pattern in (*_LOADED_PATTERNS, *bins)
+            for file in self.path.rglob(pattern)
+            if file.is_file()
+        }
         return tuple(sorted(file for file in found if self._is_loaded(file)))
 
     @cached_property

@@ -14,8 +14,8 @@ REFERENCE = "torch-fp32"
 class Row:
     """One backend at one batch size; None for what was not measured.
 
-    ``texts_per_s`` is sustained where throughput was measured at this batch size, else it is of the timed calls.
-    ``speed_up`` is over the reference one by one.
+    ``texts_per_s`` is sustained where throughput was measured at this batch size, else it is of the timed
+    calls. ``speed_up`` is over the reference one by one.
     """
 
     backend: str

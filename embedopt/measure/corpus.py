@@ -44,9 +44,9 @@ def load_corpus(path: Path) -> Corpus:
     """Read a corpus.
 
     Args:
-        path: a text file (a text a line, blank lines left out), a file of JSON lines with a ``text`` field, or
-            a folder of such JSON lines, read in the order of their names. A line with ``id`` can be named in the
-            ``relevant`` list of a query's line.
+        path: a text file (a text a line, blank lines left out), a file of JSON lines with a ``text`` field,
+            or a folder of such JSON lines, read in the order of their names. A line with ``id`` can be named
+            in the ``relevant`` list of a query's line.
 
     Raises:
         InputError: the file is missing, empty, not UTF-8, or a line can't be used; the message names it.

@@ -13,7 +13,7 @@ from embedopt.errors import UsageError
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
-from embedopt.inference.spec import BACKENDS, REFERENCE, Backend, select_backends
+from embedopt.inference.spec import BACKENDS, REFERENCE, Backend, select_backends, split_names
 from embedopt.inference.weights import Weights, resolve_weights
 from embedopt.measure.accuracy import Pairs, load_pairs, spearman
 from embedopt.measure.corpus import Corpus, load_corpus
@@ -33,7 +33,8 @@ class Profile:
     """How much is measured.
 
     Attributes:
-        batch_sizes: of the latency benchmarks, where the user names none.
+        backends: names as in ``--backends``, where the user gives none.
+        batch_sizes: of the latency benchmarks, where the user gives none.
         single_calls: timed calls at batch 1; 368 is what a p99 with an interval takes.
         batch_calls: timed calls at larger batches, at least.
         latency_s: seconds that the calls at a larger batch fill.
@@ -46,6 +47,7 @@ class Profile:
         footprint_texts: texts that each of those encodes at batch 32.
     """
 
+    backends: str
     batch_sizes: tuple[int, ...]
     single_calls: int
     batch_calls: int
@@ -61,6 +63,7 @@ class Profile:
 
 PROFILES: Mapping[str, Profile] = {
     "full": Profile(
+        backends="all",
         batch_sizes=BATCH_SIZES,
         single_calls=400,
         batch_calls=30,
@@ -74,9 +77,11 @@ PROFILES: Mapping[str, Profile] = {
         footprint_texts=128,
     ),
     "quick": Profile(
+        # Those that load without sentence-transformers, which takes 5 s to import, and the reference.
+        backends="torch-fp32,onnx-fp32,onnx-int8,onnx-int8-per-tensor,onnx-int8-block",
         batch_sizes=(1, 32),
         single_calls=200,
-        batch_calls=8,
+        batch_calls=6,
         latency_s=0.2,
         throughput_s=0.5,
         unplanned_s=0.3,
@@ -108,13 +113,15 @@ class Options:
             raise UsageError(f"--min-cosine is {self.min_cosine}; wanted a cosine, from -1 to 1")
 
 
-def parse_backends(names: str) -> tuple[Backend, ...]:
-    """Read ``--backends a,b``; the reference is always among them, as what the others are held against.
+def parse_backends(names: str | None, profile: ProfileName) -> tuple[Backend, ...]:
+    """Read ``--backends a,b``; None for the profile's.
+
+    The reference is always among them, as what the others are held against.
 
     Raises:
-        UsageError: a name is unknown; the message lists the known ones.
+        UsageError: a name is unknown, or there is none; the message lists the known ones.
     """
-    return select_backends([REFERENCE, *names.split(",")]) if names.strip(" ,") else select_backends([])
+    return select_backends([REFERENCE, *split_names(PROFILES[profile].backends if names is None else names)])
 
 
 def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...]:
@@ -146,6 +153,7 @@ class Session:
         self._on_step = on_step
         self._reference: Encoder | None = None
         self._folders: dict[str, Path] = {}
+        self._embeddings: dict[str, FloatArray] = {}
         self._mean_tokens: float | None = None
         self._accuracy: dict[str, Accuracy] = {}
         self._throughput: dict[str, Throughput] = {}
@@ -178,7 +186,7 @@ class Session:
 
     @cached_property
     def mixed_texts(self) -> tuple[str, ...]:
-        """The corpus's texts, shuffled the same way each time, so that any stretch of them is a fair sample."""
+        """The corpus's texts, shuffled the same way each time: any stretch of them is a fair sample."""
         order = np.random.default_rng(0).permutation(len(self.corpus.texts))
         return tuple(self.corpus.texts[index] for index in order)
 
@@ -220,10 +228,16 @@ class Session:
         if self._reference is not None:
             self._reference.close()
 
-    @cached_property
+    def embeddings(self, encoder: Encoder) -> FloatArray:
+        """The corpus as an encoder embeds it, computed once: ``(n, dim) float32``."""
+        if encoder.name not in self._embeddings:
+            self._embeddings[encoder.name] = encoder.encode(self.corpus.texts)
+        return self._embeddings[encoder.name]
+
+    @property
     def reference_embeddings(self) -> FloatArray:
         """The corpus as the reference embeds it: ``(n, dim) float32``."""
-        return self.open(REFERENCE).encode(self.corpus.texts)
+        return self.embeddings(self.open(REFERENCE))
 
     @cached_property
     def reference_spearman(self) -> float:
@@ -250,7 +264,7 @@ class Session:
         bounds = dict(BACKENDS[name].bounds) if self.options.model is None else {}
         bounds["cosine_mean"] = max(self.options.min_cosine, bounds.get("cosine_mean", -1.0))
         return [
-            f"{name}: {metric} is {value:.7f}, wanted {bound:g} or {better} (on {this_machine().hardware_class})"
+            f"{name}: {metric} is {value:.7f}, wanted {bound:g} or {better} ({this_machine().hardware_class})"
             for metric, (_, better) in metrics(Accuracy).items()
             if (bound := bounds.get(metric)) is not None and (value := getattr(found, metric)) is not None
             if (value < bound if better == "higher" else value > bound)

@@ -156,10 +156,11 @@ def _provenance(saved: SavedRun) -> str:
     tokens = f", {run.corpus.mean_tokens:.1f} tokens on average" if run.corpus.mean_tokens else ""
     return (
         f"{run.profile} profile on {run.hardware_class}\n"
-        f"model {run.model.name} ({run.model.digest[:12]}), corpus {run.corpus.name} "
-        f"({run.corpus.digest[:12]}): {run.corpus.texts} texts{tokens}\n"
-        "x: texts/s over torch-fp32 one by one; invar.: worst cosine of a text alone to itself among 31 others;\n"
-        "$/M: dollars per million texts; -: not measured, or too few calls for an interval (p99 takes 368)"
+        f"model {run.model.name} ({run.model.digest[:12]})\n"
+        f"corpus {run.corpus.name} ({run.corpus.digest[:12]}): {run.corpus.texts} texts{tokens}\n"
+        "x: texts/s over torch-fp32 one by one     $/M: dollars per million texts\n"
+        "invar.: worst cosine of a text encoded alone to itself among 31 others\n"
+        "-: not measured, or too few calls for an interval (a p99 takes 368)"
     )
 
 

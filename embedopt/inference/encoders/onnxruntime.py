@@ -25,6 +25,7 @@ class OnnxForward:
         self._inputs = [value.name for value in self._session.get_inputs()]
 
     def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        """See :class:`embedopt.inference.pipeline.Forward`."""
         feeds = dict(zip(self._inputs, (ids, mask), strict=True))
         embeddings: FloatArray = self._session.run(None, feeds)[0]
         return embeddings

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from typing_extensions import override
 
 from embedopt.inference.encoder import DEFAULT_BATCH_SIZE, Encoder, FloatArray, IntArray
 from embedopt.inference.spec import Backend
@@ -26,6 +27,7 @@ class SentenceTransformerEncoder(Encoder):
         # Its tokenizer sets padding anew on each call and refuses to when another thread is in it.
         self._lock = threading.Lock()
 
+    @override
     def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
         assert self._model is not None
         with self._lock:
@@ -34,17 +36,20 @@ class SentenceTransformerEncoder(Encoder):
             )
         return np.asarray(embeddings, dtype=np.float32)
 
+    @override
     def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
         # The library sorts by characters, the longest first, with numpy's default sort.
         order = np.argsort([-len(text) for text in texts])
         return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
+    @override
     def token_counts(self, texts: Sequence[str]) -> IntArray:
         assert self._model is not None
         with self._lock:
             mask = self._model.preprocess(list(texts))["attention_mask"]
         return np.asarray(mask.sum(dim=1), dtype=np.int64)
 
+    @override
     def _release(self) -> None:
         self._model = None
 

@@ -1,11 +1,10 @@
 """PyTorch in a narrower type than the reference's, behind the same pipeline as every other runtime."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.pipeline import Pipeline
+from embedopt.inference.pipeline import Forward, Pipeline
 from embedopt.inference.spec import Backend
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def load(backend: Backend, folder: Path) -> Pipeline:
     return Pipeline(backend.name, tokenizer_of(model), text_settings(model), _forward_of(model))
 
 
-def _forward_of(model: "SentenceTransformer") -> Callable[[IntArray, IntArray], FloatArray]:
+def _forward_of(model: "SentenceTransformer") -> Forward:
     import torch
 
     def forward(ids: IntArray, mask: IntArray) -> FloatArray:
