@@ -55,9 +55,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     options = metafunc.config.stash[_SESSION].options
-    if "encoder" in metafunc.fixturenames:
-        names = [row.name for row in options.backends]
-        metafunc.parametrize("encoder", names, indirect=True, scope="session")
+    if "encoder" not in metafunc.fixturenames:
+        return
+    names = [row.name for row in options.backends]
+    metafunc.parametrize("encoder", names, indirect=True, scope="session")
     if "batch_size" in metafunc.fixturenames:
         metafunc.parametrize("batch_size", options.batch_sizes)
 
@@ -120,8 +121,9 @@ def pytest_terminal_summary(
             terminalreporter.write(
                 render_summary(head, config.option.price_per_hour, color=terminalreporter.hasmarkup)
             )
+            compared = config.stash[_COMPARED]
             if config.option.benchmark_compare:
-                terminalreporter.write(render_comparisons(config.stash[_COMPARED], head))
+                terminalreporter.write(render_comparisons(compared, head))
 
 
 def _say(config: pytest.Config, step: str) -> None:

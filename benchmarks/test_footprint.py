@@ -7,13 +7,12 @@ from embedopt.measure.session import Session
 
 
 def test_footprint(encoder: Encoder, measuring: Session) -> None:
-    """Bytes on disk, seconds to load and peak memory, in processes that load only this backend."""
+    """Bytes on disk, seconds to load and peak memory, in a process that loads only this backend."""
     found = measure_footprint(
         get_backend(encoder.name),
         measuring.folder(encoder.name),
         measuring.weights,
         measuring.mixed_texts[: measuring.profile.footprint_texts],
-        measuring.profile.cold_starts,
     )
     measuring.add(encoder.name, found)
     assert found.disk_bytes is not None

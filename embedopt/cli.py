@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import click
 import numpy as np
 import rich.console
 import rich.progress
@@ -108,9 +107,10 @@ def summary(
 def _save(output: Path, embeddings: np.ndarray) -> None:
     """Write the whole file or nothing."""
     try:
-        with tempfile.NamedTemporaryFile(dir=output.parent, suffix=".npy", delete=False) as stream:
-            np.save(stream, embeddings)
-        Path(stream.name).replace(output)
+        with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+            written = Path(folder) / "embeddings.npy"
+            np.save(written, embeddings)
+            written.replace(output)
     except OSError as error:
         raise InputError(
             f"{output} can't be written ({error.strerror}): choose another place with -o"
@@ -120,14 +120,10 @@ def _save(output: Path, embeddings: np.ndarray) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 for anything wrong with the input."""
     try:
-        result = app(argv, standalone_mode=False)
+        app(argv)
     except EmbedoptError as error:
         typer.echo(f"embedopt: {error}", err=True)
         return 2
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        typer.echo("embedopt: interrupted", err=True)
-        return 130
-    return result if isinstance(result, int) else 0
+    except SystemExit as end:  # how typer ends, whatever the outcome
+        return end.code if isinstance(end.code, int) else 0
+    return 0

@@ -102,7 +102,7 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """What a backend weighs, from processes of its own that load only it.
+    """What a backend weighs, from a process that loads only it.
 
     Attributes:
         disk_bytes: files that it loads.

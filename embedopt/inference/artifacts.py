@@ -27,7 +27,7 @@ from embedopt.inference.weights import Weights, digest_of, sha256_of
 # Builds one artifact: (source folder, target folder, **build_options of the row) -> None.
 Build = Callable[..., None]
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 _SCHEMA = 1
 # The libraries that decide what an artifact holds.
 _LIBRARIES = (
@@ -109,7 +109,9 @@ class ArtifactStore:
         if damage is None:  # another process built it while this one waited for the lock
             return
         if folder.exists():
-            warnings.warn(f"{folder} is damaged ({damage}): building it again", stacklevel=4)
+            notice = f"{folder} is damaged ({damage}): building it again"
+            self._on_step(notice)
+            warnings.warn(notice, stacklevel=5)
             shutil.rmtree(folder)
         for stale in self.root.glob(f"{folder.name}.*.tmp"):  # left by a process that was killed
             shutil.rmtree(stale)
@@ -128,7 +130,7 @@ class ArtifactStore:
 
 def disk_bytes(folder: Path) -> int:
     """Return the size of an artifact's files, its manifest left out."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != _MANIFEST)
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
 
 
 def _build(backend: Backend, source: Path, target: Path) -> None:
@@ -171,26 +173,25 @@ def _write_manifest(folder: Path, key: Mapping[str, object]) -> None:
     files = {
         file.relative_to(folder).as_posix(): sha256_of(file) for file in folder.rglob("*") if file.is_file()
     }
-    (folder / _MANIFEST).write_text(json.dumps({"key": key, "files": files}, indent=2), encoding="utf8")
+    (folder / MANIFEST).write_text(json.dumps({"key": key, "files": files}, indent=2), encoding="utf8")
 
 
 def _damage(folder: Path, key: Mapping[str, object]) -> str | None:
     """Say what is wrong with an artifact; None when it is sound."""
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
         files = dict(manifest["files"])
         if manifest["key"] != key:
             return "its manifest is another artifact's"
-    except FileNotFoundError:
-        return "it has no manifest"
+        for name, digest in files.items():
+            if sha256_of(folder / name) != digest:
+                return f"{name} has changed"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"it can't be read: {error.strerror}"
     except (ValueError, KeyError, TypeError):
         return "its manifest can't be read"
-    for name, digest in files.items():
-        file = folder / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if sha256_of(file) != digest:
-            return f"{name} has changed"
     return None
 
 

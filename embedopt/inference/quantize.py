@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from embedopt.inference.artifacts import MANIFEST
 from embedopt.inference.encoders.onnxruntime import MODEL_FILE
 from embedopt.inference.export import quiet
 
@@ -19,7 +20,7 @@ def dynamic_int8(source: Path, target: Path, *, per_channel: bool) -> None:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    _copy_texts(source, target)
+    _copy_all_but_the_graph(source, target)
     with quiet():
         quantize_dynamic(
             source / MODEL_FILE, target / MODEL_FILE, weight_type=QuantType.QInt8, per_channel=per_channel
@@ -33,7 +34,7 @@ def blockwise_int8(source: Path, target: Path, *, block_size: int) -> None:
     """
     import onnx
 
-    _copy_texts(source, target)
+    _copy_all_but_the_graph(source, target)
     with quiet():
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
@@ -54,12 +55,8 @@ def sentence_transformers_int8(source: Path, target: Path, *, quantization_confi
         model_kwargs = {"file_name": "onnx/model.onnx", "provider": "CPUExecutionProvider"}
         model = SentenceTransformer(str(source), device="cpu", backend="onnx", model_kwargs=model_kwargs)
         export_dynamic_quantized_onnx_model(model, quantization_config, str(target))
-    for file in source.rglob("*"):
-        if file.is_file() and file.suffix != ".onnx":
-            (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, target / file.relative_to(source))
+    _copy_all_but_the_graph(source, target)
 
 
-def _copy_texts(source: Path, target: Path) -> None:
-    for file in source.glob("*.json"):
-        shutil.copy2(file, target / file.name)
+def _copy_all_but_the_graph(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.onnx", MANIFEST), dirs_exist_ok=True)

@@ -1,7 +1,6 @@
-"""What does it weigh? Disk, memory and cold start, in processes of their own."""
+"""What does it weigh? Disk, memory and cold start, in a process of its own."""
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -17,23 +16,21 @@ from embedopt.records import Footprint
 _TIMEOUT_S = 120
 
 
-def measure_footprint(
-    backend: Backend, folder: Path, weights: Weights, texts: Sequence[str], processes: int = 1
-) -> Footprint:
-    """Load ``backend`` from ``folder`` in fresh processes; times are the median, memory the largest.
+def measure_footprint(backend: Backend, folder: Path, weights: Weights, texts: Sequence[str]) -> Footprint:
+    """Load ``backend`` from ``folder`` in a fresh process and encode ``texts`` there.
 
     Raises:
-        MeasureError: a process failed, hung, or can't tell its peak memory (it is read from /proc).
+        MeasureError: the process failed, hung, or can't tell its peak memory (it is read from /proc).
     """
     if not Path("/proc/self/status").exists():
         raise MeasureError(
             "peak memory is read from /proc/self/status, which this system lacks; wanted Linux"
         )
-    starts = [_cold_start(backend, folder, texts) for _ in range(processes)]
+    start = _cold_start(backend, folder, texts)
     return Footprint(
         disk_bytes=disk_bytes(folder) if backend.build else weights.disk_bytes,
-        load_s=statistics.median(start["load_s"] for start in starts),
-        peak_rss_bytes=int(max(start["peak_rss_bytes"] for start in starts)),
+        load_s=start["load_s"],
+        peak_rss_bytes=int(start["peak_rss_bytes"]),
     )
 
 

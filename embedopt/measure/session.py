@@ -43,8 +43,7 @@ class Profile:
         throughput_texts: texts that throughput is measured on, at most.
         invariance_texts: texts that batch invariance is measured on.
         invariance_rounds: batches that each of them is seen in.
-        cold_starts: processes that load each backend.
-        footprint_texts: texts that each of those encodes at batch 32.
+        footprint_texts: texts that the process which loads a backend encodes at batch 32.
     """
 
     backends: str
@@ -57,7 +56,6 @@ class Profile:
     throughput_texts: int
     invariance_texts: int
     invariance_rounds: int
-    cold_starts: int
     footprint_texts: int
 
 
@@ -66,14 +64,13 @@ PROFILES: Mapping[str, Profile] = {
         backends="all",
         batch_sizes=BATCH_SIZES,
         single_calls=400,
-        batch_calls=30,
-        latency_s=1.0,
+        batch_calls=12,
+        latency_s=0.6,
         throughput_s=10.0,
-        unplanned_s=3.0,
+        unplanned_s=2.0,
         throughput_texts=100_000,
         invariance_texts=128,
         invariance_rounds=3,
-        cold_starts=3,
         footprint_texts=128,
     ),
     "quick": Profile(
@@ -83,12 +80,11 @@ PROFILES: Mapping[str, Profile] = {
         single_calls=200,
         batch_calls=6,
         latency_s=0.2,
-        throughput_s=0.5,
-        unplanned_s=0.3,
-        throughput_texts=128,
+        throughput_s=0.4,
+        unplanned_s=0.2,
+        throughput_texts=96,
         invariance_texts=32,
         invariance_rounds=2,
-        cold_starts=1,
         footprint_texts=32,
     ),
 }
@@ -136,7 +132,8 @@ def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...
     known = {str(size): size for size in BATCH_SIZES}
     unknown = [size for size in asked if size not in known]
     if unknown or not asked:
-        raise UsageError(f"unknown batch size {', '.join(unknown) or sizes!r}; known are: {', '.join(known)}")
+        named = ", ".join(unknown) or repr(sizes)
+        raise UsageError(f"unknown batch size {named}; known are: {', '.join(known)}")
     return tuple(sorted({known[size] for size in asked}))
 
 

@@ -1,0 +1,123 @@
+"""A clock, encoders and builders that tests control."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from embedopt.inference.encoder import DEFAULT_BATCH_SIZE, Encoder, FloatArray, IntArray
+from embedopt.inference.pipeline import plan_batches
+from embedopt.inference.spec import Backend
+
+DIM = 16
+
+
+class FakeClock:
+    """Time that only :meth:`advance` moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def fake_embedding(text: str) -> FloatArray:
+    """A unit vector that depends on the text alone."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+    vector = np.random.default_rng(seed).standard_normal(DIM)
+    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+class FakeEncoder(Encoder):
+    """Embeds by hash; ``on_encode`` is told the size of each call."""
+
+    def __init__(self, name: str = "fake", on_encode: Callable[[int], None] = lambda _: None) -> None:
+        self.name = name
+        self.dim = DIM
+        self.calls: list[list[str]] = []
+        self.released = 0
+        self._on_encode = on_encode
+
+    def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
+        self.calls.append(texts)
+        self._on_encode(len(texts))
+        return np.stack([fake_embedding(text) for text in texts])
+
+    def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
+        return plan_batches(self.token_counts(texts), batch_size)
+
+    def token_counts(self, texts: Sequence[str]) -> IntArray:
+        return np.asarray([len(text.split()) + 2 for text in texts], dtype=np.int64)
+
+    def _release(self) -> None:
+        self.released += 1
+
+
+class MoodyEncoder(FakeEncoder):
+    """Its embeddings lean towards the first text of the call: not batch invariant."""
+
+    def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
+        embeddings = super()._encode(texts, batch_size) + np.float32(0.5) * fake_embedding(texts[0])
+        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        return np.asarray(embeddings / lengths, dtype=np.float32)
+
+
+def fake_backend(
+    build: str = "build_ok", name: str = "fake", base: str | None = None, **options: str
+) -> Backend:
+    """A row whose artifact one of the builders below makes."""
+    return Backend(
+        name=name,
+        summary="for tests",
+        precision="fp32",
+        load="tests.fakes:FakeEncoder",
+        build=f"tests.fakes:{build}",
+        base=base,
+        build_options=options,
+    )
+
+
+def build_ok(source: Path, target: Path, **options: str) -> None:
+    """Build two files, and append to the log that the option names."""
+    if "log" in options:
+        with Path(options["log"]).open("a", encoding="utf8") as log:
+            log.write(f"{os.getpid()}\n")
+    (target / "model.onnx").write_bytes(b"model")
+    (target / "part").mkdir()
+    (target / "part" / "words.txt").write_text("words", encoding="utf8")
+
+
+def build_half_then_wait(source: Path, target: Path, **options: str) -> None:
+    """Write half of it, say so, and wait for a line that never comes."""
+    (target / "model.onnx").write_bytes(b"mod")
+    print("half-written", flush=True)
+    sys.stdin.readline()
+
+
+def build_slowly(source: Path, target: Path, **options: str) -> None:
+    """Say that the build has begun, and go on when told to."""
+    build_ok(source, target, **options)
+    print("building", flush=True)
+    sys.stdin.readline()
+
+
+def build_nothing_left(source: Path, target: Path, **options: str) -> None:
+    """Find the disk full."""
+    raise OSError(28, "No space left on device")
+
+
+def build_full_in_words(source: Path, target: Path, **options: str) -> None:
+    """Find the disk full, in a library written in C++."""
+    raise RuntimeError("write failed: No space left on device")
+
+
+def build_fails(source: Path, target: Path, **options: str) -> None:
+    """Fail as an exporter does on a model that it does not know."""
+    raise KeyError("unknown architecture\nand a long story")

@@ -1,0 +1,55 @@
+"""What every encoder refuses, and how it is closed."""
+
+import pytest
+
+from embedopt.errors import EmbedoptError, InputError
+from embedopt.inference.encoder import check_texts
+from tests.fakes import DIM, FakeEncoder
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [(None, "None"), (3, "of type int"), (b"bytes", "of type bytes"), (["a"], "of type list")],
+)
+def test_what_is_no_string_is_refused_by_its_index(value: object, named: str) -> None:
+    with pytest.raises(InputError) as caught:
+        FakeEncoder().encode(["fine", value])  # type: ignore[list-item]  # what is tested
+    assert str(caught.value) == f"text 1 is {named}; wanted str: convert it or leave it out"
+
+
+def test_a_single_string_is_refused() -> None:
+    with pytest.raises(InputError, match="texts is a single string; wanted a list of strings"):
+        FakeEncoder().encode("a text")
+
+
+def test_a_lone_surrogate_is_refused_by_its_index() -> None:
+    with pytest.raises(InputError, match="text 2 has a lone surrogate at character 3; wanted valid Unicode"):
+        check_texts(["a", "é", "abc\ud800"])
+
+
+def test_any_valid_unicode_passes() -> None:
+    texts = ["", " ", "\x00", "日本語", "👩‍🔧", "e\u0301", "\U0010ffff", "\u2028"]
+    assert check_texts(texts) == texts
+
+
+def test_batch_size_is_at_least_one() -> None:
+    with pytest.raises(InputError, match="batch_size is 0; wanted 1 or more"):
+        FakeEncoder().encode(["a"], batch_size=0)
+
+
+def test_no_texts_give_an_empty_array() -> None:
+    embeddings = FakeEncoder().encode([])
+    assert embeddings.shape == (0, DIM)
+    assert embeddings.dtype == "float32"
+
+
+def test_a_closed_encoder_says_so() -> None:
+    """Closing twice is harmless, and releases once."""
+    with FakeEncoder("onnx-int8") as encoder:
+        encoder.encode(["a"])
+    encoder.close()
+    assert encoder.released == 1
+    with pytest.raises(
+        EmbedoptError, match="the encoder onnx-int8 is closed; load it again with load_encoder"
+    ):
+        encoder.encode(["a"])

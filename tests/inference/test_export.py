@@ -1,0 +1,128 @@
+"""What is built gives the reference's embeddings, whatever the model's pooling."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from embedopt.errors import ArtifactError, UsageError
+from embedopt.inference import export
+from embedopt.inference.export import quiet
+from embedopt.inference.load import load_encoder
+from embedopt.inference.spec import BACKENDS
+from tests.models import Pooling
+
+TEXTS = [
+    "welder, night shift in zurich",
+    "",
+    "nurse",
+    "c++ and python " * 40,
+    "Ünïcödé 👩‍🔧 \x00",
+    "a " * 500_000,
+]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_every_pooling_is_in_the_graph(
+    tiny_model: Callable[..., Path], tmp_path: Path, pooling: Pooling, normalize: bool
+) -> None:
+    """Read from the model's own configuration; always L2-normalised, as the reference is."""
+    model = str(tiny_model(pooling, normalize=normalize))
+    with (
+        load_encoder("torch-fp32", model=model) as reference,
+        load_encoder("onnx-fp32", model=model) as encoder,
+    ):
+        expected = reference.encode(TEXTS)
+        embeddings = encoder.encode(TEXTS)
+        assert encoder.token_counts(TEXTS).tolist() == reference.token_counts(TEXTS).tolist()
+    assert embeddings.shape == (6, 32)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
+
+
+def test_a_default_prompt_is_kept(tiny_model: Callable[..., Path]) -> None:
+    model = str(tiny_model(prompt="baker for "))
+    with (
+        load_encoder("torch-fp32", model=model) as reference,
+        load_encoder("onnx-fp32", model=model) as encoder,
+    ):
+        expected = reference.encode(TEXTS)
+        np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-5)
+        assert encoder.token_counts(["nurse"]).tolist() == [5]
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend_on_the_real_model(real_cache: Path, name: str) -> None:
+    """Ordinary texts, odd ones and one of 1 MB: near enough to the reference to be the same text."""
+    with load_encoder("torch-fp32") as reference, load_encoder(name, cache_dir=real_cache) as encoder:
+        expected = reference.encode(TEXTS)
+        embeddings = encoder.encode(TEXTS)
+        assert encoder.token_counts(TEXTS).tolist() == reference.token_counts(TEXTS).tolist()
+        assert sorted(index for batch in encoder.plan(TEXTS, 4) for index in batch) == list(range(len(TEXTS)))
+    assert embeddings.dtype == np.float32
+    assert embeddings.shape == (6, 384)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
+    cosines = (expected * embeddings).sum(axis=1)
+    if BACKENDS[name].precision == "int8":  # which the one of 1 MB, a word 256 times over, takes far off
+        assert cosines[:-1].min() > 0.9
+    else:
+        assert cosines.min() > 0.999
+
+
+def test_the_graph_has_one_output_and_int8_products(real_cache: Path) -> None:
+    """What is called INT8 multiplies in int8: 6 layers of 6 products each."""
+    products = {}
+    for name in ("onnx-fp32", "onnx-int8", "onnx-int8-per-tensor", "onnx-int8-block"):
+        load_encoder(name, cache_dir=real_cache).close()
+        [folder] = (folder for folder in (real_cache / "artifacts").glob(f"{name}-????????????????"))
+        graph = onnx.load(folder / "model.onnx").graph
+        assert [output.name for output in graph.output] == ["sentence_embedding"]
+        kinds = [node.op_type for node in graph.node]
+        products[name] = [kinds.count(kind) for kind in ("MatMul", "MatMulInteger", "MatMulNBits")]
+    # Of the 48 products of fp32, 12 are of two activations, inside attention.
+    assert products == {
+        "onnx-fp32": [48, 0, 0],
+        "onnx-int8": [12, 36, 0],
+        "onnx-int8-per-tensor": [12, 36, 0],
+        "onnx-int8-block": [12, 0, 36],
+    }
+
+
+@pytest.mark.parametrize("name", ["torch-fp32", "torch-bf16", "onnx-fp32", "st-onnx-fp32"])
+def test_threads_get_their_own_answers(tiny_model: Callable[..., Path], name: str) -> None:
+    asked = [[f"welder {letter} " * length] for length, letter in enumerate("abcdefghijkl", 1)]
+    with load_encoder(name, model=str(tiny_model())) as encoder:
+        expected = [encoder.encode(texts) for texts in asked]
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(encoder.encode, asked * 4))
+    for answer, wanted in zip(answers, expected * 4, strict=True):
+        np.testing.assert_allclose(answer, wanted, atol=1e-6)
+
+
+def test_an_unfaithful_export_is_refused(
+    tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "_LARGEST_EXPORT_ERROR", -1.0)
+    with pytest.raises(ArtifactError, match="the exported graph differs from the model by"):
+        load_encoder("onnx-fp32", model=str(tiny_model()))
+
+
+def test_an_unknown_backend() -> None:
+    with pytest.raises(UsageError, match="unknown backend 'onnx'; known are: all, torch-fp32"):
+        load_encoder("onnx")
+
+
+def test_building_leaves_the_users_logging_alone() -> None:
+    """The quantisers call logging.basicConfig when they are imported."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, logging.root.manager.disable
+    with quiet():
+        root.addHandler(logging.NullHandler())
+        root.setLevel(logging.DEBUG)
+        assert not logging.getLogger("any").isEnabledFor(logging.WARNING)
+    assert (root.handlers[:], root.level, logging.root.manager.disable) == before

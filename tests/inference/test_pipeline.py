@@ -1,0 +1,110 @@
+"""Nothing is lost, order is kept, padding is what sorting leaves."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from embedopt.inference.encoder import FloatArray, IntArray
+from embedopt.inference.pipeline import Pipeline, TextSettings, padding_share, plan_batches
+
+lengths = st.lists(st.integers(1, 256), max_size=300).map(lambda values: np.asarray(values, dtype=np.int64))
+
+
+class CountingForward:
+    """Embeds a text as (its number, how many tokens it has), and keeps the shapes it was given."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, int]] = []
+
+    def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        assert ids.dtype == mask.dtype == np.int64
+        self.shapes.append((ids.shape[0], ids.shape[1]))
+        return np.stack([ids[:, 0], mask.sum(axis=1)], axis=1).astype(np.float32)
+
+
+def _tokenizer(words: int = 2000) -> Tokenizer:
+    """Each word is its own number; 0 is padding."""
+    tokenizer = Tokenizer(models.WordLevel({str(number): number for number in range(words)}, unk_token="0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+def _pipeline(forward: CountingForward, max_length: int | None = 8, prompt: str = "") -> Pipeline:
+    settings = TextSettings(dim=2, max_length=max_length, pad_id=0, prompt=prompt)
+    return Pipeline("test", _tokenizer(), settings, forward)
+
+
+@given(lengths, st.integers(1, 64))
+def test_a_plan_holds_each_text_once_in_batches_of_falling_length(counts: IntArray, batch_size: int) -> None:
+    batches = plan_batches(counts, batch_size)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(counts)))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert all(counts[first].min() >= counts[second].max() for first, second in pairwise(batches))
+
+
+@given(lengths, st.integers(1, 64))
+def test_a_plan_pads_no_more_than_any_order_of_the_same_batches(counts: IntArray, batch_size: int) -> None:
+    """Sorted batches have the least padding there is for their size."""
+    as_given = [
+        np.arange(start, min(start + batch_size, len(counts))) for start in range(0, len(counts), batch_size)
+    ]
+    assert (
+        0.0
+        <= padding_share(counts, plan_batches(counts, batch_size))
+        <= padding_share(counts, as_given) + 1e-12
+    )
+
+
+def test_texts_of_one_length_stay_in_their_order() -> None:
+    assert [batch.tolist() for batch in plan_batches(np.asarray([2, 3, 2, 3, 2]), 2)] == [[1, 3], [0, 2], [4]]
+
+
+def test_padding_share_counts_what_is_computed_in_vain() -> None:
+    counts = np.asarray([2, 4, 4, 2])
+    assert padding_share(counts, [np.asarray([0, 1]), np.asarray([2, 3])]) == pytest.approx(4 / 16)
+    assert padding_share(counts, [np.asarray([1, 2]), np.asarray([0, 3])]) == 0.0
+    assert padding_share(counts[:0], []) == 0.0
+
+
+def test_rows_come_back_in_the_callers_order() -> None:
+    forward = CountingForward()
+    embeddings = _pipeline(forward).encode(["5", "7 1 1", "6 1", "9 1 1 1"], batch_size=2)
+    assert embeddings.tolist() == [[5, 1], [7, 3], [6, 2], [9, 4]]
+    assert forward.shapes == [(2, 4), (2, 2)]
+
+
+def test_long_texts_are_cut_and_empty_ones_are_kept() -> None:
+    forward = CountingForward()
+    pipeline = _pipeline(forward, max_length=3)
+    assert pipeline.token_counts(["1 2 3 4 5", "1", ""]).tolist() == [3, 1, 0]
+
+
+def test_without_a_limit_nothing_is_cut() -> None:
+    assert _pipeline(CountingForward(), max_length=None).token_counts(["1 " * 999]).tolist() == [999]
+
+
+def test_a_prompt_stands_before_each_text() -> None:
+    assert _pipeline(CountingForward(), prompt="8 ").encode(["1", "2 2"]).tolist() == [[8, 2], [8, 3]]
+
+
+def test_a_hundred_thousand_texts() -> None:
+    """More than is tokenised at a time: each gets its own row."""
+    texts = [f"{index % 1999 + 1} " * (index % 7 + 1) for index in range(100_000)]
+    embeddings = _pipeline(CountingForward()).encode(texts, batch_size=512)
+    expected = np.asarray([[index % 1999 + 1, index % 7 + 1] for index in range(100_000)], dtype=np.float32)
+    assert np.array_equal(embeddings, expected)
+
+
+def test_threads_get_their_own_answers() -> None:
+    pipeline = _pipeline(CountingForward())
+    asked = [[f"{thread * 20 + index + 1}" for index in range(20)] for thread in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(pipeline.encode, asked))
+    assert [answer[:, 0].tolist() for answer in answers] == [
+        [float(text) for text in texts] for texts in asked
+    ]

@@ -1,0 +1,134 @@
+"""Scores are what their definitions say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from embedopt.errors import InputError
+from embedopt.inference.load import load_encoder
+from embedopt.measure.accuracy import agreement, batch_invariance, cosines, load_pairs, retrieval, spearman
+from embedopt.measure.corpus import Corpus
+from embedopt.records import Accuracy
+from tests.fakes import FakeEncoder, MoodyEncoder, fake_embedding
+
+EAST, NORTH, NORTHEAST = [1.0, 0.0], [0.0, 1.0], [0.8, 0.6]
+PAIRS = """\
+5.0\tA welder is at work.\tSomebody is welding.
+4.2\tA nurse washes her hands.\tA nurse is washing.
+2.5\tThe driver waits for the train.\tA train is late.
+1.0\tTwo cats sleep.\tA baker kneads dough.\tsome source
+0\tThe sky is grey.\tI sell "used" bicycles.
+"""
+
+
+def _rows(*rows: list[float]) -> np.ndarray:
+    return np.asarray(rows, dtype=np.float32)
+
+
+def test_cosines_are_of_rows_of_any_length() -> None:
+    found = cosines(_rows([2.0, 0.0], [0.0, 3.0], [0.0, 0.0]), _rows(NORTHEAST, NORTHEAST, EAST))
+    np.testing.assert_allclose(found, [0.8, 0.6, 0.0], atol=1e-7)
+
+
+def test_agreement() -> None:
+    found = agreement(_rows(EAST, EAST, EAST, EAST), _rows(EAST, EAST, EAST, NORTHEAST))
+    assert found.texts == 4
+    assert found.cosine_mean == pytest.approx(0.95)
+    assert found.cosine_min == pytest.approx(0.8)
+    assert found.cosine_p1 == pytest.approx(0.8 + 0.03 * 0.2)  # linear between the two lowest of four
+    assert found.max_abs_error == pytest.approx(0.6)
+
+
+def test_retrieval_counts_judged_and_reference_neighbours() -> None:
+    """Twelve texts on an arc, a query from its middle and one from its east end."""
+    texts = [f"text {number}" for number in range(12)]
+    corpus = Corpus("c", (*texts, "first", "second"), {12: (0, 11), 13: (3,)})
+    angles = np.linspace(0.0, 1.1, 12)
+    reference = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    reference = np.vstack([reference, [np.cos(0.55), np.sin(0.55)], EAST]).astype(np.float32)
+    # From the middle, 10 of 12 are nearest: both ends fall out; from the east, the last two do.
+    assert retrieval(corpus, reference, reference) == Accuracy(recall_at_10=0.5, overlap_at_10=1.0)
+    moved = reference.copy()
+    moved[3] = [np.cos(1.3), np.sin(1.3)]
+    # Text 3 leaves both lists. From the middle an end comes in for it, both of which are judged.
+    assert retrieval(corpus, reference, moved) == Accuracy(recall_at_10=0.25, overlap_at_10=0.9)
+
+
+def test_retrieval_needs_judged_queries() -> None:
+    with pytest.raises(
+        InputError, match="corpus c has no judged queries; wanted lines with a relevant field"
+    ):
+        retrieval(Corpus("c", ("a",), {0: ()}), _rows(EAST), _rows(EAST))
+
+
+@pytest.mark.parametrize("texts", [1, 5, 32, 40])
+def test_an_encoder_that_ignores_its_batch_is_invariant(texts: int) -> None:
+    encoder = FakeEncoder()
+    found = batch_invariance(encoder, [f"text {number}" for number in range(texts)], rounds=3)
+    assert found.batch_invariance_min == pytest.approx(1.0)
+    alone, together = encoder.calls[:texts], encoder.calls[texts:]
+    assert {len(call) for call in alone} == {1}
+    assert {len(call) for call in together} == {min(32, texts)}
+    assert len(together) == 3 * -(-texts // 32)
+    assert {text for call in together for text in call} == {f"text {number}" for number in range(texts)}
+
+
+def test_an_encoder_that_minds_its_batch_is_found_out() -> None:
+    texts = [f"text {number}" for number in range(40)]
+    found = batch_invariance(MoodyEncoder(), texts, rounds=2)
+    assert found.batch_invariance_min is not None
+    assert found.batch_invariance_min < 0.9
+    assert batch_invariance(MoodyEncoder(), texts, rounds=2) == found  # the drawing has a seed
+
+
+def test_spearman_is_scipys_times_100(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_text(PAIRS, encoding="utf8")
+    pairs = load_pairs(file)
+    assert pairs.name == "pairs.tsv"
+    assert pairs.second[4] == 'I sell "used" bicycles.'
+    encoder = FakeEncoder()
+    expected = stats.spearmanr(
+        [
+            float(fake_embedding(a) @ fake_embedding(b))
+            for a, b in zip(pairs.first, pairs.second, strict=True)
+        ],
+        [5.0, 4.2, 2.5, 1.0, 0.0],
+    ).statistic
+    assert spearman(encoder, pairs) == pytest.approx(100 * expected)
+
+
+def test_the_reference_orders_plain_pairs_rightly(tmp_path: Path) -> None:
+    """On the real model: of our five pairs, two neighbours change places."""
+    file = tmp_path / "pairs.tsv"
+    file.write_text(PAIRS, encoding="utf8")
+    with load_encoder("torch-fp32") as encoder:
+        assert spearman(encoder, load_pairs(file)) == pytest.approx(80.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("1.0\tonly one\n", "pairs.tsv:1: 2 column(s); wanted score, tab, sentence, tab, sentence"),
+        ("1\ta\tb\nhigh\ta\tb\n", "pairs.tsv:2: score is 'high'; wanted a number"),
+        ("nan\ta\tb\n", "pairs.tsv:1: score is 'nan'; wanted a number"),
+        ("1\ta\tb\n\n1\tc\td\n", "has 2 pairs with fewer than two different scores; wanted more"),
+        ("", "has 0 pairs with fewer than two different scores"),
+    ],
+)
+def test_bad_pairs_are_named(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_text(content, encoding="utf8")
+    with pytest.raises(InputError) as caught:
+        load_pairs(file)
+    assert said in str(caught.value)
+
+
+def test_pairs_that_cant_be_read_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "latin.tsv").write_bytes(b"1\t\xe9\tb")
+    with pytest.raises(InputError, match="is not UTF-8 at byte 2"):
+        load_pairs(tmp_path / "latin.tsv")
+    with pytest.raises(InputError, match=r"can't be read .*No such file"):
+        load_pairs(tmp_path / "nowhere.tsv")

@@ -1,0 +1,41 @@
+"""Processes of their own, and clear ends when one fails."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from embedopt.errors import MeasureError
+from embedopt.inference.artifacts import ArtifactStore
+from embedopt.inference.spec import BACKENDS
+from embedopt.inference.weights import resolve_weights
+from embedopt.measure import footprint as footprint_module
+from embedopt.measure.footprint import measure_footprint
+
+
+@pytest.mark.parametrize("name", ["torch-fp32", "onnx-fp32"])
+def test_a_footprint(tiny_model: Callable[..., Path], tmp_path: Path, name: str) -> None:
+    """Size is of the files; a process without torch weighs far less than this one with it."""
+    weights = resolve_weights(str(tiny_model()))
+    folder = ArtifactStore(tmp_path).get(BACKENDS[name], weights)
+    found = measure_footprint(BACKENDS[name], folder, weights, ["welder", "nurse"])
+    files = weights.files if name == "torch-fp32" else [*folder.glob("model.onnx"), *folder.glob("t*.json")]
+    assert found.disk_bytes == sum(file.stat().st_size for file in files)
+    assert found.load_s is not None
+    assert found.load_s > 0
+    assert found.peak_rss_bytes is not None
+    assert (found.peak_rss_bytes > 250e6) == (name == "torch-fp32")
+
+
+def test_a_process_that_fails_is_one_line(tmp_path: Path) -> None:
+    weights = resolve_weights()
+    with pytest.raises(MeasureError) as caught:
+        measure_footprint(BACKENDS["onnx-fp32"], tmp_path, weights, ["a"])
+    assert str(caught.value).startswith("the process that loads onnx-fp32 ended with 1: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_process_that_hangs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprint_module, "_TIMEOUT_S", 0)
+    with pytest.raises(MeasureError, match="loading onnx-fp32 took over 0 s"):
+        measure_footprint(BACKENDS["onnx-fp32"], tmp_path, resolve_weights(), ["a"])

@@ -1,0 +1,40 @@
+"""The machine is described by what decides a time."""
+
+from typing import Any
+
+import cpuinfo
+import pytest
+
+from embedopt.measure import machine as machine_module
+from embedopt.measure.machine import this_machine
+
+
+@pytest.fixture(autouse=True)
+def _afresh() -> None:
+    this_machine.cache_clear()
+
+
+def _pretend(monkeypatch: pytest.MonkeyPatch, **info: Any) -> None:
+    monkeypatch.setattr(cpuinfo, "get_cpu_info", lambda: info)
+    monkeypatch.setattr(machine_module, "usable_cores", lambda: 4)
+
+
+def test_instruction_sets_are_those_that_pick_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    flags = ["fpu", "avx2", "avx512f", "avx512_vnni", "amx_tile"]
+    _pretend(monkeypatch, brand_raw="AMD EPYC", family=25, model=17, flags=flags)
+    assert this_machine().hardware_class == (
+        "AMD EPYC (family 25 model 17) | avx2+avx512+vnni+amx | 4 cores | 3 threads"
+    )
+
+
+def test_a_cpu_that_says_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    _pretend(monkeypatch, arch_string_raw="aarch64")
+    assert this_machine().hardware_class == "aarch64 | none | 4 cores | 4 threads"
+
+
+def test_this_machine_has_its_libraries() -> None:
+    found = this_machine()
+    assert found.libraries["onnxruntime"] == "1.32.0"
+    assert found.cores >= 1

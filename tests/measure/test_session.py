@@ -1,0 +1,127 @@
+"""What was asked for is checked, and what was found is gathered."""
+
+from pathlib import Path
+
+import pytest
+
+from embedopt.errors import InputError, UsageError
+from embedopt.inference.spec import BACKENDS
+from embedopt.measure import session as session_module
+from embedopt.measure.session import BATCH_SIZES, Options, Session, parse_backends, parse_batch_sizes
+from embedopt.records import Accuracy, Footprint, Throughput
+from tests.fakes import FakeEncoder
+
+
+def _session(tmp_path: Path, *, model: str | None = None, min_cosine: float = 0.95) -> Session:
+    (tmp_path / "texts.txt").write_text("one\ntwo words\nthree", encoding="utf8")
+    options = Options(
+        backends=tuple(BACKENDS.values()),
+        batch_sizes=(1,),
+        profile="quick",
+        corpus=tmp_path / "texts.txt",
+        model=model,
+        min_cosine=min_cosine,
+    )
+    return Session(options)
+
+
+def test_the_reference_is_always_among_the_backends() -> None:
+    assert [row.name for row in parse_backends("onnx-int8", "full")] == ["torch-fp32", "onnx-int8"]
+    assert parse_backends(None, "full") == tuple(BACKENDS.values())
+    assert [row.name for row in parse_backends(None, "quick")] == [
+        "torch-fp32",
+        "onnx-fp32",
+        "onnx-int8",
+        "onnx-int8-per-tensor",
+        "onnx-int8-block",
+    ]
+
+
+def test_batch_sizes() -> None:
+    assert parse_batch_sizes(None, "full") == BATCH_SIZES == (1, 2, 4, 8, 16, 32, 64)
+    assert parse_batch_sizes("8, 1,8", "full") == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"), [("1,3", "3"), ("0", "0"), ("", "''"), ("one", "one"), ("-1", "-1")]
+)
+def test_an_unknown_batch_size_lists_the_known_ones(sizes: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_batch_sizes(sizes, "full")
+    assert str(caught.value) == f"unknown batch size {said}; known are: 1, 2, 4, 8, 16, 32, 64"
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), -2.0])
+def test_a_floor_is_a_cosine(tmp_path: Path, value: float) -> None:
+    with pytest.raises(UsageError, match=r"--min-cosine is .*; wanted a cosine, from -1 to 1"):
+        _session(tmp_path, min_cosine=value)
+
+
+def test_what_benchmarks_find_is_merged(tmp_path: Path) -> None:
+    session = _session(tmp_path)
+    session.add("onnx-int8", Accuracy(texts=3, cosine_mean=0.99))
+    session.add("onnx-int8", Accuracy(batch_invariance_min=0.98))
+    session.add("onnx-int8", Footprint(disk_bytes=7))
+    session.add("torch-fp32", Throughput(texts_per_s=5.0))
+    run = session.run()
+    assert run.accuracy == {"onnx-int8": Accuracy(texts=3, cosine_mean=0.99, batch_invariance_min=0.98)}
+    assert run.footprint == {"onnx-int8": Footprint(disk_bytes=7)}
+    assert run.throughput == {"torch-fp32": Throughput(texts_per_s=5.0)}
+    assert run.corpus.texts == 3
+    assert run.backends["onnx-int8"].base == "onnx-fp32"
+    assert run.backends["onnx-int8"].settings["per_channel"] is True
+    assert run.hardware_class == run.machine.hardware_class
+
+
+def test_bounds_are_floors_or_ceilings(tmp_path: Path) -> None:
+    session = _session(tmp_path)
+    good = Accuracy(cosine_mean=0.999999, cosine_min=0.99999, max_abs_error=1e-6, batch_invariance_min=1.0)
+    assert session.missed_bounds("onnx-fp32", good) == []
+    bad = Accuracy(cosine_mean=0.94, cosine_min=0.9, max_abs_error=1e-4)
+    missed = session.missed_bounds("onnx-fp32", bad)
+    assert [line.split(" (")[0] for line in missed] == [
+        "onnx-fp32: cosine_mean is 0.9400000, wanted 0.95 or higher",
+        "onnx-fp32: cosine_min is 0.9000000, wanted 0.99999 or higher",
+        "onnx-fp32: max_abs_error is 0.0001000, wanted 1e-05 or lower",
+    ]
+
+
+def test_the_mean_cosine_is_held_to_the_stricter_of_two_floors(tmp_path: Path) -> None:
+    found = Accuracy(cosine_mean=0.97)
+    assert len(_session(tmp_path).missed_bounds("onnx-int8", found)) == 1  # the row says 0.99
+    assert len(_session(tmp_path, min_cosine=0.98).missed_bounds("onnx-int8-per-tensor", found)) == 1
+    assert _session(tmp_path).missed_bounds("onnx-int8-per-tensor", found) == []
+
+
+def test_with_another_model_only_min_cosine_holds(tmp_path: Path) -> None:
+    session = _session(tmp_path, model="somewhere")
+    assert session.missed_bounds("onnx-int8", Accuracy(cosine_mean=0.96, cosine_min=0.1)) == []
+    assert len(session.missed_bounds("onnx-int8", Accuracy(cosine_mean=0.94))) == 1
+
+
+def test_the_reference_is_loaded_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[FakeEncoder] = []
+
+    def open_fake(row: object, folder: Path) -> FakeEncoder:
+        loaded.append(FakeEncoder(getattr(row, "name", "?")))
+        return loaded[-1]
+
+    monkeypatch.setattr(session_module, "open_encoder", open_fake)
+    monkeypatch.setattr(Session, "folder", lambda self, name: tmp_path)
+    session = _session(tmp_path)
+    reference = session.open("torch-fp32")
+    session.release(reference)
+    other = session.open("onnx-int8")
+    session.release(other)
+    assert session.reference_embeddings is session.reference_embeddings
+    assert [encoder.name for encoder in loaded] == ["torch-fp32", "onnx-int8"]
+    assert [encoder.released for encoder in loaded] == [0, 1]
+    session.close()
+    assert [encoder.released for encoder in loaded] == [1, 1]
+    assert session.run().corpus.mean_tokens == pytest.approx((3 + 4 + 3) / 3)
+
+
+def test_bad_input_is_found_before_anything_is_built(tmp_path: Path) -> None:
+    options = Options(backends=(), batch_sizes=(1,), profile="quick", corpus=tmp_path / "none.txt")
+    with pytest.raises(InputError, match=r"none\.txt: no such file"):
+        Session(options).prepare(["onnx-int8"])

@@ -1,0 +1,121 @@
+"""The tables fit 100 columns, are plain where they must be, and say what is missing."""
+
+import pytest
+
+from embedopt.errors import RecordError
+from embedopt.judge.history import SavedRun, parse_run
+from embedopt.records import Accuracy, BackendInfo, Model
+from embedopt.report.terminal import render_comparisons, render_summary
+from tests.runs import make_file, make_run
+
+_EXPECTED = """\
+Key results (times in ms, of one call with a whole batch)
+backend    batch  p50  p95 p99 texts/s    x   MB cosine    min  invar.   $/M
+torch-fp32     1  2.0  3.0   -     100  1.0 91.6 1.0000 1.0000       - 0.139
+              32 64.0 96.0   -     250  2.5                            0.056
+onnx-int8      1  2.0  3.0   -     500  5.0 23.4 0.9934 0.9811 0.98432 0.028
+              32 64.0 96.0   -   1,250 12.5                            0.011
+
+Where the speed comes from: x = runtime x precision x batching x padding
+backend        x runtime precision batching padding padded in order planned
+torch-fp32  2.50    1.00      1.00     2.00    1.25           50.0%   20.0%
+onnx-fp32   4.00    2.00      1.00     1.50    1.33           50.0%   20.0%
+onnx-int8  12.50    2.00      2.50     2.00    1.25           50.0%   20.0%
+
+What a search finds, and what it takes to start
+backend    recall@10 top-10 overlap cosine p1 load s peak MB
+torch-fp32    0.5000         1.0000         -   4.50     600
+onnx-int8     0.4900         0.9000    0.9850   0.25     150
+
+full profile on Test CPU | avx2+vnni | 2 cores | 2 threads
+model tiny (aaaaaaaaaaaa)
+corpus corpus (bbbbbbbbbbbb): 805 texts, 23.5 tokens on average
+x: texts/s over torch-fp32 one by one     $/M: dollars per million texts
+invar.: worst cosine of a text encoded alone to itself among 31 others
+-: not measured, or too few calls for an interval (a p99 takes 368)
+"""
+
+
+def test_the_summary() -> None:
+    assert render_summary(parse_run("run", make_file(make_run())), 0.05) == _EXPECTED
+
+
+def test_the_summary_fits_100_columns_with_the_longest_name_and_large_figures() -> None:
+    file = make_file(make_run())
+    for bench in file["benchmarks"]:
+        extra = bench["extra_info"]
+        extra.update(backend="onnx-int8-per-tensor", texts_per_s=123_456.0)
+        extra.update({name: 12_345.6 for name in ("p50_ms", "p95_ms", "p99_ms") if name in extra})
+    del file["benchmarks"][-1]
+    lines = render_summary(parse_run("run", file), 0.05).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "12,345.6" in lines[2]
+    assert "123,456" in lines[2]
+
+
+def test_colour_only_where_it_is_asked_for() -> None:
+    saved = parse_run("run", make_file(make_run()))
+    assert "\x1b[" not in render_summary(saved, 0.05)
+    assert "\x1b[" in render_summary(saved, 0.05, color=True)
+
+
+def test_a_name_is_text_not_markup() -> None:
+    file = make_file(make_run(model=Model(name="[red]x[/red]", digest="a" * 64)))
+    file["benchmarks"][0]["extra_info"]["backend"] = "[bold]b"
+    rendered = render_summary(parse_run("run", file), 0.05)
+    assert "[bold]b" in rendered
+    assert "model [red]x[/red] (aaaaaaaaaaaa)" in rendered
+
+
+def test_spearman_is_shown_to_two_decimals() -> None:
+    accuracy = {
+        "torch-fp32": Accuracy(recall_at_10=0.5, overlap_at_10=1.0, spearman=82.034, spearman_distance=0.0),
+        "onnx-int8": Accuracy(recall_at_10=0.5, overlap_at_10=0.9, spearman=81.919, spearman_distance=-0.115),
+    }
+    rendered = render_summary(parse_run("run", make_file(make_run(accuracy=accuracy))), 0.05)
+    [line] = (line for line in rendered.splitlines() if line.startswith("onnx-int8") and "81.92" in line)
+    assert line.split()[-2:] == ["81.92", "-0.12"]
+
+
+def test_a_run_without_latencies_says_so() -> None:
+    assert (
+        render_summary(parse_run("x.json", {"benchmarks": []}), 0.05)
+        == "x.json: no latency benchmark of this suite in it\n"
+    )
+
+
+def test_a_file_without_our_record_shows_its_latencies() -> None:
+    rendered = render_summary(parse_run("run", make_file(None)), 0.05)
+    assert rendered.splitlines()[0] == "Key results (times in ms, of one call with a whole batch)"
+    assert "Where the speed comes from" not in rendered
+
+
+def test_whether_runs_can_be_compared() -> None:
+    head = parse_run("this run", make_file(make_run()))
+    other = parse_run("B", make_file(make_run(model=Model(name="other", digest="c" * 64))))
+    bases: list[SavedRun | RecordError] = [
+        parse_run("A", make_file(make_run())),
+        other,
+        parse_run("C", make_file(None)),
+        RecordError("D is old"),
+    ]
+    assert render_comparisons(bases, head).splitlines() == [
+        "compared with A: same hardware class, model and corpus",
+        "B can't be compared with this one, whatever the table above shows: "
+        "model was other (cccccccccccc), is tiny (aaaaaaaaaaaa)",
+        "C has no embedopt record: whether it can be compared is not known",
+        "D is old",
+    ]
+
+
+@pytest.mark.parametrize("color", [True, False])
+def test_nothing_to_compare_with(color: bool) -> None:
+    head = parse_run("this run", make_file(make_run()))
+    assert render_comparisons([], head) == (
+        "nothing to compare with yet: no earlier run was found, and this one is saved for the next\n"
+    )
+
+
+def test_settings_do_not_show_but_are_kept() -> None:
+    info = BackendInfo(precision="int8", base=None, settings={"session.intra_op.allow_spinning": "0"})
+    assert parse_run("run", make_file(make_run(backends={"x": info}))).run == make_run(backends={"x": info})

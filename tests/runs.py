@@ -1,0 +1,100 @@
+"""Made-up runs with round figures."""
+
+from typing import Any
+
+from embedopt.records import (
+    SCHEMA,
+    Accuracy,
+    BackendInfo,
+    Corpus,
+    Footprint,
+    Latency,
+    Machine,
+    Model,
+    Run,
+    Throughput,
+    to_json,
+)
+
+
+def make_run(**changes: Any) -> Run:
+    """A run of three backends in which each factor of a speed-up is a round number."""
+    machine = Machine(
+        cpu="Test CPU",
+        instruction_sets=("avx2", "vnni"),
+        cores=2,
+        threads=2,
+        system="Linux x86_64",
+        python="3.11.7",
+        libraries={"torch": "2.13.0"},
+    )
+    values: dict[str, Any] = {
+        "schema": SCHEMA,
+        "hardware_class": machine.hardware_class,
+        "machine": machine,
+        "model": Model(name="tiny", digest="a" * 64),
+        "corpus": Corpus(name="corpus", digest="b" * 64, texts=805, mean_tokens=23.5),
+        "profile": "full",
+        "backends": {
+            "torch-fp32": BackendInfo(precision="fp32", base=None, settings={}),
+            "onnx-fp32": BackendInfo(precision="fp32", base=None, settings={"threads": 2}),
+            "onnx-int8": BackendInfo(precision="int8", base="onnx-fp32", settings={"per_channel": True}),
+        },
+        "accuracy": {
+            "torch-fp32": Accuracy(
+                texts=805, cosine_mean=1.0, cosine_min=1.0, recall_at_10=0.5, overlap_at_10=1.0
+            ),
+            "onnx-int8": Accuracy(
+                texts=805,
+                cosine_mean=0.99337,
+                cosine_p1=0.985,
+                cosine_min=0.98112,
+                batch_invariance_min=0.984321,
+                recall_at_10=0.49,
+                overlap_at_10=0.9,
+            ),
+        },
+        "throughput": {
+            "torch-fp32": _throughput(100, 200, 250),
+            "onnx-fp32": _throughput(200, 300, 400),
+            "onnx-int8": _throughput(500, 1000, 1250),
+        },
+        "footprint": {
+            "torch-fp32": Footprint(disk_bytes=91_600_000, load_s=4.5, peak_rss_bytes=600_000_000),
+            "onnx-int8": Footprint(disk_bytes=23_400_000, load_s=0.25, peak_rss_bytes=150_000_000),
+        },
+    }
+    return Run(**(values | changes))
+
+
+def make_file(run: Run | None) -> dict[str, Any]:
+    """The content of a saved file: a run of one latency benchmark a backend and batch size."""
+    latencies = [_latency(name, size) for name in ("torch-fp32", "onnx-int8") for size in (1, 8, 32, 64)]
+    other = {"name": "test_other", "extra_info": {"backend": "onnx-int8"}}
+    benchmarks = [{"name": "test_latency", "extra_info": to_json(latency)} for latency in latencies]
+    return {"benchmarks": [*benchmarks, other]} | ({"embedopt": to_json(run)} if run else {})
+
+
+def _latency(backend: str, batch_size: int) -> Latency:
+    return Latency(
+        backend=backend,
+        batch_size=batch_size,
+        calls=400,
+        p50_ms=2.0 * batch_size,
+        p50_ci_ms=(1.9 * batch_size, 2.1 * batch_size),
+        p95_ms=3.0 * batch_size,
+        p95_ci_ms=(2.9 * batch_size, 3.1 * batch_size),
+        texts_per_s=480.0,
+    )
+
+
+def _throughput(one_by_one: float, in_order: float, planned: float) -> Throughput:
+    return Throughput(
+        batch_size=32,
+        one_by_one_per_s=one_by_one,
+        in_order_per_s=in_order,
+        texts_per_s=planned,
+        in_order_padding=0.5,
+        padding=0.2,
+        seconds=10.0,
+    )

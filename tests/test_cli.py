@@ -1,0 +1,120 @@
+"""The commands, and one line with exit code 2 for wrong input."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedopt.cli import main
+from tests.runs import make_file, make_run
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    file = tmp_path / "texts.txt"
+    file.write_text("welder, night shift\nnurse in zurich\nbaker\n", encoding="utf8")
+    return file
+
+
+def test_build_names_size_and_place(
+    tiny_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(tiny_model())
+    assert (
+        main(["build", "--backends", "onnx-int8,onnx-fp32", "--model", model, "--cache-dir", str(tmp_path)])
+        == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["onnx-fp32", "onnx-int8"]
+    assert [Path(line.split()[-1]).parent for line in lines] == [tmp_path / "artifacts"] * 2
+
+
+def test_encode_writes_the_librarys_embeddings(
+    tiny_model: Callable[..., Path], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.npy"
+    model = str(tiny_model())
+    assert main(["encode", str(texts), "-o", str(output), "--backend", "onnx-fp32", "--model", model]) == 0
+    assert capsys.readouterr().out == f"{output}: 3 x 32 float32 by onnx-fp32\n"
+    assert (
+        main(
+            ["encode", str(texts), "-o", str(tmp_path / "b.npy"), "--backend", "torch-fp32", "--model", model]
+        )
+        == 0
+    )
+    embeddings = np.load(output)
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, np.load(tmp_path / "b.npy"), atol=1e-5)
+    assert sorted(path.name for path in tmp_path.glob("*.npy")) == ["b.npy", "out.npy"]
+
+
+def test_summary_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(make_file(make_run())), encoding="utf8")
+    assert main(["summary", str(file), "--price-per-hour", "0.10"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Key results")
+    assert out.splitlines()[2].split()[-1] == "0.278"  # 100 texts/s at 10 cents
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (
+            ["build", "--backends", "onnx-int4"],
+            "embedopt: unknown backend 'onnx-int4'; known are: all, torch-fp32",
+        ),
+        (["build", "--model", "./nowhere"], "embedopt: model './nowhere' is no folder"),
+        (["encode", "nowhere.txt", "-o", "x.npy"], "embedopt: corpus nowhere.txt: no such file or directory"),
+        (["encode", "{texts}", "-o", "{tmp}/no/x.npy"], "no is no folder; wanted one to write x.npy into"),
+        (["encode", "{texts}", "-o", "{tmp}/x.npy", "--backend", "x"], "embedopt: unknown backend 'x'"),
+        (
+            ["summary", "nowhere.json"],
+            "embedopt: nowhere.json: no such file or directory; wanted a saved run",
+        ),
+        (["summary", "{texts}"], "texts.txt is damaged: it is not JSON; delete it, or run the suite again"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    argv: list[str], said: str, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled = [word.replace("{texts}", str(texts)).replace("{tmp}", str(tmp_path)) for word in argv]
+    assert main(filled) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len([line for line in error.splitlines() if "embedopt:" in line]) == 1
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("argv", [["sumary"], ["summary"], ["encode", "x", "--batch-size", "0", "-o", "y"]])
+def test_wrong_usage_is_exit_code_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert "Usage:" in capsys.readouterr().err
+
+
+def test_an_output_that_cant_be_written_leaves_nothing(
+    tiny_model: Callable[..., Path], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The target is a folder: the finished file can't be moved there."""
+    (tmp_path / "out.npy").mkdir()
+    argv = ["encode", str(texts), "-o", str(tmp_path / "out.npy"), "--backend", "torch-fp32"]
+    assert main([*argv, "--model", str(tiny_model())]) == 2
+    assert (
+        "out.npy can't be written (Is a directory): choose another place with -o" in capsys.readouterr().err
+    )
+    assert [path.name for path in tmp_path.glob("*.npy")] == ["out.npy"]
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "embedopt", "summary", "nowhere.json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "embedopt: nowhere.json: no such file or directory; wanted a saved run\n"

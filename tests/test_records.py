@@ -1,0 +1,67 @@
+"""Records are written and read back whole, and refuse what they don't know by name."""
+
+import dataclasses
+import json
+
+import pytest
+
+from embedopt.errors import RecordError
+from embedopt.records import (
+    Accuracy,
+    Footprint,
+    Latency,
+    Throughput,
+    from_json,
+    metrics,
+    run_from_json,
+    to_json,
+)
+from tests.runs import make_run
+
+
+def test_a_run_is_read_back_as_it_was_written() -> None:
+    run = make_run()
+    assert run_from_json(json.loads(json.dumps(to_json(run)))) == run
+
+
+def test_an_interval_is_read_back() -> None:
+    latency = Latency(backend="a", batch_size=1, calls=9, p50_ms=1.5, p50_ci_ms=(1.0, 2.0))
+    assert from_json(Latency, json.loads(json.dumps(to_json(latency)))) == latency
+
+
+def test_an_unknown_field_is_refused_by_name() -> None:
+    values = to_json(make_run())
+    values["accuracy"]["onnx-int8"]["cosine_best"] = 1.0
+    with pytest.raises(RecordError, match=r"Run record: accuracy\.onnx-int8\.cosine_best: unexpected"):
+        run_from_json(values)
+
+
+def test_a_missing_field_is_refused_by_name() -> None:
+    values = to_json(make_run())
+    del values["machine"]["cpu"]
+    with pytest.raises(RecordError, match=r"Run record: machine\.cpu: .*required"):
+        run_from_json(values)
+
+
+@pytest.mark.parametrize("values", [{"schema": 99}, {}, [], "text"])
+def test_another_schema_is_refused(values: object) -> None:
+    with pytest.raises(RecordError, match="wanted 1: read it with the embedopt that wrote it"):
+        run_from_json(values)  # type: ignore[arg-type]  # what is tested
+
+
+def test_every_metric_has_a_unit_and_a_direction() -> None:
+    assert metrics(Footprint) == {
+        "disk_bytes": ("bytes", "lower"),
+        "load_s": ("s", "lower"),
+        "peak_rss_bytes": ("bytes", "lower"),
+    }
+    for kind in (Latency, Accuracy, Throughput, Footprint):
+        floats = {item.name for item in dataclasses.fields(kind) if item.type == "float | None"}
+        assert floats - set(metrics(kind)) <= {"seconds"}
+
+
+def test_the_hardware_class_is_what_decides_a_time() -> None:
+    machine = make_run().machine
+    assert machine.hardware_class == "Test CPU | avx2+vnni | 2 cores | 2 threads"
+    bare = dataclasses.replace(machine, instruction_sets=())
+    assert bare.hardware_class == "Test CPU | none | 2 cores | 2 threads"

@@ -1,0 +1,243 @@
+"""The suite itself, run by pytest on fake encoders: options, fixtures, the saved record, the summary."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedopt.measure import session as session_module
+from embedopt.measure.session import Session
+from embedopt.records import Footprint, run_from_json
+from tests.fakes import FakeEncoder, MoodyEncoder
+
+ROOT = Path(__file__).parents[1]
+CORPUS = "\n".join(json.dumps({"id": number, "text": f"text {number}"}) for number in range(40))
+QUERIES = json.dumps({"text": "a query", "relevant": [3, 4]})
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Put fake encoders in the place of every runtime, and count how often each is loaded."""
+    counted: Counter[str] = Counter()
+
+    def open_fake(row: Any, folder: Path) -> FakeEncoder:
+        counted[row.name] += 1
+        return (MoodyEncoder if row.name == "onnx-int8-per-tensor" else FakeEncoder)(row.name)
+
+    monkeypatch.setattr(session_module, "open_encoder", open_fake)
+    monkeypatch.setattr(Session, "folder", lambda self, name: Path())
+    monkeypatch.setattr(
+        "embedopt.measure.footprint.measure_footprint",
+        lambda *_: Footprint(disk_bytes=1_000_000, load_s=0.5, peak_rss_bytes=10_000_000),
+    )
+    return counted
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, loads: Counter[str]) -> pytest.Pytester:
+    """A copy of conftest.py and benchmarks/ with a small corpus."""
+    shutil.copy(ROOT / "conftest.py", pytester.path)
+    shutil.copytree(
+        ROOT / "benchmarks", pytester.path / "benchmarks", ignore=shutil.ignore_patterns("corpus")
+    )
+    (pytester.path / "benchmarks" / "corpus").mkdir()
+    (pytester.path / "benchmarks" / "corpus" / "listings.jsonl").write_text(CORPUS, encoding="utf8")
+    (pytester.path / "benchmarks" / "corpus" / "queries.jsonl").write_text(QUERIES, encoding="utf8")
+    pytester.makepyprojecttoml(
+        '[tool.pytest.ini_options]\naddopts = ["--benchmark-autosave", "--benchmark-save-data"]\n'
+    )
+    return pytester
+
+
+def _run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return suite.runpytest_inprocess("benchmarks", "--profile", "quick", "-p", "no:cacheprovider", *arguments)
+
+
+def _saved(suite: pytest.Pytester) -> list[Path]:
+    return sorted(suite.path.glob(".benchmarks/*/*.json"))
+
+
+def test_each_backend_is_loaded_once_in_the_tables_order(suite: pytest.Pytester, loads: Counter[str]) -> None:
+    result = _run(suite, "--backends", "onnx-int8,onnx-fp32", "--batch-sizes", "1,8,32", "-v")
+    result.assert_outcomes(passed=3 * (3 + 1 + 3 + 1), skipped=3)
+    assert loads == {"torch-fp32": 1, "onnx-fp32": 1, "onnx-int8": 1}
+    assert list(loads) == ["torch-fp32", "onnx-fp32", "onnx-int8"]
+    result.stdout.fnmatch_lines(["*test_latency[[]onnx-int8-32[]] PASSED*"])
+
+
+def test_each_backend_is_loaded_once_when_the_reference_comes_last(
+    suite: pytest.Pytester, loads: Counter[str]
+) -> None:
+    """Only another backend's accuracy is asked for: the reference is loaded for it, once."""
+    _run(suite, "--backends", "onnx-int8", "-k", "onnx-int8 and agreement").assert_outcomes(
+        passed=1, deselected=11
+    )
+    assert loads == {"torch-fp32": 1, "onnx-int8": 1}
+
+
+def test_a_first_run_is_saved_and_has_nothing_to_compare_with(suite: pytest.Pytester) -> None:
+    result = _run(suite, "--backends", "onnx-int8", "--benchmark-compare")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "Key results*",
+            "torch-fp32 * 1 *",
+            "onnx-int8 * 1 *",
+            "Where the speed comes from*",
+            "What a search finds*",
+            "nothing to compare with yet: no earlier run was found, and this one is saved for the next",
+        ]
+    )
+    [file] = _saved(suite)
+    saved = json.loads(file.read_text(encoding="utf8"))
+    run = run_from_json(saved["embedopt"])
+    assert run.corpus.texts == 41
+    assert run.profile == "quick"
+    assert set(run.accuracy) == set(run.throughput) == set(run.footprint) == {"torch-fp32", "onnx-int8"}
+    assert run.accuracy["onnx-int8"].cosine_mean == pytest.approx(1.0)
+    assert run.accuracy["onnx-int8"].batch_invariance_min == pytest.approx(1.0)
+    assert run.accuracy["onnx-int8"].overlap_at_10 == 1.0
+    assert run.footprint["onnx-int8"].disk_bytes == 1_000_000
+    [latency] = [bench for bench in saved["benchmarks"] if bench["name"] == "test_latency[onnx-int8-1]"]
+    assert latency["extra_info"]["backend"] == "onnx-int8"
+    assert latency["extra_info"]["batch_size"] == 1
+    assert latency["extra_info"]["calls"] == len(latency["stats"]["data"]) == 200
+    assert latency["extra_info"]["p95_ms"] > 0
+    assert latency["extra_info"]["p99_ms"] is None
+    assert latency["params"] == {"encoder": "onnx-int8", "batch_size": 1}
+
+
+def test_a_second_run_compares_with_the_first(suite: pytest.Pytester) -> None:
+    _run(suite, "--backends", "onnx-int8")
+    result = _run(suite, "--backends", "onnx-int8", "--benchmark-compare")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "*test_latency[[]onnx-int8-1[]] (NOW)*",
+            "compared with the run of *: same hardware class, model and corpus",
+        ]
+    )
+    assert len(_saved(suite)) == 2
+
+
+def test_a_run_on_another_corpus_cant_be_compared(suite: pytest.Pytester) -> None:
+    (suite.path / "mine.txt").write_text("one\ntwo\n", encoding="utf8")
+    _run(suite, "--backends", "onnx-int8")
+    result = _run(suite, "--backends", "onnx-int8", "--benchmark-compare", "--corpus", "mine.txt")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        ["the run of * can't be compared with this one*: corpus was corpus (*), is mine.txt (*)"]
+    )
+
+
+@pytest.mark.parametrize("record", ['{"schema": 99}', '{"schema": 1}', "[]"])
+def test_a_run_with_a_record_that_cant_be_read_cant_be_compared(suite: pytest.Pytester, record: str) -> None:
+    _run(suite, "--backends", "onnx-int8")
+    [file] = _saved(suite)
+    saved = json.loads(file.read_text(encoding="utf8"))
+    file.write_text(json.dumps(saved | {"embedopt": json.loads(record)}), encoding="utf8")
+    result = _run(suite, "--backends", "onnx-int8", "--benchmark-compare")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["the run of * can't be compared: *"])
+
+
+def test_a_damaged_history_file_is_named_and_passed_over(suite: pytest.Pytester) -> None:
+    """Half-written by a run that was killed: this run is measured and saved all the same."""
+    _run(suite, "--backends", "onnx-int8")
+    [file] = _saved(suite)
+    file.write_bytes(file.read_bytes()[:1000])
+    result = _run(suite, "--backends", "onnx-int8", "--benchmark-compare")
+    assert result.ret == 0
+    result.stderr.fnmatch_lines([f"*Failed to load {file}*"])
+    result.stdout.fnmatch_lines(["nothing to compare with yet*"])
+    assert len(_saved(suite)) == 2
+
+
+def test_compare_fail_works_as_documented_and_the_summary_still_shows(suite: pytest.Pytester) -> None:
+    _run(suite, "--backends", "onnx-int8", "-k", "latency")
+    result = _run(
+        suite,
+        "--backends",
+        "onnx-int8",
+        "-k",
+        "latency",
+        "--benchmark-compare",
+        "--benchmark-compare-fail=min:-100%",
+    )
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    result.stdout.fnmatch_lines(["Key results*"])
+
+
+def test_an_encoder_below_its_floor_fails_with_its_figure(suite: pytest.Pytester) -> None:
+    """Per-tensor is a moody encoder here: among others it says something else."""
+    result = _run(suite, "--backends", "onnx-int8-per-tensor", "-k", "accuracy")
+    result.assert_outcomes(passed=4, failed=2, skipped=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*onnx-int8-per-tensor: cosine_mean is 0.*, wanted 0.95 or higher (*",
+            "*batch_invariance_min is 0.*",
+        ]
+    )
+
+
+def test_pairs_are_scored(suite: pytest.Pytester) -> None:
+    (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
+    result = _run(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv", "-s")
+    result.assert_outcomes(passed=2 * (4 + 1 + 2 + 1))
+    result.stdout.re_match_lines([r".*onnx-int8: Spearman x 100 = -?\d+\.\d\d, \+0\.00 to the reference"])
+    [file] = _saved(suite)
+    accuracy = json.loads(file.read_text(encoding="utf8"))["embedopt"]["accuracy"]
+    assert accuracy["onnx-int8"]["spearman"] == accuracy["torch-fp32"]["spearman"]
+    assert accuracy["onnx-int8"]["spearman_distance"] == 0.0
+
+
+def test_without_benchmarks_nothing_is_saved_or_summed_up(suite: pytest.Pytester) -> None:
+    result = _run(suite, "--backends", "onnx-int8", "--benchmark-disable")
+    result.assert_outcomes(passed=2 * (3 + 1 + 2 + 1), skipped=2)
+    assert _saved(suite) == []
+    result.stdout.no_fnmatch_line("*Key results*")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--backends", "onnx-int4"],
+            "ERROR: unknown backend 'onnx-int4'; known are: all, torch-fp32, torch-bf16, *",
+        ),
+        (["--batch-sizes", "3"], "ERROR: unknown batch size 3; known are: 1, 2, 4, 8, 16, 32, 64"),
+        (["--min-cosine", "2"], "ERROR: --min-cosine is 2.0; wanted a cosine, from -1 to 1"),
+        (["--corpus", "nowhere.txt"], "ERROR: corpus nowhere.txt: no such file or directory; *"),
+        (["--pairs", "nowhere.tsv"], "ERROR: pairs nowhere.tsv can't be read*"),
+    ],
+)
+def test_wrong_options_are_a_usage_error_in_one_line(
+    suite: pytest.Pytester, arguments: list[str], said: str
+) -> None:
+    result = _run(suite, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([said])
+    assert "Traceback" not in str(result.stderr)
+
+
+def test_an_unknown_profile_is_a_usage_error(suite: pytest.Pytester) -> None:
+    result = suite.runpytest_inprocess("benchmarks", "--profile", "slow")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--profile: invalid choice: 'slow' (choose from *full*quick*)"])
+
+
+def test_collecting_builds_nothing(suite: pytest.Pytester, loads: Counter[str]) -> None:
+    result = _run(suite, "--collect-only", "-q")
+    assert result.ret == 0
+    assert loads == {}
+
+
+def test_conftest_is_thin() -> None:
+    """Logic lives in the package: what conftest.py defines is pytest's own hooks and fixtures, and short."""
+    lines = (ROOT / "conftest.py").read_text(encoding="utf8").splitlines()
+    defined = [line.split("(")[0].removeprefix("def ") for line in lines if line.startswith("def ")]
+    assert [name for name in defined if not name.startswith("pytest_")] == ["measuring", "encoder", "_say"]
+    assert len(lines) < 170
