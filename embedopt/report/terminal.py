@@ -40,7 +40,7 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
 def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) -> str:
     """Say of each stored run that pytest-benchmark was asked to compare with whether it can be compared."""
     if not bases:
-        return "nothing to compare with yet: no earlier run was found, and this one is saved for the next\n"
+        return "nothing to compare with yet: no earlier run that can be read was found; this one is saved for the next\n"
     return "".join(
         f"{base if isinstance(base, RecordError) else _comparison(base, head)}\n" for base in bases
     )

@@ -112,7 +112,7 @@ def test_whether_runs_can_be_compared() -> None:
 def test_nothing_to_compare_with(color: bool) -> None:
     head = parse_run("this run", make_file(make_run()))
     assert render_comparisons([], head) == (
-        "nothing to compare with yet: no earlier run was found, and this one is saved for the next\n"
+        "nothing to compare with yet: no earlier run that can be read was found; this one is saved for the next\n"
     )
 
 
