@@ -46,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
             cache_dir=option.cache_dir,
             min_cosine=option.min_cosine,
             pairs=option.pairs,
+            price_per_hour=option.price_per_hour,
         )
     except EmbedoptError as error:
         raise pytest.UsageError(str(error)) from error
@@ -85,7 +86,10 @@ def measuring(pytestconfig: pytest.Config) -> Iterator[Session]:
 @pytest.fixture(scope="session")
 def encoder(request: pytest.FixtureRequest, measuring: Session) -> Iterator[Encoder]:
     """One backend, loaded once a session."""
-    loaded = measuring.open(request.param)
+    try:
+        loaded = measuring.open(request.param)
+    except EmbedoptError as error:
+        pytest.fail(str(error), pytrace=False)
     yield loaded
     measuring.release(loaded)
 

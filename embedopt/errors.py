@@ -31,3 +31,8 @@ class MeasureError(EmbedoptError):
 
 class RecordError(EmbedoptError):
     """A saved run can't be read."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error that another library raised."""
+    return (str(error).strip().splitlines() or ["no message"])[0]

@@ -173,7 +173,10 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """All that pytest-benchmark has no column for: the top-level ``embedopt`` key of a saved file."""
+    """All that pytest-benchmark has no column for: the top-level ``embedopt`` key of a saved file.
+
+    ``reference`` names the backend that accuracy and speed-ups of the others are held against.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -183,6 +186,7 @@ class Run:
     model: Model
     corpus: Corpus
     profile: str
+    reference: str
     backends: dict[str, BackendInfo]
     accuracy: dict[str, Accuracy]
     throughput: dict[str, Throughput]

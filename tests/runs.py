@@ -35,6 +35,7 @@ def make_run(**changes: Any) -> Run:
         "model": Model(name="tiny", digest="a" * 64),
         "corpus": Corpus(name="corpus", digest="b" * 64, texts=805, mean_tokens=23.5),
         "profile": "full",
+        "reference": "torch-fp32",
         "backends": {
             "torch-fp32": BackendInfo(precision="fp32", base=None, settings={}),
             "onnx-fp32": BackendInfo(precision="fp32", base=None, settings={"threads": 2}),

@@ -20,7 +20,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from embedopt.errors import ArtifactError
+from embedopt.errors import ArtifactError, first_line
 from embedopt.inference.spec import Backend, get_backend
 from embedopt.inference.weights import Weights, digest_of, sha256_of
 
@@ -141,9 +141,8 @@ def _build(backend: Backend, source: Path, target: Path) -> None:
     except Exception as error:  # whatever the export and quantisation libraries raise ends the same way
         if _is_unwritable(error):
             raise OSError(getattr(error, "errno", None) or errno.ENOSPC, str(error)) from error
-        lines = str(error).strip().splitlines() or ["no message"]
         raise ArtifactError(
-            f"building {backend.name} from {source} failed with {type(error).__name__}: {lines[0]}; "
+            f"building {backend.name} from {source} failed with {type(error).__name__}: {first_line(error)}; "
             "check that the model is a text encoder, or leave this backend out with --backends"
         ) from error
 

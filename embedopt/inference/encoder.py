@@ -45,13 +45,16 @@ class Encoder(ABC):
             EmbedoptError: the encoder is closed.
         """
         if self._closed:
-            raise EmbedoptError(f"the encoder {self.name} is closed; load it again with load_encoder")
+            raise self._closed_error()
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; wanted 1 or more")
         checked = check_texts(texts)
         if not checked:
             return np.empty((0, self.dim), dtype=np.float32)
         return self._encode(checked, batch_size)
+
+    def _closed_error(self) -> EmbedoptError:
+        return EmbedoptError(f"the encoder {self.name} is closed; load it again with load_encoder")
 
     @abstractmethod
     def _encode(self, texts: list[str], batch_size: int) -> FloatArray:

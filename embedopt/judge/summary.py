@@ -7,8 +7,6 @@ from embedopt.judge.cost import dollars_per_million
 from embedopt.judge.history import SavedRun
 from embedopt.records import Accuracy, Footprint, Latency, Run, Throughput
 
-REFERENCE = "torch-fp32"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -54,7 +52,7 @@ def summary_rows(saved: SavedRun, price_per_hour: float) -> tuple[Row, ...]:
     """Return two rows a backend: its smallest batch size, and 32 or its largest."""
     run = saved.run
     throughput = run.throughput if run else {}
-    single_reference = throughput.get(REFERENCE, Throughput()).one_by_one_per_s
+    single_reference = throughput.get(run.reference, Throughput()).one_by_one_per_s if run else None
     rows = []
     for latency in _picked(saved.latencies):
         rate = _rate(latency, throughput.get(latency.backend))
@@ -77,7 +75,7 @@ def speed_up_factors(run: Run) -> Mapping[str, Factors]:
     return {
         name: factors
         for name, found in run.throughput.items()
-        if (factors := _factors(found, _base_of(run, name), run.throughput.get(REFERENCE))) is not None
+        if (factors := _factors(found, _base_of(run, name), run.throughput.get(run.reference))) is not None
     }
 
 

@@ -34,11 +34,17 @@ def this_machine() -> Machine:
         cpu=_cpu_name(info),
         instruction_sets=tuple(name for flag, name in _INSTRUCTION_SETS.items() if flag in flags),
         cores=usable_cores(),
-        threads=int(os.environ.get("OMP_NUM_THREADS") or usable_cores()),
+        threads=_threads(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         libraries=library_versions(),
     )
+
+
+def _threads() -> int:
+    # OpenMP takes a list, one number for each level of nesting.
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(asked) if asked.isdecimal() else usable_cores()
 
 
 def _cpu_name(info: dict[str, object]) -> str:

@@ -1,6 +1,7 @@
 """One run of the suite: what was asked for, what is loaded, what was found."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,8 +65,8 @@ PROFILES: Mapping[str, Profile] = {
         backends="all",
         batch_sizes=BATCH_SIZES,
         single_calls=400,
-        batch_calls=12,
-        latency_s=0.6,
+        batch_calls=10,
+        latency_s=0.4,
         throughput_s=10.0,
         unplanned_s=2.0,
         throughput_texts=100_000,
@@ -103,8 +104,11 @@ class Options:
     cache_dir: Path | None = None
     min_cosine: float = 0.95
     pairs: Path | None = None
+    price_per_hour: float = 0.05
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.price_per_hour < math.inf:
+            raise UsageError(f"--price-per-hour is {self.price_per_hour}; wanted dollars, 0 or more")
         if not -1.0 <= self.min_cosine <= 1.0:
             raise UsageError(f"--min-cosine is {self.min_cosine}; wanted a cosine, from -1 to 1")
 
@@ -282,6 +286,7 @@ class Session:
                 mean_tokens=self._mean_tokens,
             ),
             profile=self.options.profile,
+            reference=REFERENCE,
             backends={row.name: _info(row) for row in self.options.backends},
             accuracy=self._accuracy,
             throughput=self._throughput,

@@ -40,7 +40,9 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
 def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) -> str:
     """Say of each stored run that pytest-benchmark was asked to compare with whether it can be compared."""
     if not bases:
-        return "nothing to compare with yet: no earlier run that can be read was found; this one is saved for the next\n"
+        return (
+            "nothing to compare with yet: no earlier run that can be read; this one is saved for the next\n"
+        )
     return "".join(
         f"{base if isinstance(base, RecordError) else _comparison(base, head)}\n" for base in bases
     )
@@ -52,7 +54,8 @@ def _comparison(base: SavedRun, head: SavedRun) -> str:
     found = differences(base.run, head.run)
     if not found:
         return f"compared with {base.name}: same hardware class, model and corpus"
-    return f"{base.name} can't be compared with this one, whatever the table above shows: {'; '.join(found)}"
+    why = "".join(f"\n  {difference}" for difference in found)
+    return f"{base.name} can't be compared with this one, whatever the table above shows:{why}"
 
 
 def _rendered(parts: Sequence[RenderableType], *, color: bool) -> str:
@@ -158,7 +161,7 @@ def _provenance(saved: SavedRun) -> str:
         f"{run.profile} profile on {run.hardware_class}\n"
         f"model {run.model.name} ({run.model.digest[:12]})\n"
         f"corpus {run.corpus.name} ({run.corpus.digest[:12]}): {run.corpus.texts} texts{tokens}\n"
-        "x: texts/s over torch-fp32 one by one     $/M: dollars per million texts\n"
+        f"x: texts/s over {run.reference} one by one     $/M: dollars per million texts\n"
         "invar.: worst cosine of a text encoded alone to itself among 31 others\n"
         "-: not measured, or too few calls for an interval (a p99 takes 368)"
     )

@@ -1,6 +1,7 @@
 """What is built gives the reference's embeddings, whatever the model's pooling."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -126,3 +127,16 @@ def test_building_leaves_the_users_logging_alone() -> None:
         root.setLevel(logging.DEBUG)
         assert not logging.getLogger("any").isEnabledFor(logging.WARNING)
     assert (root.handlers[:], root.level, logging.root.manager.disable) == before
+
+
+@pytest.mark.parametrize("name", ["torch-fp32", "onnx-fp32"])
+def test_a_damaged_model_is_one_line(tiny_model: Callable[..., Path], tmp_path: Path, name: str) -> None:
+    """Half of the weights, as a broken copy leaves them."""
+    folder = shutil.copytree(tiny_model(), tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(ArtifactError) as caught:
+        load_encoder(name, model=str(folder))
+    assert name in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)

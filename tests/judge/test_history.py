@@ -72,8 +72,8 @@ def test_what_differs_is_said() -> None:
         corpus=Corpus(name="corpus", digest="d" * 64, texts=9, mean_tokens=None),
     )
     assert differences(make_run(), head) == (
-        "hardware class was Test CPU | avx2+vnni | 2 cores | 2 threads, "
-        "is Test CPU | avx2+vnni | 4 cores | 2 threads",
-        "model was tiny (aaaaaaaaaaaa), is other (cccccccccccc)",
-        "corpus was corpus (bbbbbbbbbbbb), is corpus (dddddddddddd)",
+        "its hardware class is Test CPU | avx2+vnni | 2 cores | 2 threads, "
+        "this one's is Test CPU | avx2+vnni | 4 cores | 2 threads",
+        "its model is tiny (aaaaaaaaaaaa), this one's is other (cccccccccccc)",
+        "its corpus is corpus (bbbbbbbbbbbb), this one's is corpus (dddddddddddd)",
     )

@@ -57,6 +57,12 @@ def test_a_floor_is_a_cosine(tmp_path: Path, value: float) -> None:
         _session(tmp_path, min_cosine=value)
 
 
+@pytest.mark.parametrize("value", [-0.01, float("inf"), float("nan")])
+def test_a_price_is_dollars(tmp_path: Path, value: float) -> None:
+    with pytest.raises(UsageError, match=r"--price-per-hour is .*; wanted dollars, 0 or more"):
+        Options(backends=(), batch_sizes=(1,), profile="full", corpus=tmp_path, price_per_hour=value)
+
+
 def test_what_benchmarks_find_is_merged(tmp_path: Path) -> None:
     session = _session(tmp_path)
     session.add("onnx-int8", Accuracy(texts=3, cosine_mean=0.99))

@@ -101,8 +101,8 @@ def test_whether_runs_can_be_compared() -> None:
     ]
     assert render_comparisons(bases, head).splitlines() == [
         "compared with A: same hardware class, model and corpus",
-        "B can't be compared with this one, whatever the table above shows: "
-        "model was other (cccccccccccc), is tiny (aaaaaaaaaaaa)",
+        "B can't be compared with this one, whatever the table above shows:",
+        "  its model is other (cccccccccccc), this one's is tiny (aaaaaaaaaaaa)",
         "C has no embedopt record: whether it can be compared is not known",
         "D is old",
     ]
@@ -112,7 +112,7 @@ def test_whether_runs_can_be_compared() -> None:
 def test_nothing_to_compare_with(color: bool) -> None:
     head = parse_run("this run", make_file(make_run()))
     assert render_comparisons([], head) == (
-        "nothing to compare with yet: no earlier run that can be read was found; this one is saved for the next\n"
+        "nothing to compare with yet: no earlier run that can be read; this one is saved for the next\n"
     )
 
 

@@ -29,9 +29,8 @@ class SentenceTransformerEncoder(Encoder):
 
     @override
     def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
-        assert self._model is not None
         with self._lock:
-            embeddings = self._model.encode(
+            embeddings = self._opened().encode(
                 texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
             )
         return np.asarray(embeddings, dtype=np.float32)
@@ -44,10 +43,14 @@ class SentenceTransformerEncoder(Encoder):
 
     @override
     def token_counts(self, texts: Sequence[str]) -> IntArray:
-        assert self._model is not None
         with self._lock:
-            mask = self._model.preprocess(list(texts))["attention_mask"]
+            mask = self._opened().preprocess(list(texts))["attention_mask"]
         return np.asarray(mask.sum(dim=1), dtype=np.int64)
+
+    def _opened(self) -> "SentenceTransformer":
+        if self._model is None:
+            raise self._closed_error()
+        return self._model
 
     @override
     def _release(self) -> None:
