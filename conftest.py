@@ -8,8 +8,10 @@ import pytest
 
 from embedopt.errors import EmbedoptError, RecordError
 from embedopt.inference.encoder import Encoder
+from embedopt.inference.spec import BACKENDS
 from embedopt.judge.history import SavedRun, parse_run
-from embedopt.measure.session import Options, ProfileName, Session, parse_backends, parse_batch_sizes
+from embedopt.measure.options import BATCH_SIZES, Options, ProfileName, parse_backends, parse_batch_sizes
+from embedopt.measure.session import Session
 from embedopt.records import to_json
 from embedopt.report.terminal import render_comparisons, render_summary
 
@@ -19,8 +21,12 @@ _COMPARED = pytest.StashKey[list[SavedRun | RecordError]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("embedopt", "sentence-embedding inference")
-    group.addoption("--backends", metavar="A,B", help="backends to measure, or all")
-    group.addoption("--batch-sizes", metavar="1,8", help="batch sizes of the latency benchmarks")
+    group.addoption("--backends", metavar="A,B", help=f"all, or some of {', '.join(BACKENDS)}")
+    group.addoption(
+        "--batch-sizes",
+        metavar="1,8",
+        help=f"of the latency benchmarks: some of {', '.join(map(str, BATCH_SIZES))}",
+    )
     group.addoption("--model", help="local folder or hub name (default: the bundled all-MiniLM-L6-v2)")
     group.addoption("--corpus", type=Path, metavar="FILE", help="text file, or JSON lines with a text field")
     group.addoption(
@@ -115,17 +121,14 @@ def pytest_terminal_summary(
     try:
         yield
     finally:  # also when --benchmark-compare-fail stops the run inside
-        benchmarks = [bench for bench in config._benchmarksession.benchmarks if bench]  # type: ignore[attr-defined]  # its only way in
-        if benchmarks:
-            extras = [{"extra_info": bench.extra_info} for bench in benchmarks]
-            head = parse_run(
-                "this run", {"benchmarks": extras, "embedopt": to_json(config.stash[_SESSION].run())}
-            )
+        measuring, compared = config.stash[_SESSION], config.stash[_COMPARED]
+        timed = [bench for bench in config._benchmarksession.benchmarks if bench]  # type: ignore[attr-defined]  # its only way in
+        if timed or measuring.has_found_something:
+            benchmarks = [{"fullname": bench.fullname, "extra_info": bench.extra_info} for bench in timed]
+            head = parse_run("this run", {"benchmarks": benchmarks, "embedopt": to_json(measuring.run())})
+            price, color = measuring.options.price_per_hour, terminalreporter.hasmarkup
             terminalreporter.section("embedopt")
-            terminalreporter.write(
-                render_summary(head, config.option.price_per_hour, color=terminalreporter.hasmarkup)
-            )
-            compared = config.stash[_COMPARED]
+            terminalreporter.write(render_summary(head, price, color=color))
             if config.option.benchmark_compare:
                 terminalreporter.write(render_comparisons(compared, head))
 

@@ -40,4 +40,3 @@ def test_pairs(encoder: Encoder, measuring: Session) -> None:
     value = spearman(encoder, measuring.pairs)
     distance = value - measuring.reference_spearman
     measuring.add(encoder.name, Accuracy(spearman=value, spearman_distance=distance))
-    print(f"{encoder.name}: Spearman x 100 = {value:.2f}, {distance:+.2f} to the reference")

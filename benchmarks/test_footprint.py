@@ -1,11 +1,16 @@
 """What does it weigh?"""
 
+import sys
+
+import pytest
+
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.spec import get_backend
 from embedopt.measure.footprint import measure_footprint
 from embedopt.measure.session import Session
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc: Linux")
 def test_footprint(encoder: Encoder, measuring: Session) -> None:
     """Bytes on disk, seconds to load and peak memory, in a process that loads only this backend."""
     found = measure_footprint(
@@ -15,5 +20,3 @@ def test_footprint(encoder: Encoder, measuring: Session) -> None:
         measuring.mixed_texts[: measuring.profile.footprint_texts],
     )
     measuring.add(encoder.name, found)
-    assert found.disk_bytes is not None
-    assert found.disk_bytes > 0

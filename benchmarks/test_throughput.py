@@ -5,14 +5,14 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.latency import rounds_for
 from embedopt.measure.session import Session
-from embedopt.measure.throughput import planned, unplanned
+from embedopt.measure.throughput import in_order, planned
 
 # Texts that tell how long all of them take, without taking as long.
 _PART = 64
 
 
 def test_throughput(benchmark: BenchmarkFixture, encoder: Encoder, measuring: Session) -> None:
-    """One call gets all texts and plans its batches; then the two ways that leave that to the caller."""
+    """One call gets all texts and plans its batches; then batches as they come, a call each."""
     profile = measuring.profile
     texts = measuring.mixed_texts[: profile.throughput_texts]
     benchmark.group = "throughput"
@@ -24,4 +24,4 @@ def test_throughput(benchmark: BenchmarkFixture, encoder: Encoder, measuring: Se
     found = planned(encoder, texts, benchmark.stats.stats.data)
     benchmark.extra_info.update(backend=encoder.name, texts=len(texts), texts_per_s=found.texts_per_s)
     measuring.add(encoder.name, found)
-    measuring.add(encoder.name, unplanned(encoder, texts, profile.unplanned_s))
+    measuring.add(encoder.name, in_order(encoder, texts, profile.in_order_s))

@@ -1,7 +1,9 @@
 """The command line: thin, one function a command."""
 
+import contextlib
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ import typer
 from embedopt.errors import EmbedoptError, InputError
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
 from embedopt.inference.load import load_encoder
-from embedopt.inference.spec import select_backends, split_names
+from embedopt.inference.spec import BACKENDS, select_backends, split_names
 from embedopt.inference.weights import resolve_weights
 from embedopt.judge.history import read_run
 from embedopt.measure.corpus import load_corpus
@@ -41,7 +43,7 @@ CacheOption = Annotated[
 
 @app.command()
 def build(
-    backends: Annotated[str, typer.Option(help="Comma-separated names, or all.")] = "all",
+    backends: Annotated[str, typer.Option(help=f"all, or some of {', '.join(BACKENDS)}.")] = "all",
     model: ModelOption = None,
     cache_dir: CacheOption = None,
 ) -> None:
@@ -50,7 +52,8 @@ def build(
     out, status = rich.console.Console(highlight=False, soft_wrap=True), rich.console.Console(stderr=True)
     weights = resolve_weights(model)
     with status.status("checking the cache") as spinner:
-        store = ArtifactStore(cache_dir, on_step=spinner.update)
+        # A spinner shows nothing where there is no terminal: there, each step is a line.
+        store = ArtifactStore(cache_dir, on_step=spinner.update if status.is_terminal else status.print)
         for row in chosen:
             folder = store.get(row, weights)
             size = disk_bytes(folder) if row.build else weights.disk_bytes
@@ -61,23 +64,19 @@ def build(
 def encode(
     file: Annotated[Path, typer.Argument(help="Text file (a text a line) or JSON lines with a text field.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="NumPy file to write, (n, dim) float32.")],
-    backend: Annotated[str, typer.Option(help="Which backend encodes.")] = "onnx-int8",
+    backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = "onnx-int8",
     batch_size: Annotated[int, typer.Option(min=1, help="Texts encoded at a time.")] = 32,
     model: ModelOption = None,
     cache_dir: CacheOption = None,
 ) -> None:
-    """Embed the texts of a file."""
-    texts = load_corpus(file).texts
-    if not output.parent.is_dir():
-        raise InputError(
-            f"{output.parent} is no folder; wanted one to write {output.name} into: create it first"
-        )
+    """Embed the texts of a file: row i is line i, blank lines of a text file included."""
+    texts = load_corpus(file, keep_blank=True).texts
     progress = rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),
         rich.progress.MofNCompleteColumn(),
         console=rich.console.Console(stderr=True),
     )
-    with progress:
+    with _moved_into_place(output) as written, progress:
         bar = progress.add_task(f"loading {backend}", total=len(texts))
         with load_encoder(
             backend,
@@ -91,7 +90,7 @@ def encode(
                 chunk = texts[start : start + _AT_ONCE]
                 embeddings[start : start + len(chunk)] = encoder.encode(chunk, batch_size)
                 progress.advance(bar, len(chunk))
-    _save(output, embeddings)
+        np.save(written, embeddings)
     typer.echo(f"{output}: {embeddings.shape[0]} x {embeddings.shape[1]} float32 by {backend}")
 
 
@@ -104,17 +103,17 @@ def summary(
     typer.echo(render_summary(read_run(run), price_per_hour, color=sys.stdout.isatty()), nl=False)
 
 
-def _save(output: Path, embeddings: np.ndarray) -> None:
-    """Write the whole file or nothing."""
+@contextlib.contextmanager
+def _moved_into_place(output: Path) -> Iterator[Path]:
+    """Yield where to write a file that ends up as ``output``, whole or not at all."""
     try:
-        with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".embedopt-") as folder:
             written = Path(folder) / "embeddings.npy"
-            np.save(written, embeddings)
+            yield written
             written.replace(output)
     except OSError as error:
-        raise InputError(
-            f"{output} can't be written ({error.strerror}): choose another place with -o"
-        ) from error
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{output} can't be written ({reason}): choose another place with -o") from error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """What crosses from measuring to judging: frozen records, written to JSON and read back.
 
-A metric is one field here, with its unit and its better direction; tables and gates read both from it.
+A metric is one field here, with its unit and its better direction.
 Records of one backend hold None for what was not measured.
 """
 
@@ -77,12 +77,11 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """Sustained texts per second in three ways of calling, which split a speed-up into its factors.
+    """Sustained texts per second in batches; calls with one text each are a :class:`Latency` at batch 1.
 
     Attributes:
-        batch_size: texts in a batch of the two batched ways.
-        one_by_one_per_s: each call encodes one text.
-        in_order_per_s: each call encodes ``batch_size`` texts, in the corpus's order.
+        batch_size: texts in a batch.
+        in_order_per_s: each call encodes ``batch_size`` texts, as they come.
         texts_per_s: one call gets all texts and plans its batches by length.
         in_order_padding: share of padding in the batches of ``in_order_per_s``.
         padding: share of padding in those of ``texts_per_s``.
@@ -92,7 +91,6 @@ class Throughput:
     __pydantic_config__ = _STRICT
 
     batch_size: int | None = None
-    one_by_one_per_s: float | None = metric("texts/s", "higher")
     in_order_per_s: float | None = metric("texts/s", "higher")
     texts_per_s: float | None = metric("texts/s", "higher")
     in_order_padding: float | None = metric("share", "lower")
@@ -160,7 +158,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Corpus:
+class CorpusInfo:
     """Which texts, by the sha256 of their contents in order."""
 
     __pydantic_config__ = _STRICT
@@ -184,7 +182,7 @@ class Run:
     hardware_class: str
     machine: Machine
     model: Model
-    corpus: Corpus
+    corpus: CorpusInfo
     profile: str
     reference: str
     backends: dict[str, BackendInfo]

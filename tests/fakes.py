@@ -3,12 +3,12 @@
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from embedopt.inference.encoder import DEFAULT_BATCH_SIZE, Encoder, FloatArray, IntArray
+from embedopt.inference.encoder import Encoder, FloatArray, IntArray
 from embedopt.inference.pipeline import plan_batches
 from embedopt.inference.spec import Backend
 
@@ -50,10 +50,10 @@ class FakeEncoder(Encoder):
         self._on_encode(len(texts))
         return np.stack([fake_embedding(text) for text in texts])
 
-    def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
-        return plan_batches(self.token_counts(texts), batch_size)
+    def _plan(self, texts: list[str], batch_size: int) -> list[IntArray]:
+        return plan_batches(self._token_counts(texts), batch_size)
 
-    def token_counts(self, texts: Sequence[str]) -> IntArray:
+    def _token_counts(self, texts: list[str]) -> IntArray:
         return np.asarray([len(text.split()) + 2 for text in texts], dtype=np.int64)
 
     def _release(self) -> None:

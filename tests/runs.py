@@ -6,7 +6,7 @@ from embedopt.records import (
     SCHEMA,
     Accuracy,
     BackendInfo,
-    Corpus,
+    CorpusInfo,
     Footprint,
     Latency,
     Machine,
@@ -33,12 +33,14 @@ def make_run(**changes: Any) -> Run:
         "hardware_class": machine.hardware_class,
         "machine": machine,
         "model": Model(name="tiny", digest="a" * 64),
-        "corpus": Corpus(name="corpus", digest="b" * 64, texts=805, mean_tokens=23.5),
+        "corpus": CorpusInfo(name="corpus", digest="b" * 64, texts=805, mean_tokens=23.5),
         "profile": "full",
         "reference": "torch-fp32",
         "backends": {
             "torch-fp32": BackendInfo(precision="fp32", base=None, settings={}),
-            "onnx-fp32": BackendInfo(precision="fp32", base=None, settings={"threads": 2}),
+            "onnx-fp32": BackendInfo(
+                precision="fp32", base=None, settings={"session.intra_op.allow_spinning": "0"}
+            ),
             "onnx-int8": BackendInfo(precision="int8", base="onnx-fp32", settings={"per_channel": True}),
         },
         "accuracy": {
@@ -56,9 +58,9 @@ def make_run(**changes: Any) -> Run:
             ),
         },
         "throughput": {
-            "torch-fp32": _throughput(100, 200, 250),
-            "onnx-fp32": _throughput(200, 300, 400),
-            "onnx-int8": _throughput(500, 1000, 1250),
+            "torch-fp32": _throughput(200, 250),
+            "onnx-fp32": _throughput(300, 400),
+            "onnx-int8": _throughput(1000, 1250),
         },
         "footprint": {
             "torch-fp32": Footprint(disk_bytes=91_600_000, load_s=4.5, peak_rss_bytes=600_000_000),
@@ -69,14 +71,19 @@ def make_run(**changes: Any) -> Run:
 
 
 def make_file(run: Run | None) -> dict[str, Any]:
-    """The content of a saved file: a run of one latency benchmark a backend and batch size."""
-    latencies = [_latency(name, size) for name in ("torch-fp32", "onnx-int8") for size in (1, 8, 32, 64)]
-    other = {"name": "test_other", "extra_info": {"backend": "onnx-int8"}}
-    benchmarks = [{"name": "test_latency", "extra_info": to_json(latency)} for latency in latencies]
-    return {"benchmarks": [*benchmarks, other]} | ({"embedopt": to_json(run)} if run else {})
+    """The content of a saved file: latency benchmarks of three backends, and one of another suite."""
+    rates = {"torch-fp32": 100.0, "onnx-fp32": 200.0, "onnx-int8": 500.0}
+    sizes = {"torch-fp32": (1, 8, 32, 64), "onnx-fp32": (1,), "onnx-int8": (1, 8, 32, 64)}
+    latencies = [_latency(name, size, rate) for name, rate in rates.items() for size in sizes[name]]
+    benchmarks: list[dict[str, Any]] = [
+        {"fullname": f"test_latency[{of.backend}-{of.batch_size}]", "extra_info": to_json(of)}
+        for of in latencies
+    ]
+    benchmarks.append({"fullname": "test_other", "extra_info": {"backend": "onnx-int8", "p50_ms": "theirs"}})
+    return {"benchmarks": benchmarks} | ({"embedopt": to_json(run)} if run else {})
 
 
-def _latency(backend: str, batch_size: int) -> Latency:
+def _latency(backend: str, batch_size: int, texts_per_s: float) -> Latency:
     return Latency(
         backend=backend,
         batch_size=batch_size,
@@ -85,14 +92,13 @@ def _latency(backend: str, batch_size: int) -> Latency:
         p50_ci_ms=(1.9 * batch_size, 2.1 * batch_size),
         p95_ms=3.0 * batch_size,
         p95_ci_ms=(2.9 * batch_size, 3.1 * batch_size),
-        texts_per_s=480.0,
+        texts_per_s=texts_per_s,
     )
 
 
-def _throughput(one_by_one: float, in_order: float, planned: float) -> Throughput:
+def _throughput(in_order: float, planned: float) -> Throughput:
     return Throughput(
         batch_size=32,
-        one_by_one_per_s=one_by_one,
         in_order_per_s=in_order,
         texts_per_s=planned,
         in_order_padding=0.5,

@@ -16,7 +16,7 @@ from tests.runs import make_file, make_run
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
     file = tmp_path / "texts.txt"
-    file.write_text("welder, night shift\nnurse in zurich\nbaker\n", encoding="utf8")
+    file.write_text("welder, night shift\n\nnurse in zurich\nbaker\n", encoding="utf8")
     return file
 
 
@@ -28,7 +28,9 @@ def test_build_names_size_and_place(
         main(["build", "--backends", "onnx-int8,onnx-fp32", "--model", model, "--cache-dir", str(tmp_path)])
         == 0
     )
-    lines = capsys.readouterr().out.splitlines()
+    told = capsys.readouterr()
+    assert "building onnx-fp32" in told.err  # a line a step, where there is no terminal for a spinner
+    lines = told.out.splitlines()
     assert [line.split()[0] for line in lines] == ["onnx-fp32", "onnx-int8"]
     assert [Path(line.split()[-1]).parent for line in lines] == [tmp_path / "artifacts"] * 2
 
@@ -39,7 +41,7 @@ def test_encode_writes_the_librarys_embeddings(
     output = tmp_path / "out.npy"
     model = str(tiny_model())
     assert main(["encode", str(texts), "-o", str(output), "--backend", "onnx-fp32", "--model", model]) == 0
-    assert capsys.readouterr().out == f"{output}: 3 x 32 float32 by onnx-fp32\n"
+    assert capsys.readouterr().out == f"{output}: 4 x 32 float32 by onnx-fp32\n"
     assert (
         main(
             ["encode", str(texts), "-o", str(tmp_path / "b.npy"), "--backend", "torch-fp32", "--model", model]
@@ -49,7 +51,8 @@ def test_encode_writes_the_librarys_embeddings(
     embeddings = np.load(output)
     assert embeddings.dtype == np.float32
     np.testing.assert_allclose(embeddings, np.load(tmp_path / "b.npy"), atol=1e-5)
-    assert sorted(path.name for path in tmp_path.glob("*.npy")) == ["b.npy", "out.npy"]
+    assert embeddings.shape == (4, 32)  # the blank line is a text: row i is line i
+    assert sorted(path.name for path in tmp_path.glob("*")) == ["b.npy", "cache", "out.npy", "texts.txt"]
 
 
 def test_summary_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +73,10 @@ def test_summary_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[
         ),
         (["build", "--model", "./nowhere"], "embedopt: model './nowhere' is no folder"),
         (["encode", "nowhere.txt", "-o", "x.npy"], "embedopt: corpus nowhere.txt: no such file or directory"),
-        (["encode", "{texts}", "-o", "{tmp}/no/x.npy"], "no is no folder; wanted one to write x.npy into"),
+        (
+            ["encode", "{texts}", "-o", "{tmp}/no/x.npy"],
+            "x.npy can't be written (no such file or directory): choose another",
+        ),
         (["encode", "{texts}", "-o", "{tmp}/x.npy", "--backend", "x"], "embedopt: unknown backend 'x'"),
         (
             ["summary", "nowhere.json"],
@@ -104,9 +110,9 @@ def test_an_output_that_cant_be_written_leaves_nothing(
     argv = ["encode", str(texts), "-o", str(tmp_path / "out.npy"), "--backend", "torch-fp32"]
     assert main([*argv, "--model", str(tiny_model())]) == 2
     assert (
-        "out.npy can't be written (Is a directory): choose another place with -o" in capsys.readouterr().err
+        "out.npy can't be written (is a directory): choose another place with -o" in capsys.readouterr().err
     )
-    assert [path.name for path in tmp_path.glob("*.npy")] == ["out.npy"]
+    assert sorted(path.name for path in tmp_path.glob("*")) == ["out.npy", "texts.txt"]
 
 
 def test_the_module_is_the_command(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_a_second_run_compares_with_the_first(suite: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         [
             "*test_latency[[]onnx-int8-1[]] (NOW)*",
-            "compared with the run of *: same hardware class, model and corpus",
+            "compared with the run of *: same hardware class, model, corpus and profile; 6 of 6 *",
         ]
     )
     assert len(_saved(suite)) == 2
@@ -195,20 +196,72 @@ def test_an_encoder_below_its_floor_fails_with_its_figure(suite: pytest.Pytester
 
 def test_pairs_are_scored(suite: pytest.Pytester) -> None:
     (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
-    result = _run(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv", "-s")
+    result = _run(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv")
     result.assert_outcomes(passed=2 * (4 + 1 + 2 + 1))
-    result.stdout.re_match_lines([r".*onnx-int8: Spearman x 100 = -?\d+\.\d\d, \+0\.00 to the reference"])
+    result.stdout.re_match_lines([r".*Spearman x 100 to reference", r"onnx-int8 .* -?\d+\.\d\d +0\.00$"])
     [file] = _saved(suite)
     accuracy = json.loads(file.read_text(encoding="utf8"))["embedopt"]["accuracy"]
     assert accuracy["onnx-int8"]["spearman"] == accuracy["torch-fp32"]["spearman"]
     assert accuracy["onnx-int8"]["spearman_distance"] == 0.0
 
 
-def test_without_benchmarks_nothing_is_saved_or_summed_up(suite: pytest.Pytester) -> None:
+def test_pairs_are_shown_when_nothing_is_timed(suite: pytest.Pytester) -> None:
+    (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
+    result = _run(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv", "-k", "test_pairs")
+    result.assert_outcomes(passed=2, deselected=14)
+    result.stdout.re_match_lines([r".*Spearman x 100 to reference", r"onnx-int8 .* -?\d+\.\d\d +0\.00$"])
+
+
+def test_another_benchmark_with_our_words_in_it_does_no_harm(suite: pytest.Pytester) -> None:
+    source = "def test_it(benchmark):\n    benchmark.extra_info.update(p50_ms='x')\n    benchmark(int)\n"
+    (suite.path / "benchmarks" / "test_mine.py").write_text(source, encoding="utf8")
+    result = _run(suite, "--backends", "onnx-int8", "-k", "test_it")
+    result.assert_outcomes(passed=1, deselected=16)
+
+
+def test_a_run_of_other_benchmarks_cant_be_compared(suite: pytest.Pytester) -> None:
+    _run(suite, "--backends", "onnx-int8", "-k", "latency")
+    result = _run(suite, "--backends", "onnx-int8", "-k", "throughput", "--benchmark-compare")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["the run of * can't be compared with this one: no benchmark is in both"])
+
+
+def test_on_a_real_model_each_artifact_is_built_once(
+    pytester: pytest.Pytester, tiny_model: Callable[..., Path]
+) -> None:
+    """Nothing faked: store, export and encoders, on a tiny model, in a process of its own; twice."""
+    shutil.copy(ROOT / "conftest.py", pytester.path)
+    shutil.copytree(ROOT / "benchmarks", pytester.path / "benchmarks")
+    arguments = [
+        "benchmarks",
+        "--profile",
+        "quick",
+        "--backends",
+        "onnx-fp32,onnx-int8",
+        "--batch-sizes",
+        "1",
+    ]
+    arguments += ["--model", str(tiny_model()), "--min-cosine", "-1", "--cache-dir", "cache"]
+    first = pytester.runpytest_subprocess(*arguments, "-k", "accuracy or footprint")
+    first.assert_outcomes(passed=12, skipped=3, deselected=6)
+    steps = [line.split(":")[0] for line in first.outlines if line.startswith(("building", "built"))]
+    assert [step.split(" in ")[0] for step in steps] == [
+        "building onnx-fp32",
+        "built onnx-fp32",
+        "building onnx-int8",
+        "built onnx-int8",
+    ]
+    second = pytester.runpytest_subprocess(*arguments, "-k", "retrieval")
+    second.assert_outcomes(passed=3, deselected=18)
+    assert [line for line in second.outlines if line.startswith("buil")] == []
+
+
+def test_without_timing_nothing_is_saved_but_scores_are_shown(suite: pytest.Pytester) -> None:
     result = _run(suite, "--backends", "onnx-int8", "--benchmark-disable")
     result.assert_outcomes(passed=2 * (3 + 1 + 2 + 1), skipped=2)
     assert _saved(suite) == []
     result.stdout.no_fnmatch_line("*Key results*")
+    result.stdout.fnmatch_lines(["What a search finds*"])
 
 
 @pytest.mark.parametrize(
@@ -250,4 +303,4 @@ def test_conftest_is_thin() -> None:
     lines = (ROOT / "conftest.py").read_text(encoding="utf8").splitlines()
     defined = [line.split("(")[0].removeprefix("def ") for line in lines if line.startswith("def ")]
     assert [name for name in defined if not name.startswith("pytest_")] == ["measuring", "encoder", "_say"]
-    assert len(lines) < 170
+    assert len(lines) < 180

@@ -44,14 +44,25 @@ class Encoder(ABC):
                 ``batch_size`` is below 1.
             EmbedoptError: the encoder is closed.
         """
-        if self._closed:
-            raise self._closed_error()
+        checked = self._checked(texts)
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; wanted 1 or more")
-        checked = check_texts(texts)
         if not checked:
             return np.empty((0, self.dim), dtype=np.float32)
         return self._encode(checked, batch_size)
+
+    def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
+        """Return the batches that :meth:`encode` makes of the same arguments, as indices into ``texts``."""
+        return self._plan(self._checked(texts), batch_size)
+
+    def token_counts(self, texts: Sequence[str]) -> IntArray:
+        """Return ``(n,) int64``: tokens of each text after truncation, special tokens included."""
+        return self._token_counts(self._checked(texts))
+
+    def _checked(self, texts: Sequence[str]) -> list[str]:
+        if self._closed:
+            raise self._closed_error()
+        return check_texts(texts)
 
     def _closed_error(self) -> EmbedoptError:
         return EmbedoptError(f"the encoder {self.name} is closed; load it again with load_encoder")
@@ -61,12 +72,12 @@ class Encoder(ABC):
         """Embed at least one valid text."""
 
     @abstractmethod
-    def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
-        """Return the batches that :meth:`encode` makes, as indices into ``texts``."""
+    def _plan(self, texts: list[str], batch_size: int) -> list[IntArray]:
+        """Cut valid texts into batches."""
 
     @abstractmethod
-    def token_counts(self, texts: Sequence[str]) -> IntArray:
-        """Return ``(n,) int64``: tokens of each text after truncation, special tokens included."""
+    def _token_counts(self, texts: list[str]) -> IntArray:
+        """Count the tokens of valid texts."""
 
     @abstractmethod
     def _release(self) -> None:

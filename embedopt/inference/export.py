@@ -71,7 +71,8 @@ def sentence_transformers_onnx(source: Path, target: Path) -> None:
     with quiet():
         model_kwargs = {"provider": "CPUExecutionProvider", "export": True}
         model = SentenceTransformer(str(source), device="cpu", backend="onnx", model_kwargs=model_kwargs)
-        model.save_pretrained(str(target))
+        # A model card would be looked up on the hub.
+        model.save_pretrained(str(target), create_model_card=False)
 
 
 def load_sentence_transformer(folder: Path, dtype: "torch.dtype | None" = None) -> "SentenceTransformer":

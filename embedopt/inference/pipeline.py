@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from typing_extensions import override
 
-from embedopt.inference.encoder import DEFAULT_BATCH_SIZE, Encoder, FloatArray, IntArray
+from embedopt.inference.encoder import Encoder, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -109,12 +109,12 @@ class Pipeline(Encoder):
         return embeddings
 
     @override
-    def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
-        return plan_batches(self.token_counts(texts), batch_size)
+    def _plan(self, texts: list[str], batch_size: int) -> list[IntArray]:
+        return plan_batches(self._token_counts(texts), batch_size)
 
     @override
-    def token_counts(self, texts: Sequence[str]) -> IntArray:
-        return _lengths(list(self._tokenize(list(texts))))
+    def _token_counts(self, texts: list[str]) -> IntArray:
+        return _lengths(list(self._tokenize(texts)))
 
     def _tokenize(self, texts: list[str]) -> Iterator[list[int]]:
         prompt = self._settings.prompt

@@ -23,6 +23,7 @@ class Backend:
     derives from: its artifact is built from that row's, and what its precision buys is measured
     against that row's speed. ``bounds`` are what the accuracy tests hold the default model to, by the
     name of the metric in :class:`embedopt.records.Accuracy`: a floor, or a ceiling where lower is better.
+    Where ``bounds_need_vnni``, they say nothing of a CPU without VNNI: there, products of 8 bits saturate.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Backend:
     build_options: Mapping[str, str | int | bool] = field(default_factory=dict)
     load_options: Mapping[str, str | int | bool] = field(default_factory=dict)
     bounds: Mapping[str, float] = field(default_factory=dict)
+    bounds_need_vnni: bool = False
 
 
 _ENCODERS = "embedopt.inference.encoders"
@@ -80,6 +82,7 @@ _ROWS = (
         build_options={"per_channel": True},
         load_options=_ORT_SESSION,
         bounds={"cosine_mean": 0.99, "cosine_min": 0.96, "batch_invariance_min": 0.96},
+        bounds_need_vnni=True,
     ),
     Backend(
         name="onnx-int8-per-tensor",
@@ -91,6 +94,7 @@ _ROWS = (
         build_options={"per_channel": False},
         load_options=_ORT_SESSION,
         bounds={"cosine_mean": 0.95, "cosine_min": 0.85, "batch_invariance_min": 0.94},
+        bounds_need_vnni=True,
     ),
     Backend(
         name="onnx-int8-block",
@@ -104,6 +108,7 @@ _ROWS = (
         build_options={"block_size": 64},
         load_options=_ORT_SESSION,
         bounds={"cosine_mean": 0.999, "cosine_min": 0.998, "batch_invariance_min": 0.99999},
+        bounds_need_vnni=True,
     ),
     Backend(
         name="st-onnx-fp32",
@@ -122,6 +127,7 @@ _ROWS = (
         base="st-onnx-fp32",
         build_options={"quantization_config": "avx512_vnni"},
         bounds={"cosine_mean": 0.99, "cosine_min": 0.96, "batch_invariance_min": 0.96},
+        bounds_need_vnni=True,
     ),
 )
 

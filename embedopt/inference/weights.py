@@ -17,9 +17,9 @@ _PUBLISHED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab12
 
 _WEIGHT_NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 # What sentence-transformers reads from a folder: weights, and settings and vocabulary as text.
-_LOADED_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model")
+_LOADED_PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
 # Training notes of the bundled package: no loader reads them.
-_NOT_LOADED = frozenset({"data_config.json", "train_script.py"})
+_NOT_LOADED = frozenset({"data_config.json"})
 _OTHER_RUNTIMES = frozenset({"onnx", "openvino", ".git", ".cache"})
 
 
@@ -38,30 +38,27 @@ class Weights:
     @cached_property
     def files(self) -> tuple[Path, ...]:
         """The files that loading the model reads, sorted by name."""
-        bins = () if any(self.path.rglob("*.safetensors")) else ("*.bin",)
-        found = {
-            file
-            for pattern in (*_LOADED_PATTERNS, *bins)
-            for file in self.path.rglob(pattern)
-            if file.is_file()
-        }
-        return tuple(sorted(file for file in found if self._is_loaded(file)))
+        found = {file for pattern in _LOADED_PATTERNS for file in self.path.rglob(pattern)}
+        return tuple(sorted(file for file in found if file.is_file() and self._is_loaded(file)))
 
     @cached_property
     def digest(self) -> str:
-        """Sha256 over the names and contents of all :attr:`files`: what an embedding depends on."""
-        return digest_of({self._relative(file): sha256_of(file) for file in self.files})
+        """Sha256 over the names and contents of all :attr:`files`: what an embedding depends on.
+
+        Raises:
+            WeightsError: a file can't be read.
+        """
+        return digest_of({file.relative_to(self.path).as_posix(): _read_digest(file) for file in self.files})
 
     @property
     def disk_bytes(self) -> int:
         """Size of all :attr:`files`."""
         return sum(file.stat().st_size for file in self.files)
 
-    def _relative(self, file: Path) -> str:
-        return file.relative_to(self.path).as_posix()
-
     def _is_loaded(self, file: Path) -> bool:
         relative = file.relative_to(self.path)
+        if file.suffix == ".bin" and any(file.parent.glob("*.safetensors")):
+            return False  # the same weights in the older format
         return relative.name not in _NOT_LOADED and _OTHER_RUNTIMES.isdisjoint(relative.parts)
 
 
@@ -69,6 +66,15 @@ def sha256_of(file: Path) -> str:
     """Return the sha256 of a file's content, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_digest(file: Path) -> str:
+    try:
+        return sha256_of(file)
+    except OSError as error:
+        raise WeightsError(
+            f"{file} can't be read ({error.strerror}): mend its permissions, or correct --model"
+        ) from error
 
 
 def digest_of(value: object) -> str:
@@ -108,7 +114,7 @@ def _bundled() -> Weights:
         )
     weights = _checked(Weights(DEFAULT_MODEL, Path(package.origin).parent / "model"))
     file = weights.path / "model.safetensors"
-    found = sha256_of(file)
+    found = _read_digest(file)
     if found != _PUBLISHED_SHA256:
         raise WeightsError(
             f"{file} has sha256 {found}, wanted the published {_PUBLISHED_SHA256}: reinstall it with "
@@ -130,7 +136,6 @@ def _checked(weights: Weights) -> Weights:
 def _download(name: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    from requests import RequestException
 
     unwanted: Iterable[str] = (f"{folder}/*" for folder in sorted(_OTHER_RUNTIMES))
     try:
@@ -139,7 +144,7 @@ def _download(name: str) -> Path:
         reason = "that is no hub name (owner/name) and no folder of that name is here"
     except LocalEntryNotFoundError:
         reason = "the hub can't be reached and the model is not in its local cache"
-    except (HfHubHTTPError, RequestException, OSError) as error:
+    except (HfHubHTTPError, OSError) as error:  # of which requests' errors are a kind
         reason = f"the hub answered: {first_line(error)}"
     raise WeightsError(
         f"model {name!r}: {reason}; give --model a local folder, or check the name and the network"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from embedopt.errors import RecordError
 from embedopt.records import Latency, Run, from_json, run_from_json
@@ -17,11 +17,13 @@ class SavedRun:
     Attributes:
         name: the file's name.
         run: our record; None for a file that another suite wrote.
+        benchmarks: the full names of all benchmarks in it.
         latencies: of the latency benchmarks in it.
     """
 
     name: str
     run: Run | None
+    benchmarks: frozenset[str]
     latencies: tuple[Latency, ...]
 
 
@@ -53,27 +55,36 @@ def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
     """
     if not isinstance(values, Mapping) or not isinstance(values.get("benchmarks"), list):
         raise RecordError("no list of benchmarks in it; wanted a file that pytest-benchmark saved")
-    extras = [bench.get("extra_info") or {} for bench in values["benchmarks"] if isinstance(bench, Mapping)]
+    if not all(isinstance(bench, Mapping) for bench in values["benchmarks"]):
+        raise RecordError("a benchmark in it is no object; wanted a file that pytest-benchmark saved")
+    extras = [bench.get("extra_info") for bench in values["benchmarks"]]
     return SavedRun(
         name=name,
         run=run_from_json(values["embedopt"]) if "embedopt" in values else None,
-        latencies=tuple(from_json(Latency, extra) for extra in extras if "p50_ms" in extra),
+        benchmarks=frozenset(str(bench.get("fullname")) for bench in values["benchmarks"]),
+        latencies=tuple(from_json(Latency, extra) for extra in extras if _is_latency(extra)),
     )
+
+
+def _is_latency(extra: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(extra, Mapping) and {"backend", "batch_size", "p50_ms"} <= set(extra)
 
 
 def differences(base: Run, head: Run) -> tuple[str, ...]:
     """Say in words why the times and scores of two runs can't be compared; empty when they can."""
     checked = (
         ("hardware class", base.hardware_class, head.hardware_class),
-        ("model", _named(base.model.name, base.model.digest), _named(head.model.name, head.model.digest)),
-        (
-            "corpus",
-            _named(base.corpus.name, base.corpus.digest),
-            _named(head.corpus.name, head.corpus.digest),
-        ),
+        ("model", base.model.digest, head.model.digest),
+        ("corpus", base.corpus.digest, head.corpus.digest),
+        ("profile", base.profile, head.profile),
     )
-    return tuple(f"its {what} is {old}, this one's is {new}" for what, old, new in checked if old != new)
-
-
-def _named(name: str, digest: str) -> str:
-    return f"{name} ({digest[:12]})"
+    names = {
+        digest: f"{named.name} ({digest[:12]})"
+        for named in (base.model, head.model, base.corpus, head.corpus)
+        for digest in [named.digest]
+    }
+    return tuple(
+        f"its {what} is {names.get(old, old)}, this one's is {names.get(new, new)}"
+        for what, old, new in checked
+        if old != new
+    )

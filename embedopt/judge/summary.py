@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from embedopt.judge.cost import dollars_per_million
 from embedopt.judge.history import SavedRun
-from embedopt.records import Accuracy, Footprint, Latency, Run, Throughput
+from embedopt.records import Accuracy, Footprint, Latency, Throughput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +18,9 @@ class Row:
 
     backend: str
     latency: Latency
-    texts_per_s: float
+    texts_per_s: float | None
     speed_up: float | None
-    dollars_per_million: float
+    dollars_per_million: float | None
     accuracy: Accuracy
     footprint: Footprint
 
@@ -52,7 +52,7 @@ def summary_rows(saved: SavedRun, price_per_hour: float) -> tuple[Row, ...]:
     """Return two rows a backend: its smallest batch size, and 32 or its largest."""
     run = saved.run
     throughput = run.throughput if run else {}
-    single_reference = throughput.get(run.reference, Throughput()).one_by_one_per_s if run else None
+    reference = _singles(saved).get(run.reference) if run else None
     rows = []
     for latency in _picked(saved.latencies):
         rate = _rate(latency, throughput.get(latency.backend))
@@ -61,8 +61,8 @@ def summary_rows(saved: SavedRun, price_per_hour: float) -> tuple[Row, ...]:
                 backend=latency.backend,
                 latency=latency,
                 texts_per_s=rate,
-                speed_up=rate / single_reference if single_reference else None,
-                dollars_per_million=dollars_per_million(rate, price_per_hour),
+                speed_up=rate / reference if rate and reference else None,
+                dollars_per_million=dollars_per_million(rate, price_per_hour) if rate else None,
                 accuracy=run.accuracy.get(latency.backend, Accuracy()) if run else Accuracy(),
                 footprint=run.footprint.get(latency.backend, Footprint()) if run else Footprint(),
             )
@@ -70,13 +70,22 @@ def summary_rows(saved: SavedRun, price_per_hour: float) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def speed_up_factors(run: Run) -> Mapping[str, Factors]:
+def speed_up_factors(saved: SavedRun) -> Mapping[str, Factors]:
     """Split the speed-up of each backend whose throughput, base and reference were measured."""
+    if saved.run is None:
+        return {}
+    singles, reference = _singles(saved), saved.run.reference
     return {
         name: factors
-        for name, found in run.throughput.items()
-        if (factors := _factors(found, _base_of(run, name), run.throughput.get(run.reference))) is not None
+        for name, found in saved.run.throughput.items()
+        if name in saved.run.backends
+        if (factors := _factors(found, singles, name, saved.run.backends[name].base or name, reference))
     }
+
+
+def _singles(saved: SavedRun) -> dict[str, float]:
+    """Texts per second of calls with one text each, by backend."""
+    return {of.backend: of.texts_per_s for of in saved.latencies if of.batch_size == 1 and of.texts_per_s}
 
 
 def _picked(latencies: tuple[Latency, ...]) -> list[Latency]:
@@ -87,34 +96,24 @@ def _picked(latencies: tuple[Latency, ...]) -> list[Latency]:
     return [latency for latency in latencies if latency.batch_size in wanted[latency.backend]]
 
 
-def _rate(latency: Latency, throughput: Throughput | None) -> float:
-    sustained = None
-    if throughput is not None and latency.batch_size == 1:
-        sustained = throughput.one_by_one_per_s
-    elif throughput is not None and latency.batch_size == throughput.batch_size:
-        sustained = throughput.texts_per_s
-    rate = sustained or latency.texts_per_s
-    assert rate is not None
-    return rate
+def _rate(latency: Latency, throughput: Throughput | None) -> float | None:
+    if throughput is not None and latency.batch_size == throughput.batch_size:
+        return throughput.texts_per_s or latency.texts_per_s
+    return latency.texts_per_s
 
 
-def _base_of(run: Run, name: str) -> Throughput | None:
-    info = run.backends.get(name)
-    return run.throughput.get(info.base or name) if info else None
-
-
-def _factors(found: Throughput, base: Throughput | None, reference: Throughput | None) -> Factors | None:
-    single, in_order, planned = found.one_by_one_per_s, found.in_order_per_s, found.texts_per_s
-    base_single = base.one_by_one_per_s if base else None
-    reference_single = reference.one_by_one_per_s if reference else None
-    if not (single and in_order and planned and base_single and reference_single):
+def _factors(
+    found: Throughput, singles: Mapping[str, float], name: str, base: str, reference: str
+) -> Factors | None:
+    in_order, planned = found.in_order_per_s, found.texts_per_s
+    if not in_order or not planned or not {name, base, reference} <= set(singles):
         return None
     return Factors(
-        runtime=base_single / reference_single,
-        precision=single / base_single,
-        batching=in_order / single,
+        runtime=singles[base] / singles[reference],
+        precision=singles[name] / singles[base],
+        batching=in_order / singles[name],
         padding=planned / in_order,
-        total=planned / reference_single,
+        total=planned / singles[reference],
         in_order_padding=found.in_order_padding,
         planned_padding=found.padding,
     )

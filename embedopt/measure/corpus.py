@@ -34,19 +34,15 @@ class Corpus:
         """Indices of the texts that a query searches: all that are no query themselves."""
         return tuple(index for index in range(len(self.texts)) if index not in self.relevant)
 
-    def sample(self, size: int) -> tuple[str, ...]:
-        """Return at most ``size`` texts, spread evenly over the corpus."""
-        count = min(size, len(self.texts))
-        return tuple(self.texts[position * len(self.texts) // count] for position in range(count))
 
-
-def load_corpus(path: Path) -> Corpus:
+def load_corpus(path: Path, *, keep_blank: bool = False) -> Corpus:
     """Read a corpus.
 
     Args:
-        path: a text file (a text a line, blank lines left out), a file of JSON lines with a ``text`` field,
+        path: a text file (a text a line), a file of JSON lines with a ``text`` field,
             or a folder of such JSON lines, read in the order of their names. A line with ``id`` can be named
             in the ``relevant`` list of a query's line.
+        keep_blank: whether a blank line of a text file is an empty text, or left out.
 
     Raises:
         InputError: the file is missing, empty, not UTF-8, or a line can't be used; the message names it.
@@ -56,7 +52,7 @@ def load_corpus(path: Path) -> Corpus:
         raise InputError(
             f"corpus {path} is a folder without .jsonl files: name a file, or a folder that has them"
         )
-    lines = [line for file in files for line in _read(file)]
+    lines = [line for file in files for line in _read(file, keep_blank)]
     if not lines:
         raise InputError(f"corpus {path} has no texts; wanted a text a line, or JSON lines with a text field")
     return Corpus(path.name, tuple(line.text for line in lines), _judgements(lines))
@@ -70,7 +66,7 @@ class _Line:
     relevant: tuple[str, ...] | None = None
 
 
-def _read(file: Path) -> list[_Line]:
+def _read(file: Path, keep_blank: bool) -> list[_Line]:
     try:
         content = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -79,10 +75,11 @@ def _read(file: Path) -> list[_Line]:
         reason = (error.strerror or "can't be read").lower()
         raise InputError(f"corpus {file}: {reason}; wanted a text file or JSON lines") from None
     # Not splitlines: it also cuts at characters that may stand inside a text, such as U+2028.
-    numbered = [(number, line.strip()) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+    lines = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")] if content else []
+    numbered = [(f"{file}:{number}", line) for number, line in enumerate(lines, 1)]
     if file.suffix in {".jsonl", ".ndjson", ".json"}:
-        return [_parse(f"{file}:{number}", line) for number, line in numbered]
-    return [_Line(f"{file}:{number}", line) for number, line in numbered]
+        return [_parse(where, line) for where, line in numbered if line.strip()]
+    return [_Line(where, line) for where, line in numbered if keep_blank or line.strip()]
 
 
 def _parse(where: str, line: str) -> _Line:
@@ -93,6 +90,10 @@ def _parse(where: str, line: str) -> _Line:
     if not isinstance(values, dict) or not isinstance(values.get("text"), str):
         raise InputError(
             f'corpus {where}: no text field with a string; wanted an object such as {{"text": ...}}'
+        )
+    if not _is_unicode(values["text"]):
+        raise InputError(
+            f"corpus {where}: a lone surrogate in its text; wanted valid Unicode: mend its escapes"
         )
     relevant = values.get("relevant")
     if relevant is not None and not isinstance(relevant, list):
@@ -106,6 +107,14 @@ def _parse(where: str, line: str) -> _Line:
         None if key is None else str(key),
         None if relevant is None else tuple(map(str, relevant)),
     )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _judgements(lines: Sequence[_Line]) -> dict[int, tuple[int, ...]]:

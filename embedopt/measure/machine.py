@@ -1,13 +1,12 @@
 """What machine is this, as far as it decides a time or a score?"""
 
-import os
 import platform
 from functools import cache
 
 import cpuinfo
 
 from embedopt.inference.artifacts import library_versions
-from embedopt.inference.encoders.onnxruntime import usable_cores
+from embedopt.inference.threads import thread_count, usable_cores
 from embedopt.records import Machine
 
 # The instruction sets that pick a different kernel, by the name of the flag that shows each.
@@ -34,17 +33,11 @@ def this_machine() -> Machine:
         cpu=_cpu_name(info),
         instruction_sets=tuple(name for flag, name in _INSTRUCTION_SETS.items() if flag in flags),
         cores=usable_cores(),
-        threads=_threads(),
+        threads=thread_count(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         libraries=library_versions(),
     )
-
-
-def _threads() -> int:
-    # OpenMP takes a list, one number for each level of nesting.
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(asked) if asked.isdecimal() else usable_cores()
 
 
 def _cpu_name(info: dict[str, object]) -> str:

@@ -1,144 +1,36 @@
 """One run of the suite: what was asked for, what is loaded, what was found."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 
-from embedopt.errors import UsageError
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
-from embedopt.inference.spec import BACKENDS, REFERENCE, Backend, select_backends, split_names
+from embedopt.inference.spec import BACKENDS, REFERENCE, Backend
 from embedopt.inference.weights import Weights, resolve_weights
 from embedopt.measure.accuracy import Pairs, load_pairs, spearman
 from embedopt.measure.corpus import Corpus, load_corpus
 from embedopt.measure.machine import this_machine
-from embedopt.records import SCHEMA, Accuracy, BackendInfo, Footprint, Model, Run, Throughput, metrics
-from embedopt.records import Corpus as CorpusRecord
+from embedopt.measure.options import PROFILES, Options, Profile
+from embedopt.records import (
+    SCHEMA,
+    Accuracy,
+    BackendInfo,
+    CorpusInfo,
+    Footprint,
+    Model,
+    Run,
+    Throughput,
+    metrics,
+)
 
-ProfileName = Literal["full", "quick"]
 Measured = Accuracy | Throughput | Footprint
 M = TypeVar("M", Accuracy, Throughput, Footprint)
-
-BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """How much is measured.
-
-    Attributes:
-        backends: names as in ``--backends``, where the user gives none.
-        batch_sizes: of the latency benchmarks, where the user gives none.
-        single_calls: timed calls at batch 1; 368 is what a p99 with an interval takes.
-        batch_calls: timed calls at larger batches, at least.
-        latency_s: seconds that the calls at a larger batch fill.
-        throughput_s: seconds of planned encoding.
-        unplanned_s: seconds of each of the two unplanned ways.
-        throughput_texts: texts that throughput is measured on, at most.
-        invariance_texts: texts that batch invariance is measured on.
-        invariance_rounds: batches that each of them is seen in.
-        footprint_texts: texts that the process which loads a backend encodes at batch 32.
-    """
-
-    backends: str
-    batch_sizes: tuple[int, ...]
-    single_calls: int
-    batch_calls: int
-    latency_s: float
-    throughput_s: float
-    unplanned_s: float
-    throughput_texts: int
-    invariance_texts: int
-    invariance_rounds: int
-    footprint_texts: int
-
-
-PROFILES: Mapping[str, Profile] = {
-    "full": Profile(
-        backends="all",
-        batch_sizes=BATCH_SIZES,
-        single_calls=400,
-        batch_calls=10,
-        latency_s=0.4,
-        throughput_s=10.0,
-        unplanned_s=2.0,
-        throughput_texts=100_000,
-        invariance_texts=128,
-        invariance_rounds=3,
-        footprint_texts=128,
-    ),
-    "quick": Profile(
-        # Those that load without sentence-transformers, which takes 5 s to import, and the reference.
-        backends="torch-fp32,onnx-fp32,onnx-int8,onnx-int8-per-tensor,onnx-int8-block",
-        batch_sizes=(1, 32),
-        single_calls=200,
-        batch_calls=6,
-        latency_s=0.2,
-        throughput_s=0.4,
-        unplanned_s=0.2,
-        throughput_texts=96,
-        invariance_texts=32,
-        invariance_rounds=2,
-        footprint_texts=32,
-    ),
-}
-assert set(PROFILES) == set(get_args(ProfileName))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the user asked for, checked. ``backends`` always begin with the reference."""
-
-    backends: tuple[Backend, ...]
-    batch_sizes: tuple[int, ...]
-    profile: ProfileName
-    corpus: Path
-    model: str | None = None
-    cache_dir: Path | None = None
-    min_cosine: float = 0.95
-    pairs: Path | None = None
-    price_per_hour: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.price_per_hour < math.inf:
-            raise UsageError(f"--price-per-hour is {self.price_per_hour}; wanted dollars, 0 or more")
-        if not -1.0 <= self.min_cosine <= 1.0:
-            raise UsageError(f"--min-cosine is {self.min_cosine}; wanted a cosine, from -1 to 1")
-
-
-def parse_backends(names: str | None, profile: ProfileName) -> tuple[Backend, ...]:
-    """Read ``--backends a,b``; None for the profile's.
-
-    The reference is always among them, as what the others are held against.
-
-    Raises:
-        UsageError: a name is unknown, or there is none; the message lists the known ones.
-    """
-    return select_backends([REFERENCE, *split_names(PROFILES[profile].backends if names is None else names)])
-
-
-def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...]:
-    """Read ``--batch-sizes 1,8``; None for the profile's.
-
-    Raises:
-        UsageError: a size is not among the known ones, which the message lists.
-    """
-    if sizes is None:
-        return PROFILES[profile].batch_sizes
-    asked = [size.strip() for size in sizes.split(",") if size.strip()]
-    known = {str(size): size for size in BATCH_SIZES}
-    unknown = [size for size in asked if size not in known]
-    if unknown or not asked:
-        named = ", ".join(unknown) or repr(sizes)
-        raise UsageError(f"unknown batch size {named}; known are: {', '.join(known)}")
-    return tuple(sorted({known[size] for size in asked}))
 
 
 class Session:
@@ -256,13 +148,21 @@ class Session:
             case Footprint():
                 self._footprint[name] = _merged(self._footprint.get(name), found)
 
+    @property
+    def has_found_something(self) -> bool:
+        """Whether a benchmark has added anything yet."""
+        return bool(self._accuracy or self._throughput or self._footprint)
+
     def missed_bounds(self, name: str, found: Accuracy) -> list[str]:
         """Say which bounds a measured accuracy misses.
 
-        The mean cosine is held to ``--min-cosine``. A row's own bounds are those of the default model: with
-        another one they are left out.
+        The mean cosine is held to ``--min-cosine``. A row's own bounds are of the default model, and some are
+        of CPUs with VNNI: elsewhere they are left out.
         """
-        bounds = dict(BACKENDS[name].bounds) if self.options.model is None else {}
+        row = BACKENDS[name]
+        has_vnni = any(name.endswith("vnni") for name in this_machine().instruction_sets)
+        applies = self.options.model is None and (has_vnni or not row.bounds_need_vnni)
+        bounds = dict(row.bounds) if applies else {}
         bounds["cosine_mean"] = max(self.options.min_cosine, bounds.get("cosine_mean", -1.0))
         return [
             f"{name}: {metric} is {value:.7f}, wanted {bound:g} or {better} ({this_machine().hardware_class})"
@@ -279,7 +179,7 @@ class Session:
             hardware_class=machine.hardware_class,
             machine=machine,
             model=Model(name=self.weights.name, digest=self.weights.digest),
-            corpus=CorpusRecord(
+            corpus=CorpusInfo(
                 name=self.corpus.name,
                 digest=self.corpus.digest,
                 texts=len(self.corpus.texts),

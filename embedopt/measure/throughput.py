@@ -11,32 +11,28 @@ from embedopt.measure.latency import Clock, rotate
 from embedopt.records import Throughput
 
 
-def texts_per_s(
-    encoder: Encoder, texts: Sequence[str], batch_size: int, seconds: float, clock: Clock = time.perf_counter
-) -> float:
-    """Call ``encode`` with ``batch_size`` texts at a time, in their order, for at least ``seconds``.
+def in_order(
+    encoder: Encoder, texts: Sequence[str], seconds: float, clock: Clock = time.perf_counter
+) -> Throughput:
+    """Encode batches of 32 texts as they come, a call each, for at least ``seconds``.
 
     One call before the clock starts warms up.
     """
+    batch_size = DEFAULT_BATCH_SIZE
     batches = rotate(texts, batch_size)
     encoder.encode(next(batches), batch_size)
     started_s, encoded = clock(), 0
-    while (elapsed_s := clock() - started_s) < seconds:
+    while not encoded or clock() - started_s < seconds:
         encoder.encode(next(batches), batch_size)
         encoded += batch_size
-    return encoded / elapsed_s
-
-
-def unplanned(encoder: Encoder, texts: Sequence[str], seconds: float) -> Throughput:
-    """Measure the two ways of calling that leave the planning to the caller."""
-    batch_size = DEFAULT_BATCH_SIZE
+    rate = encoded / (clock() - started_s)
+    slices = [
+        np.arange(start, min(start + batch_size, len(texts))) for start in range(0, len(texts), batch_size)
+    ]
     return Throughput(
         batch_size=batch_size,
-        one_by_one_per_s=texts_per_s(encoder, texts, 1, seconds),
-        in_order_per_s=texts_per_s(encoder, texts, batch_size, seconds),
-        in_order_padding=padding_share(
-            encoder.token_counts(texts), np.array_split(np.arange(len(texts)), _cuts(len(texts), batch_size))
-        ),
+        in_order_per_s=rate,
+        in_order_padding=padding_share(encoder.token_counts(texts), slices),
     )
 
 
@@ -48,7 +44,3 @@ def planned(encoder: Encoder, texts: Sequence[str], durations_s: Sequence[float]
         padding=padding_share(encoder.token_counts(texts), encoder.plan(texts)),
         seconds=seconds,
     )
-
-
-def _cuts(texts: int, batch_size: int) -> list[int]:
-    return list(range(batch_size, texts, batch_size))

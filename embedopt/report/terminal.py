@@ -10,6 +10,7 @@ from rich.text import Text
 from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, differences
 from embedopt.judge.summary import Factors, Row, speed_up_factors, summary_rows
+from embedopt.records import Accuracy, Footprint, Run
 
 WIDTH = 100
 
@@ -23,17 +24,19 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
         color: whether to use the terminal's colours.
     """
     rows = summary_rows(saved, price_per_hour)
-    if not rows:
-        return f"{saved.name}: no latency benchmark of this suite in it\n"
-    parts: list[RenderableType] = [_key_results(rows)]
-    if saved.run is not None:
-        factors = speed_up_factors(saved.run)
-        if factors:
-            parts += ["", _speed_up(factors)]
-        ranked = [name for name, found in saved.run.accuracy.items() if found.recall_at_10 is not None]
-        if ranked:
-            parts += ["", _ranking(saved, ranked)]
-        parts += ["", Text(_provenance(saved), style="dim")]
+    run = saved.run
+    scored = sorted({*run.accuracy, *run.footprint}, key=list(run.backends).index) if run else []
+    if not rows and not scored:
+        return f"{saved.name}: nothing that this suite measured in it\n"
+    parts: list[RenderableType] = []
+    if rows:
+        parts += [_key_results(rows), ""]
+    if factors := speed_up_factors(saved):
+        parts += [_speed_up(factors), ""]
+    if run and scored:
+        parts += [_scores(run, scored), ""]
+    if run:
+        parts += [Text(_provenance(run), style="dim")]
     return _rendered(parts, color=color)
 
 
@@ -49,13 +52,16 @@ def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) 
 
 
 def _comparison(base: SavedRun, head: SavedRun) -> str:
+    common = len(base.benchmarks & head.benchmarks)
+    if not common:
+        return f"{base.name} can't be compared with this one: no benchmark is in both"
+    shared = f"{common} of {len(head.benchmarks)} benchmarks are in both"
     if base.run is None or head.run is None:
-        return f"{base.name} has no embedopt record: whether it can be compared is not known"
-    found = differences(base.run, head.run)
-    if not found:
-        return f"compared with {base.name}: same hardware class, model and corpus"
-    why = "".join(f"\n  {difference}" for difference in found)
-    return f"{base.name} can't be compared with this one, whatever the table above shows:{why}"
+        return f"{base.name} has no embedopt record: whether it can be compared is not known; {shared}"
+    if found := differences(base.run, head.run):
+        why = "".join(f"\n  {difference}" for difference in found)
+        return f"{base.name} can't be compared with this one, whatever the table above shows:{why}"
+    return f"compared with {base.name}: same hardware class, model, corpus and profile; {shared}"
 
 
 def _rendered(parts: Sequence[RenderableType], *, color: bool) -> str:
@@ -129,33 +135,29 @@ def _speed_up(factors: Mapping[str, Factors]) -> Table:
     return table
 
 
-def _ranking(saved: SavedRun, names: Sequence[str]) -> Table:
-    assert saved.run is not None
-    scored = any(saved.run.accuracy[name].spearman is not None for name in names)
-    columns = ("Spearman x 100", "to reference") if scored else ()
+def _scores(run: Run, names: Sequence[str]) -> Table:
+    paired = any(found.spearman is not None for found in run.accuracy.values())
+    columns = ("Spearman x 100", "to reference") if paired else ()
     table = _table(
         "What a search finds, and what it takes to start",
         "backend", "recall@10", "top-10 overlap", "cosine p1", "load s", "peak MB", *columns,
     )  # fmt: skip
     for name in names:
-        found = saved.run.accuracy[name]
-        weight = saved.run.footprint.get(name)
-        spearman = [_number(found.spearman, 2), _number(found.spearman_distance, 2)] if scored else []
+        found, weight = run.accuracy.get(name, Accuracy()), run.footprint.get(name, Footprint())
+        spearman = [_number(found.spearman, 2), _number(found.spearman_distance, 2)] if paired else []
         table.add_row(
             Text(name),
             _number(found.recall_at_10, 4),
             _number(found.overlap_at_10, 4),
             _number(found.cosine_p1, 4),
-            _number(weight.load_s if weight else None, 2),
-            _number(weight.peak_rss_bytes if weight else None, 0, 1e-6),
+            _number(weight.load_s, 2),
+            _number(weight.peak_rss_bytes, 0, 1e-6),
             *spearman,
         )
     return table
 
 
-def _provenance(saved: SavedRun) -> str:
-    assert saved.run is not None
-    run = saved.run
+def _provenance(run: Run) -> str:
     tokens = f", {run.corpus.mean_tokens:.1f} tokens on average" if run.corpus.mean_tokens else ""
     return (
         f"{run.profile} profile on {run.hardware_class}\n"
@@ -163,7 +165,7 @@ def _provenance(saved: SavedRun) -> str:
         f"corpus {run.corpus.name} ({run.corpus.digest[:12]}): {run.corpus.texts} texts{tokens}\n"
         f"x: texts/s over {run.reference} one by one     $/M: dollars per million texts\n"
         "invar.: worst cosine of a text encoded alone to itself among 31 others\n"
-        "-: not measured, or too few calls for an interval (a p99 takes 368)"
+        "-: not measured, or too few calls for an interval (a p95 takes 72, a p99 368)"
     )
 
 

@@ -49,7 +49,12 @@ def test_a_closed_encoder_says_so() -> None:
         encoder.encode(["a"])
     encoder.close()
     assert encoder.released == 1
-    with pytest.raises(
-        EmbedoptError, match="the encoder onnx-int8 is closed; load it again with load_encoder"
-    ):
-        encoder.encode(["a"])
+    for call in (encoder.encode, encoder.plan, encoder.token_counts):
+        with pytest.raises(EmbedoptError, match="the encoder onnx-int8 is closed; load it again with"):
+            call(["a"])
+
+
+def test_counting_and_planning_refuse_what_encoding_refuses() -> None:
+    for call in (FakeEncoder().plan, FakeEncoder().token_counts):
+        with pytest.raises(InputError, match="text 1 is None; wanted str"):
+            call(["a", None])  # type: ignore[list-item]  # what is tested

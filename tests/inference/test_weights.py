@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from embedopt.errors import WeightsError
+from embedopt.inference import weights as weights_module
 from embedopt.inference.weights import Weights, resolve_weights, sha256_of
 
 
@@ -103,6 +104,17 @@ def test_what_the_hub_answers_is_one_line(
         resolve_weights("owner/name")
 
 
+def test_a_file_that_cant_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _folder(tmp_path / "model", "config.json", "model.safetensors", "tokenizer.json")
+
+    def refuse(file: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(weights_module, "sha256_of", refuse)
+    with pytest.raises(WeightsError, match=r"config.json can't be read \(Permission denied\): mend its"):
+        _ = resolve_weights(str(folder)).digest
+
+
 def test_a_hub_name_gives_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _folder(tmp_path / "snapshot", "config.json", "model.safetensors", "tokenizer.json")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(folder))
@@ -118,5 +130,9 @@ def test_the_digest_is_of_all_that_is_loaded_and_no_more(tmp_path: Path) -> None
     (folder / "onnx" / "config.json").write_text("other runtime", encoding="utf8")
     (folder / "pytorch_model.bin").write_text("the same weights again", encoding="utf8")
     assert Weights("m", folder).digest == before
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "pytorch_model.bin").write_text("weights of their own", encoding="utf8")
+    assert Weights("m", folder).digest != before
+    before = Weights("m", folder).digest
     (folder / "tokenizer.json").write_text("changed", encoding="utf8")
     assert Weights("m", folder).digest != before

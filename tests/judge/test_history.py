@@ -8,7 +8,7 @@ import pytest
 
 from embedopt.errors import RecordError
 from embedopt.judge.history import differences, parse_run, read_run
-from embedopt.records import Corpus, Model
+from embedopt.records import CorpusInfo, Model
 from tests.runs import make_file, make_run
 
 
@@ -25,9 +25,11 @@ def test_a_saved_run_is_read_back(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_of_another_suite_has_no_record() -> None:
-    saved = parse_run("theirs", {"benchmarks": [{"name": "test_sort", "extra_info": {}, "stats": {}}]})
+@pytest.mark.parametrize("extra", [{}, {"p50_ms": "theirs"}, None, 5])
+def test_a_file_of_another_suite_has_no_record(extra: object) -> None:
+    saved = parse_run("theirs", {"benchmarks": [{"fullname": "test_sort", "extra_info": extra}]})
     assert (saved.run, saved.latencies) == (None, ())
+    assert saved.benchmarks == {"test_sort"}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,11 @@ def test_a_file_of_another_suite_has_no_record() -> None:
         ("[]", "no list of benchmarks in it; wanted a file that pytest-benchmark saved"),
         ('{"benchmarks": {}}', "no list of benchmarks in it"),
         ('{"benchmarks": [], "embedopt": {"schema": 9}}', "record has schema 9, wanted 1"),
-        ('{"benchmarks": [{"extra_info": {"p50_ms": 1}}]}', "Latency record: backend: field required"),
+        ('{"benchmarks": [5]}', "a benchmark in it is no object"),
+        (
+            '{"benchmarks": [{"extra_info": {"backend": "a", "batch_size": 1, "p50_ms": 1}}]}',
+            "Latency record: calls: field required",
+        ),
     ],
 )
 def test_a_damaged_file_is_one_line(tmp_path: Path, content: str, said: str) -> None:
@@ -60,7 +66,8 @@ def test_a_missing_file_is_one_line(tmp_path: Path, name: str, said: str) -> Non
 
 
 def test_runs_of_one_kind_can_be_compared() -> None:
-    assert differences(make_run(), make_run(profile="quick")) == ()
+    """Names are what a user called things: the digests decide."""
+    assert differences(make_run(), make_run(model=Model(name="the same", digest="a" * 64))) == ()
 
 
 def test_what_differs_is_said() -> None:
@@ -69,11 +76,13 @@ def test_what_differs_is_said() -> None:
         hardware_class=machine.hardware_class,
         machine=machine,
         model=Model(name="other", digest="c" * 64),
-        corpus=Corpus(name="corpus", digest="d" * 64, texts=9, mean_tokens=None),
+        corpus=CorpusInfo(name="corpus", digest="d" * 64, texts=9, mean_tokens=None),
+        profile="quick",
     )
     assert differences(make_run(), head) == (
         "its hardware class is Test CPU | avx2+vnni | 2 cores | 2 threads, "
         "this one's is Test CPU | avx2+vnni | 4 cores | 2 threads",
         "its model is tiny (aaaaaaaaaaaa), this one's is other (cccccccccccc)",
         "its corpus is corpus (bbbbbbbbbbbb), this one's is corpus (dddddddddddd)",
+        "its profile is full, this one's is quick",
     )

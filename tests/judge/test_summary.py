@@ -12,35 +12,39 @@ from tests.runs import make_file, make_run
 
 
 def test_two_rows_a_backend() -> None:
+    """The smallest batch size and 32, or the largest where 32 was not measured."""
     rows = summary_rows(parse_run("run", make_file(make_run())), price_per_hour=0.05)
-    assert [(row.backend, row.latency.batch_size) for row in rows] == [
-        ("torch-fp32", 1),
-        ("torch-fp32", 32),
-        ("onnx-int8", 1),
-        ("onnx-int8", 32),
+    assert [(row.backend, row.latency.batch_size, row.texts_per_s, row.speed_up) for row in rows] == [
+        ("torch-fp32", 1, 100, 1.0),
+        ("torch-fp32", 32, 250, 2.5),
+        ("onnx-fp32", 1, 200, 2.0),
+        ("onnx-int8", 1, 500, 5.0),
+        ("onnx-int8", 32, 1250, 12.5),
     ]
-    assert [row.texts_per_s for row in rows] == [100, 250, 500, 1250]
-    assert [row.speed_up for row in rows] == [1.0, 2.5, 5.0, 12.5]
-    assert rows[2].accuracy.cosine_mean == 0.99337
-    assert rows[2].footprint.disk_bytes == 23_400_000
+    assert rows[3].accuracy.cosine_mean == 0.99337
+    assert rows[3].footprint.disk_bytes == 23_400_000
 
 
 def test_what_was_not_measured_is_none() -> None:
-    """Without throughput, texts/s is of the timed calls, and there is nothing to divide by."""
-    rows = summary_rows(parse_run("run", make_file(make_run(throughput={}, accuracy={}, footprint={}))), 0.05)
-    assert [row.texts_per_s for row in rows] == [480.0] * 4
-    assert [row.speed_up for row in rows] == [None] * 4
+    """Without throughput, texts/s is of the timed calls; without a rate, there is no cost."""
+    file = make_file(make_run(throughput={}, accuracy={}, footprint={}))
+    del file["benchmarks"][0]["extra_info"]["texts_per_s"]
+    rows = summary_rows(parse_run("run", file), 0.05)
+    assert [row.texts_per_s for row in rows] == [None, 100, 200, 500, 500]
+    assert [row.speed_up for row in rows] == [None] * 5
+    assert rows[0].dollars_per_million is None
     assert rows[0].accuracy == Accuracy()
     assert rows[0].footprint == Footprint()
 
 
 def test_a_file_without_our_record_has_rows_of_its_latencies() -> None:
-    rows = summary_rows(parse_run("run", make_file(None)), 0.05)
-    assert [row.texts_per_s for row in rows] == [480.0] * 4
+    saved = parse_run("run", make_file(None))
+    assert [row.texts_per_s for row in summary_rows(saved, 0.05)] == [100, 100, 200, 500, 500]
+    assert speed_up_factors(saved) == {}
 
 
 def test_the_factors_of_a_speed_up() -> None:
-    factors = speed_up_factors(make_run())["onnx-int8"]
+    factors = speed_up_factors(parse_run("run", make_file(make_run())))["onnx-int8"]
     assert (factors.runtime, factors.precision, factors.batching, factors.padding) == (2.0, 2.5, 2.0, 1.25)
     assert factors.total == 12.5
     assert (factors.in_order_padding, factors.planned_padding) == (0.5, 0.2)
@@ -48,15 +52,16 @@ def test_the_factors_of_a_speed_up() -> None:
 
 @pytest.mark.parametrize("name", ["torch-fp32", "onnx-fp32", "onnx-int8"])
 def test_the_product_of_the_factors_is_the_whole(name: str) -> None:
-    factors = speed_up_factors(make_run())[name]
+    factors = speed_up_factors(parse_run("run", make_file(make_run())))[name]
     product = factors.runtime * factors.precision * factors.batching * factors.padding
     assert math.isclose(product, factors.total)
 
 
-@pytest.mark.parametrize("missing", ["torch-fp32", "onnx-fp32"])
-def test_without_base_or_reference_there_are_no_factors(missing: str) -> None:
-    throughput = {name: found for name, found in make_run().throughput.items() if name != missing}
-    assert "onnx-int8" not in speed_up_factors(make_run(throughput=throughput))
+@pytest.mark.parametrize("missing", ["torch-fp32", "onnx-fp32", "onnx-int8"])
+def test_without_base_or_reference_one_by_one_there_are_no_factors(missing: str) -> None:
+    file = make_file(make_run())
+    file["benchmarks"] = [bench for bench in file["benchmarks"] if f"[{missing}-1]" not in bench["fullname"]]
+    assert "onnx-int8" not in speed_up_factors(parse_run("run", file))
 
 
 def test_cost_is_per_million_texts() -> None:

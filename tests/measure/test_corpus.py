@@ -20,9 +20,10 @@ def _file(tmp_path: Path, content: str | bytes, name: str = "texts.jsonl") -> Pa
 
 
 def test_a_text_file_is_a_text_a_line(tmp_path: Path) -> None:
-    """Blank lines are left out; a separator of Unicode stays inside its text."""
-    file = _file(tmp_path, "\ufeffone\r\n\n  two \nth\u2028ree", "texts.txt")
-    assert load_corpus(file) == Corpus("texts.txt", ("one", "two", "th\u2028ree"), {})
+    """Blank lines are left out unless they are asked for; a separator of Unicode stays inside its text."""
+    file = _file(tmp_path, "\ufeffone\r\n\r\n  two \nth\u2028ree\n", "texts.txt")
+    assert load_corpus(file) == Corpus("texts.txt", ("one", "  two ", "th\u2028ree"), {})
+    assert load_corpus(file, keep_blank=True).texts == ("one", "", "  two ", "th\u2028ree")
 
 
 def test_json_lines_with_judgements(tmp_path: Path) -> None:
@@ -47,6 +48,7 @@ def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
         ('{"text": "a"}\n{"text": ', "texts.jsonl:2: not JSON"),
         ('{"words": "a"}', "texts.jsonl:1: no text field with a string"),
         ('{"text": 3}', "texts.jsonl:1: no text field with a string"),
+        ('{"text": "a\\ud800"}', "texts.jsonl:1: a lone surrogate in its text; wanted valid Unicode"),
         ("[1]", "texts.jsonl:1: no text field with a string"),
         ('{"text": "a", "relevant": "b"}', "texts.jsonl:1: relevant is no list"),
         ('{"text": "a", "relevant": ["b"]}', "texts.jsonl:1: relevant names id 'b', which no line has"),

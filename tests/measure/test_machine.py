@@ -5,6 +5,7 @@ from typing import Any
 import cpuinfo
 import pytest
 
+from embedopt.inference import threads
 from embedopt.measure import machine as machine_module
 from embedopt.measure.machine import this_machine
 
@@ -16,6 +17,7 @@ def _afresh() -> None:
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, **info: Any) -> None:
     monkeypatch.setattr(cpuinfo, "get_cpu_info", lambda: info)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 4)
     monkeypatch.setattr(machine_module, "usable_cores", lambda: 4)
 
 

@@ -1,15 +1,18 @@
-"""What was asked for is checked, and what was found is gathered."""
+"""What was found is gathered, and held to its bounds."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from embedopt.errors import InputError, UsageError
+from embedopt.errors import InputError
 from embedopt.inference.spec import BACKENDS
 from embedopt.measure import session as session_module
-from embedopt.measure.session import BATCH_SIZES, Options, Session, parse_backends, parse_batch_sizes
+from embedopt.measure.options import Options
+from embedopt.measure.session import Session
 from embedopt.records import Accuracy, Footprint, Throughput
 from tests.fakes import FakeEncoder
+from tests.runs import make_run
 
 
 def _session(tmp_path: Path, *, model: str | None = None, min_cosine: float = 0.95) -> Session:
@@ -25,50 +28,14 @@ def _session(tmp_path: Path, *, model: str | None = None, min_cosine: float = 0.
     return Session(options)
 
 
-def test_the_reference_is_always_among_the_backends() -> None:
-    assert [row.name for row in parse_backends("onnx-int8", "full")] == ["torch-fp32", "onnx-int8"]
-    assert parse_backends(None, "full") == tuple(BACKENDS.values())
-    assert [row.name for row in parse_backends(None, "quick")] == [
-        "torch-fp32",
-        "onnx-fp32",
-        "onnx-int8",
-        "onnx-int8-per-tensor",
-        "onnx-int8-block",
-    ]
-
-
-def test_batch_sizes() -> None:
-    assert parse_batch_sizes(None, "full") == BATCH_SIZES == (1, 2, 4, 8, 16, 32, 64)
-    assert parse_batch_sizes("8, 1,8", "full") == (1, 8)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "said"), [("1,3", "3"), ("0", "0"), ("", "''"), ("one", "one"), ("-1", "-1")]
-)
-def test_an_unknown_batch_size_lists_the_known_ones(sizes: str, said: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_batch_sizes(sizes, "full")
-    assert str(caught.value) == f"unknown batch size {said}; known are: 1, 2, 4, 8, 16, 32, 64"
-
-
-@pytest.mark.parametrize("value", [1.5, float("nan"), -2.0])
-def test_a_floor_is_a_cosine(tmp_path: Path, value: float) -> None:
-    with pytest.raises(UsageError, match=r"--min-cosine is .*; wanted a cosine, from -1 to 1"):
-        _session(tmp_path, min_cosine=value)
-
-
-@pytest.mark.parametrize("value", [-0.01, float("inf"), float("nan")])
-def test_a_price_is_dollars(tmp_path: Path, value: float) -> None:
-    with pytest.raises(UsageError, match=r"--price-per-hour is .*; wanted dollars, 0 or more"):
-        Options(backends=(), batch_sizes=(1,), profile="full", corpus=tmp_path, price_per_hour=value)
-
-
 def test_what_benchmarks_find_is_merged(tmp_path: Path) -> None:
     session = _session(tmp_path)
+    assert not session.has_found_something
     session.add("onnx-int8", Accuracy(texts=3, cosine_mean=0.99))
     session.add("onnx-int8", Accuracy(batch_invariance_min=0.98))
     session.add("onnx-int8", Footprint(disk_bytes=7))
     session.add("torch-fp32", Throughput(texts_per_s=5.0))
+    assert session.has_found_something
     run = session.run()
     assert run.accuracy == {"onnx-int8": Accuracy(texts=3, cosine_mean=0.99, batch_invariance_min=0.98)}
     assert run.footprint == {"onnx-int8": Footprint(disk_bytes=7)}
@@ -97,6 +64,20 @@ def test_the_mean_cosine_is_held_to_the_stricter_of_two_floors(tmp_path: Path) -
     assert len(_session(tmp_path).missed_bounds("onnx-int8", found)) == 1  # the row says 0.99
     assert len(_session(tmp_path, min_cosine=0.98).missed_bounds("onnx-int8-per-tensor", found)) == 1
     assert _session(tmp_path).missed_bounds("onnx-int8-per-tensor", found) == []
+
+
+@pytest.mark.parametrize(
+    ("sets", "missed"), [(("avx2",), 0), (("avx2", "vnni"), 1), (("avx2", "avx-vnni"), 1)]
+)
+def test_without_vnni_int8_is_held_to_min_cosine_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sets: tuple[str, ...], missed: int
+) -> None:
+    machine = dataclasses.replace(make_run().machine, instruction_sets=sets)
+    monkeypatch.setattr(session_module, "this_machine", lambda: machine)
+    session = _session(tmp_path)
+    assert len(session.missed_bounds("onnx-int8", Accuracy(cosine_mean=0.97))) == missed
+    assert len(session.missed_bounds("onnx-int8", Accuracy(cosine_mean=0.94))) == 1
+    assert len(session.missed_bounds("onnx-fp32", Accuracy(cosine_min=0.97))) == 1
 
 
 def test_with_another_model_only_min_cosine_holds(tmp_path: Path) -> None:

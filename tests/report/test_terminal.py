@@ -4,7 +4,7 @@ import pytest
 
 from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, parse_run
-from embedopt.records import Accuracy, BackendInfo, Model
+from embedopt.records import Accuracy, BackendInfo, Model, to_json
 from embedopt.report.terminal import render_comparisons, render_summary
 from tests.runs import make_file, make_run
 
@@ -13,6 +13,7 @@ Key results (times in ms, of one call with a whole batch)
 backend    batch  p50  p95 p99 texts/s    x   MB cosine    min  invar.   $/M
 torch-fp32     1  2.0  3.0   -     100  1.0 91.6 1.0000 1.0000       - 0.139
               32 64.0 96.0   -     250  2.5                            0.056
+onnx-fp32      1  2.0  3.0   -     200  2.0    -      -      -       - 0.069
 onnx-int8      1  2.0  3.0   -     500  5.0 23.4 0.9934 0.9811 0.98432 0.028
               32 64.0 96.0   -   1,250 12.5                            0.011
 
@@ -32,7 +33,7 @@ model tiny (aaaaaaaaaaaa)
 corpus corpus (bbbbbbbbbbbb): 805 texts, 23.5 tokens on average
 x: texts/s over torch-fp32 one by one     $/M: dollars per million texts
 invar.: worst cosine of a text encoded alone to itself among 31 others
--: not measured, or too few calls for an interval (a p99 takes 368)
+-: not measured, or too few calls for an interval (a p95 takes 72, a p99 368)
 """
 
 
@@ -67,12 +68,14 @@ def test_a_name_is_text_not_markup() -> None:
     assert "model [red]x[/red] (aaaaaaaaaaaa)" in rendered
 
 
-def test_spearman_is_shown_to_two_decimals() -> None:
+def test_spearman_is_shown_to_two_decimals_whatever_else_was_measured() -> None:
     accuracy = {
-        "torch-fp32": Accuracy(recall_at_10=0.5, overlap_at_10=1.0, spearman=82.034, spearman_distance=0.0),
-        "onnx-int8": Accuracy(recall_at_10=0.5, overlap_at_10=0.9, spearman=81.919, spearman_distance=-0.115),
+        "onnx-int8": Accuracy(spearman=81.919, spearman_distance=-0.115),
+        "torch-fp32": Accuracy(spearman=82.034, spearman_distance=0.0),
     }
-    rendered = render_summary(parse_run("run", make_file(make_run(accuracy=accuracy))), 0.05)
+    run = make_run(accuracy=accuracy, footprint={}, throughput={})
+    rendered = render_summary(parse_run("run", {"benchmarks": [], "embedopt": to_json(run)}), 0.05)
+    assert rendered.splitlines()[2].split() == ["torch-fp32", *"-----", "82.03", "0.00"]
     [line] = (line for line in rendered.splitlines() if line.startswith("onnx-int8") and "81.92" in line)
     assert line.split()[-2:] == ["81.92", "-0.12"]
 
@@ -80,7 +83,7 @@ def test_spearman_is_shown_to_two_decimals() -> None:
 def test_a_run_without_latencies_says_so() -> None:
     assert (
         render_summary(parse_run("x.json", {"benchmarks": []}), 0.05)
-        == "x.json: no latency benchmark of this suite in it\n"
+        == "x.json: nothing that this suite measured in it\n"
     )
 
 
@@ -93,17 +96,20 @@ def test_a_file_without_our_record_shows_its_latencies() -> None:
 def test_whether_runs_can_be_compared() -> None:
     head = parse_run("this run", make_file(make_run()))
     other = parse_run("B", make_file(make_run(model=Model(name="other", digest="c" * 64))))
+    unlike = parse_run("E", {"benchmarks": [{"fullname": "test_sort", "extra_info": {}}]})
     bases: list[SavedRun | RecordError] = [
+        unlike,
         parse_run("A", make_file(make_run())),
         other,
         parse_run("C", make_file(None)),
         RecordError("D is old"),
     ]
     assert render_comparisons(bases, head).splitlines() == [
-        "compared with A: same hardware class, model and corpus",
+        "E can't be compared with this one: no benchmark is in both",
+        "compared with A: same hardware class, model, corpus and profile; 10 of 10 benchmarks are in both",
         "B can't be compared with this one, whatever the table above shows:",
         "  its model is other (cccccccccccc), this one's is tiny (aaaaaaaaaaaa)",
-        "C has no embedopt record: whether it can be compared is not known",
+        "C has no embedopt record: whether it can be compared is not known; 10 of 10 benchmarks are in both",
         "D is old",
     ]
 

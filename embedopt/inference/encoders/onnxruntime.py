@@ -1,11 +1,11 @@
 """ONNX Runtime on an exported graph whose one output is the embedding."""
 
-import os
 from pathlib import Path
 
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.pipeline import Pipeline, TextSettings
 from embedopt.inference.spec import Backend
+from embedopt.inference.threads import thread_count
 
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
@@ -40,12 +40,5 @@ def load(backend: Backend, folder: Path) -> Pipeline:
         backend.name,
         Tokenizer.from_file(str(folder / TOKENIZER_FILE)),
         TextSettings.load(folder),
-        OnnxForward(folder / MODEL_FILE, session_config, usable_cores()),
+        OnnxForward(folder / MODEL_FILE, session_config, thread_count()),
     )
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

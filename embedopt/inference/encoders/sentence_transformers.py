@@ -1,7 +1,7 @@
 """sentence-transformers as its users call it: the reference, and its own ONNX backend."""
 
+import gc
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,16 +36,22 @@ class SentenceTransformerEncoder(Encoder):
         return np.asarray(embeddings, dtype=np.float32)
 
     @override
-    def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
+    def _plan(self, texts: list[str], batch_size: int) -> list[IntArray]:
         # The library sorts by characters, the longest first, with numpy's default sort.
         order = np.argsort([-len(text) for text in texts])
         return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
     @override
-    def token_counts(self, texts: Sequence[str]) -> IntArray:
+    def _token_counts(self, texts: list[str]) -> IntArray:
+        counts = np.empty(len(texts), dtype=np.int64)
         with self._lock:
-            mask = self._opened().preprocess(list(texts))["attention_mask"]
-        return np.asarray(mask.sum(dim=1), dtype=np.int64)
+            model = self._opened()
+            prompt = model.prompts.get(model.default_prompt_name or "")
+            for start in range(0, len(texts), DEFAULT_BATCH_SIZE):
+                chunk = texts[start : start + DEFAULT_BATCH_SIZE]
+                mask = model.preprocess(list(chunk), prompt=prompt)["attention_mask"]
+                counts[start : start + len(chunk)] = mask.sum(dim=1)
+        return counts
 
     def _opened(self) -> "SentenceTransformer":
         if self._model is None:
@@ -55,6 +61,7 @@ class SentenceTransformerEncoder(Encoder):
     @override
     def _release(self) -> None:
         self._model = None
+        gc.collect()  # the model is in reference cycles, and holds a thread pool until they are found
 
 
 def load_torch(backend: Backend, folder: Path) -> SentenceTransformerEncoder:
