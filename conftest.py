@@ -10,6 +10,7 @@ from embedopt.errors import EmbedoptError, RecordError
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.spec import BACKENDS
 from embedopt.judge.history import SavedRun, parse_run
+from embedopt.judge.recommend import with_pareto_front
 from embedopt.measure.options import BATCH_SIZES, Options, ProfileName, parse_backends, parse_batch_sizes
 from embedopt.measure.session import Session
 from embedopt.records import to_json
@@ -101,7 +102,7 @@ def encoder(request: pytest.FixtureRequest, measuring: Session) -> Iterator[Enco
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: MutableMapping[str, Any]) -> None:
-    output_json["embedopt"] = to_json(config.stash[_SESSION].run())
+    output_json["embedopt"] = to_json(with_pareto_front(config.stash[_SESSION].run()))
 
 
 def pytest_benchmark_compare_machine_info(
@@ -125,7 +126,10 @@ def pytest_terminal_summary(
         timed = [bench for bench in config._benchmarksession.benchmarks if bench]  # type: ignore[attr-defined]  # its only way in
         if timed or measuring.has_found_something:
             benchmarks = [{"fullname": bench.fullname, "extra_info": bench.extra_info} for bench in timed]
-            head = parse_run("this run", {"benchmarks": benchmarks, "embedopt": to_json(measuring.run())})
+            head = parse_run(
+                "this run",
+                {"benchmarks": benchmarks, "embedopt": to_json(with_pareto_front(measuring.run()))},
+            )
             price, color = measuring.options.price_per_hour, terminalreporter.hasmarkup
             terminalreporter.section("embedopt")
             terminalreporter.write(render_summary(head, price, color=color))

@@ -12,14 +12,15 @@ import rich.console
 import rich.progress
 import typer
 
-from embedopt.errors import EmbedoptError, InputError
+from embedopt.errors import EmbedoptError, InputError, RecordError
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
 from embedopt.inference.load import load_encoder
 from embedopt.inference.spec import BACKENDS, select_backends, split_names
 from embedopt.inference.weights import resolve_weights
-from embedopt.judge.history import read_run
+from embedopt.judge.history import newest_run, read_run
+from embedopt.judge.recommend import Wishes, candidates, cheapest
 from embedopt.measure.corpus import load_corpus
-from embedopt.report.terminal import render_summary
+from embedopt.report.terminal import render_recommendation, render_summary
 
 # Texts embedded between two steps of the progress bar: enough to sort by length.
 _AT_ONCE = 2048
@@ -65,7 +66,9 @@ def encode(
     file: Annotated[Path, typer.Argument(help="Text file (a text a line) or JSON lines with a text field.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="NumPy file to write, (n, dim) float32.")],
     backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = "onnx-int8",
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts encoded at a time.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Texts encoded at a time, at most.", show_default="what is best")
+    ] = None,
     model: ModelOption = None,
     cache_dir: CacheOption = None,
 ) -> None:
@@ -80,6 +83,7 @@ def encode(
         bar = progress.add_task(f"loading {backend}", total=len(texts))
         with load_encoder(
             backend,
+            mode="throughput",
             model=model,
             cache_dir=cache_dir,
             on_step=lambda step: progress.update(bar, description=step),
@@ -101,6 +105,30 @@ def summary(
 ) -> None:
     """Print the tables of a saved run."""
     typer.echo(render_summary(read_run(run), price_per_hour, color=sys.stdout.isatty()), nl=False)
+
+
+@app.command()
+def recommend(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest in .benchmarks"),
+    ] = None,
+    p99_ms: Annotated[float | None, typer.Option(min=0, help="Longest p99 of a call with one text.")] = None,
+    min_cosine: Annotated[float | None, typer.Option(min=-1, max=1, help="Lowest mean cosine.")] = None,
+    batch_invariant: Annotated[
+        bool, typer.Option("--batch-invariant", help="The same embedding in any batch.")
+    ] = False,
+    max_mb: Annotated[float | None, typer.Option(min=0, help="Largest size on disk.")] = None,
+) -> None:
+    """Name the cheapest backend that meets what you ask; exit code 1 when none does."""
+    saved = read_run(run) if run else newest_run(Path(".benchmarks"))
+    found = candidates(saved)
+    if not found:
+        raise RecordError(f"{saved.name} has no throughput in it: run pytest benchmarks/ without -k")
+    wishes = Wishes(p99_ms=p99_ms, min_cosine=min_cosine, batch_invariant=batch_invariant, max_mb=max_mb)
+    answer = cheapest(found, wishes)
+    typer.echo(render_recommendation(answer, saved.name), nl=False)
+    raise typer.Exit(0 if answer.chosen else 1)
 
 
 @contextlib.contextmanager

@@ -86,6 +86,7 @@ class Throughput:
         in_order_padding: share of padding in the batches of ``in_order_per_s``.
         padding: share of padding in those of ``texts_per_s``.
         seconds: time spent in ``texts_per_s``.
+        replicas: batches that were encoded at a time.
     """
 
     __pydantic_config__ = _STRICT
@@ -96,6 +97,7 @@ class Throughput:
     in_order_padding: float | None = metric("share", "lower")
     padding: float | None = metric("share", "lower")
     seconds: float | None = None
+    replicas: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +175,8 @@ class CorpusInfo:
 class Run:
     """All that pytest-benchmark has no column for: the top-level ``embedopt`` key of a saved file.
 
-    ``reference`` names the backend that accuracy and speed-ups of the others are held against.
+    ``reference`` names the backend that accuracy and speed-ups of the others are held against;
+    ``pareto_front`` those that no other beats on speed and fidelity at once.
     """
 
     __pydantic_config__ = _STRICT
@@ -189,6 +192,7 @@ class Run:
     accuracy: dict[str, Accuracy]
     throughput: dict[str, Throughput]
     footprint: dict[str, Footprint]
+    pareto_front: tuple[str, ...] = ()
 
 
 def to_json(record: Any) -> dict[str, Any]:

@@ -45,12 +45,12 @@ class FakeEncoder(Encoder):
         self.released = 0
         self._on_encode = on_encode
 
-    def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
+    def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         self.calls.append(texts)
         self._on_encode(len(texts))
         return np.stack([fake_embedding(text) for text in texts])
 
-    def _plan(self, texts: list[str], batch_size: int) -> list[IntArray]:
+    def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
         return plan_batches(self._token_counts(texts), batch_size)
 
     def _token_counts(self, texts: list[str]) -> IntArray:
@@ -63,7 +63,7 @@ class FakeEncoder(Encoder):
 class MoodyEncoder(FakeEncoder):
     """Its embeddings lean towards the first text of the call: not batch invariant."""
 
-    def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
+    def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         embeddings = super()._encode(texts, batch_size) + np.float32(0.5) * fake_embedding(texts[0])
         lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
         return np.asarray(embeddings / lengths, dtype=np.float32)

@@ -64,6 +64,38 @@ def test_summary_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert out.splitlines()[2].split()[-1] == "0.278"  # 100 texts/s at 10 cents
 
 
+def test_recommend_reads_the_newest_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time it was saved, not by name; exit code 1 when no backend will do."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / ".benchmarks" / "Linux"
+    folder.mkdir(parents=True)
+    new, old = make_file(make_run()), make_file(make_run(throughput={}))
+    (folder / "0001_a.json").write_text(
+        json.dumps(new | {"datetime": "2026-11-02T00:00:00"}), encoding="utf8"
+    )
+    (folder / "0002_b.json").write_text(
+        json.dumps(old | {"datetime": "2026-11-01T00:00:00"}), encoding="utf8"
+    )
+    assert main(["recommend", "--min-cosine", "0.99"]) == 0
+    assert capsys.readouterr().out.startswith("onnx-int8: 1,250 texts/s (measured in 0001_a.json)\n")
+    assert main(["recommend", str(folder / "0001_a.json"), "--p99-ms", "1"]) == 1
+    assert capsys.readouterr().out.startswith("no backend measured in 0001_a.json meets all that is asked\n")
+    assert main(["recommend", str(folder / "0002_b.json")]) == 2
+    assert "0002_b.json has no throughput in it" in capsys.readouterr().err
+
+
+def test_recommend_without_a_run_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["recommend"]) == 2
+    assert capsys.readouterr().err == (
+        "embedopt: .benchmarks has no saved run: run pytest benchmarks/ first, or name a file\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

@@ -13,8 +13,6 @@ from embedopt.errors import EmbedoptError, InputError
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-DEFAULT_BATCH_SIZE = 32
-
 
 class Encoder(ABC):
     """Turns texts into embeddings. Safe to call from several threads; a context manager.
@@ -22,19 +20,21 @@ class Encoder(ABC):
     Attributes:
         name: the backend's name.
         dim: components of an embedding.
+        replicas: batches that are encoded at a time.
     """
 
     name: str
     dim: int
+    replicas: int = 1
     _closed = False
 
-    def encode(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> FloatArray:
+    def encode(self, texts: Sequence[str], batch_size: int | None = None) -> FloatArray:
         """Embed texts.
 
         Args:
             texts: any number of strings of any length. What exceeds the model's limit is cut off, as
                 sentence-transformers does.
-            batch_size: texts encoded at a time.
+            batch_size: texts encoded at a time, at most; None for what the backend does best.
 
         Returns:
             ``(n, dim) float32``, L2-normalised, row ``i`` for ``texts[i]``.
@@ -45,13 +45,13 @@ class Encoder(ABC):
             EmbedoptError: the encoder is closed.
         """
         checked = self._checked(texts)
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; wanted 1 or more")
         if not checked:
             return np.empty((0, self.dim), dtype=np.float32)
         return self._encode(checked, batch_size)
 
-    def plan(self, texts: Sequence[str], batch_size: int = DEFAULT_BATCH_SIZE) -> list[IntArray]:
+    def plan(self, texts: Sequence[str], batch_size: int | None = None) -> list[IntArray]:
         """Return the batches that :meth:`encode` makes of the same arguments, as indices into ``texts``."""
         return self._plan(self._checked(texts), batch_size)
 
@@ -68,11 +68,11 @@ class Encoder(ABC):
         return EmbedoptError(f"the encoder {self.name} is closed; load it again with load_encoder")
 
     @abstractmethod
-    def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
+    def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         """Embed at least one valid text."""
 
     @abstractmethod
-    def _plan(self, texts: list[str], batch_size: int) -> list[IntArray]:
+    def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
         """Cut valid texts into batches."""
 
     @abstractmethod

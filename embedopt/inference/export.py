@@ -134,7 +134,7 @@ def _check_export(folder: Path, expected: FloatArray) -> None:
     from embedopt.inference.encoders.onnxruntime import load
     from embedopt.inference.spec import get_backend
 
-    with load(get_backend("onnx-fp32"), folder) as encoder:
+    with load(get_backend("onnx-fp32"), folder, "latency") as encoder:
         error = float(np.abs(encoder.encode(_PROBES) - expected).max())
     if error > _LARGEST_EXPORT_ERROR:
         raise ArtifactError(

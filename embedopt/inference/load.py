@@ -3,17 +3,19 @@
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
-from embedopt.errors import ArtifactError, EmbedoptError, first_line
+from embedopt.errors import ArtifactError, EmbedoptError, UsageError, first_line
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.spec import Backend, get_backend
+from embedopt.inference.spec import Backend, Mode, get_backend
 from embedopt.inference.weights import resolve_weights
 
 
 def load_encoder(
     name: str = "onnx-int8",
     *,
+    mode: Mode = "latency",
     model: str | None = None,
     cache_dir: Path | str | None = None,
     on_step: Callable[[str], None] | None = None,
@@ -22,29 +24,33 @@ def load_encoder(
 
     Args:
         name: a row of :data:`embedopt.inference.spec.BACKENDS`.
+        mode: ``latency`` for all cores on one call, ``throughput`` for a replica of the model on each core,
+            which encodes many texts faster and takes as many times the memory.
         model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
         cache_dir: where artifacts are kept; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
         on_step: told in words what is being built.
 
     Raises:
-        UsageError: there is no such backend.
+        UsageError: there is no such backend or mode.
         WeightsError: the model's files are missing or not the published ones.
         ArtifactError: the artifact can't be built or stored.
     """
     backend = get_backend(name)
+    if mode not in get_args(Mode):
+        raise UsageError(f"unknown mode {mode!r}; known are: {', '.join(get_args(Mode))}")
     store = ArtifactStore(Path(cache_dir) if cache_dir else None, on_step)
-    return open_encoder(backend, store.get(backend, resolve_weights(model)))
+    return open_encoder(backend, store.get(backend, resolve_weights(model)), mode)
 
 
-def open_encoder(backend: Backend, folder: Path) -> Encoder:
+def open_encoder(backend: Backend, folder: Path, mode: Mode = "latency") -> Encoder:
     """Load a backend from the folder that :meth:`ArtifactStore.get` returned.
 
     Raises:
         ArtifactError: its runtime can't load what is in the folder.
     """
-    load: Callable[[Backend, Path], Encoder] = pkgutil.resolve_name(backend.load)
+    load: Callable[..., Encoder] = pkgutil.resolve_name(backend.load)
     try:
-        return load(backend, folder)
+        return load(backend, folder, mode) if backend.has_modes else load(backend, folder)
     except EmbedoptError:
         raise
     except Exception as error:  # each runtime has errors of its own for a file that it can't read

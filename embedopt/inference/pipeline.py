@@ -1,9 +1,12 @@
 """Texts to tokens to planned batches to ``forward`` and back into the caller's order."""
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -54,19 +57,30 @@ class TextSettings:
         return cls(**json.loads((folder / _TEXT_SETTINGS).read_text(encoding="utf8")))
 
 
-def plan_batches(token_counts: IntArray, batch_size: int) -> list[IntArray]:
+def plan_batches(
+    token_counts: IntArray, batch_size: int | None = None, batch_tokens: int | None = None
+) -> list[IntArray]:
     """Cut texts into batches of like length, the longest first.
 
     Args:
         token_counts: ``(n,)``, the tokens of each text.
-        batch_size: texts in a batch at the most.
+        batch_size: texts in a batch at the most; None for any number.
+        batch_tokens: tokens in a batch at the most, padding included, where it holds more than one text; None
+            for any number.
 
     Returns:
         Indices into ``token_counts``; each index is in exactly one batch. Texts of the same length stay in
         the caller's order.
     """
     order = np.argsort(-token_counts, kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches, start = [], 0
+    while start < len(order):
+        longest = max(int(token_counts[order[start]]), 1)
+        fitting = len(order) if batch_tokens is None else max(batch_tokens // longest, 1)
+        size = fitting if batch_size is None else min(fitting, batch_size)
+        batches.append(order[start : start + size])
+        start += size
+    return batches
 
 
 def padding_share(token_counts: IntArray, batches: Sequence[IntArray]) -> float:
@@ -76,41 +90,87 @@ def padding_share(token_counts: IntArray, batches: Sequence[IntArray]) -> float:
 
 
 class Pipeline(Encoder):
-    """An encoder made of a Rust tokenizer and one runtime's ``forward``.
+    """An encoder made of a Rust tokenizer and replicas of one runtime's ``forward``.
 
     Args:
         name: the backend's name.
         tokenizer: its padding and truncation are set here.
         settings: what the model says about its texts.
-        forward: the model; called from whatever thread calls :meth:`encode`.
+        forwards: the replicas; each is called by one thread at a time.
+        batch_tokens: padded tokens in a batch, at most; None for any number.
     """
 
-    def __init__(self, name: str, tokenizer: "Tokenizer", settings: TextSettings, forward: Forward) -> None:
+    def __init__(
+        self,
+        name: str,
+        tokenizer: "Tokenizer",
+        settings: TextSettings,
+        forwards: Sequence[Forward],
+        batch_tokens: int | None = None,
+    ) -> None:
         self.name = name
         self.dim = settings.dim
+        self.replicas = len(forwards)
         self._settings = settings
+        self._batch_tokens = batch_tokens
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         if settings.max_length is None:
             self._tokenizer.no_truncation()
         else:
             self._tokenizer.enable_truncation(settings.max_length)
-        self._forward: Forward | None = forward
+        self._free: SimpleQueue[Forward | None] = SimpleQueue()  # None: closed
+        for forward in forwards:
+            self._free.put(forward)
+        # One replica is driven by the caller's own thread: a hand-over costs as much as a short text.
+        self._pool = ThreadPoolExecutor(len(forwards), f"embedopt-{name}") if len(forwards) > 1 else None
 
     @override
-    def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
-        forward = self._forward
-        if forward is None:  # closed by another thread a moment ago
-            raise self._closed_error()
+    def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         tokens = list(self._tokenize(texts))
         embeddings = np.empty((len(texts), self.dim), dtype=np.float32)
-        for batch in plan_batches(_lengths(tokens), batch_size):
-            embeddings[batch] = forward(*_pad([tokens[index] for index in batch], self._settings.pad_id))
+
+        def encode(batch: IntArray) -> None:
+            ids, mask = _pad([tokens[index] for index in batch], self._settings.pad_id)
+            with self._replica() as forward:
+                embeddings[batch] = forward(ids, mask)
+
+        batches = plan_batches(_lengths(tokens), batch_size, self._batch_tokens)
+        if self._pool is None or len(batches) == 1:
+            for batch in batches:
+                encode(batch)
+        else:
+            self._in_parallel(encode, batches)
         return embeddings
 
+    def _in_parallel(self, encode: Callable[[IntArray], None], batches: Sequence[IntArray]) -> None:
+        assert self._pool is not None
+        try:
+            futures = [self._pool.submit(encode, batch) for batch in batches]
+        except RuntimeError:  # the pool was shut down by another thread a moment ago
+            raise self._closed_error() from None
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+
+    @contextlib.contextmanager
+    def _replica(self) -> Iterator[Forward]:
+        """Wait for a free replica, and give it back."""
+        forward = self._free.get()
+        try:
+            if forward is None:
+                raise self._closed_error()
+            yield forward
+        finally:
+            self._free.put(forward)
+
     @override
-    def _plan(self, texts: list[str], batch_size: int) -> list[IntArray]:
-        return plan_batches(self._token_counts(texts), batch_size)
+    def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
+        return plan_batches(self._token_counts(texts), batch_size, self._batch_tokens)
 
     @override
     def _token_counts(self, texts: list[str]) -> IntArray:
@@ -126,7 +186,11 @@ class Pipeline(Encoder):
 
     @override
     def _release(self) -> None:
-        self._forward = None
+        if self._pool is not None:
+            self._pool.shutdown()
+        for _ in range(self.replicas):  # waits for the calls of other threads
+            self._free.get()
+        self._free.put(None)
 
 
 def _lengths(tokens: Sequence[Sequence[int]]) -> IntArray:

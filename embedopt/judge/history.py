@@ -17,12 +17,14 @@ class SavedRun:
     Attributes:
         name: the file's name.
         run: our record; None for a file that another suite wrote.
+        saved_at: when, as pytest-benchmark wrote it; empty where it says nothing.
         benchmarks: the full names of all benchmarks in it.
         latencies: of the latency benchmarks in it.
     """
 
     name: str
     run: Run | None
+    saved_at: str
     benchmarks: frozenset[str]
     latencies: tuple[Latency, ...]
 
@@ -47,6 +49,18 @@ def read_run(path: Path) -> SavedRun:
         raise RecordError(f"{path}: {error}") from None
 
 
+def newest_run(folder: Path) -> SavedRun:
+    """Read the newest of the files under a folder that pytest-benchmark saves into.
+
+    Raises:
+        RecordError: there is none, or one of them can't be read.
+    """
+    runs = [read_run(file) for file in sorted(folder.rglob("*.json"))]
+    if not runs:
+        raise RecordError(f"{folder} has no saved run: run pytest benchmarks/ first, or name a file")
+    return max(runs, key=lambda run: run.saved_at)
+
+
 def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
     """Read the content of a saved file.
 
@@ -61,6 +75,7 @@ def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
     return SavedRun(
         name=name,
         run=run_from_json(values["embedopt"]) if "embedopt" in values else None,
+        saved_at=str(values.get("datetime", "")),
         benchmarks=frozenset(str(bench.get("fullname")) for bench in values["benchmarks"]),
         latencies=tuple(from_json(Latency, extra) for extra in extras if _is_latency(extra)),
     )

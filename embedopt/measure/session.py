@@ -1,7 +1,8 @@
 """One run of the suite: what was asked for, what is loaded, what was found."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +12,7 @@ import numpy as np
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
-from embedopt.inference.spec import BACKENDS, REFERENCE, Backend
+from embedopt.inference.spec import BACKENDS, REFERENCE, Backend, Mode
 from embedopt.inference.weights import Weights, resolve_weights
 from embedopt.measure.accuracy import Pairs, load_pairs, spearman
 from embedopt.measure.corpus import Corpus, load_corpus
@@ -100,16 +101,25 @@ class Session:
             self._folders[name] = self.store.get(BACKENDS[name], self.weights)
         return self._folders[name]
 
-    def open(self, name: str) -> Encoder:
+    def open(self, name: str, mode: Mode = "latency") -> Encoder:
         """Load a backend; the reference is loaded once and stays, since the others are held against it."""
         if name == REFERENCE and self._reference is not None:
             return self._reference
-        encoder = open_encoder(BACKENDS[name], self.folder(name))
+        encoder = open_encoder(BACKENDS[name], self.folder(name), mode)
         if name == REFERENCE:
             self._reference = encoder
         if self._mean_tokens is None:
             self._mean_tokens = float(np.mean(encoder.token_counts(self.corpus.texts)))
         return encoder
+
+    @contextlib.contextmanager
+    def many_texts(self, encoder: Encoder) -> Iterator[Encoder]:
+        """Yield ``encoder``'s backend loaded for throughput, or ``encoder`` itself where that is the same."""
+        if not BACKENDS[encoder.name].has_modes:
+            yield encoder
+            return
+        with self.open(encoder.name, "throughput") as replicated:
+            yield replicated
 
     def release(self, encoder: Encoder) -> None:
         """Close an encoder of :meth:`open`, unless it is the reference."""
@@ -206,6 +216,7 @@ def _merged(known: M | None, found: M) -> M:
 
 
 def _info(row: Backend) -> BackendInfo:
-    return BackendInfo(
-        precision=row.precision, base=row.base, settings={**row.build_options, **row.load_options}
-    )
+    settings = {**row.build_options, **row.load_options}
+    if row.batch_tokens is not None:
+        settings["batch_tokens"] = row.batch_tokens
+    return BackendInfo(precision=row.precision, base=row.base, settings=settings)

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
-from embedopt.inference.encoder import DEFAULT_BATCH_SIZE, Encoder
+from embedopt.inference.encoder import Encoder
 from embedopt.inference.pipeline import padding_share
 from embedopt.measure.latency import Clock, rotate
 from embedopt.records import Throughput
+
+BATCH_SIZE = 32
 
 
 def in_order(
@@ -18,21 +18,21 @@ def in_order(
 
     One call before the clock starts warms up.
     """
-    batch_size = DEFAULT_BATCH_SIZE
-    batches = rotate(texts, batch_size)
-    encoder.encode(next(batches), batch_size)
+    batches = rotate(texts, BATCH_SIZE)
+    encoder.encode(next(batches), BATCH_SIZE)
     started_s, encoded = clock(), 0
     while not encoded or clock() - started_s < seconds:
-        encoder.encode(next(batches), batch_size)
-        encoded += batch_size
+        encoder.encode(next(batches), BATCH_SIZE)
+        encoded += BATCH_SIZE
     rate = encoded / (clock() - started_s)
-    slices = [
-        np.arange(start, min(start + batch_size, len(texts))) for start in range(0, len(texts), batch_size)
-    ]
+    made = []
+    for start in range(0, len(texts), BATCH_SIZE):
+        made += [start + batch for batch in encoder.plan(texts[start : start + BATCH_SIZE], BATCH_SIZE)]
     return Throughput(
-        batch_size=batch_size,
+        batch_size=BATCH_SIZE,
         in_order_per_s=rate,
-        in_order_padding=padding_share(encoder.token_counts(texts), slices),
+        in_order_padding=padding_share(encoder.token_counts(texts), made),
+        replicas=encoder.replicas,
     )
 
 

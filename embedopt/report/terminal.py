@@ -1,7 +1,7 @@
 """Tables for a terminal: at most 100 columns, and plain where it is none."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, differences
+from embedopt.judge.recommend import Recommendation
 from embedopt.judge.summary import Factors, Row, speed_up_factors, summary_rows
 from embedopt.records import Accuracy, Footprint, Run
 
@@ -30,7 +31,7 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
         return f"{saved.name}: nothing that this suite measured in it\n"
     parts: list[RenderableType] = []
     if rows:
-        parts += [_key_results(rows), ""]
+        parts += [_key_results(rows, run.pareto_front if run else ()), ""]
     if factors := speed_up_factors(saved):
         parts += [_speed_up(factors), ""]
     if run and scored:
@@ -49,6 +50,30 @@ def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) 
     return "".join(
         f"{base if isinstance(base, RecordError) else _comparison(base, head)}\n" for base in bases
     )
+
+
+def render_recommendation(answer: Recommendation, source: str) -> str:
+    """Say what to use, by how much it is the cheapest, and what stands in the others' way.
+
+    Args:
+        answer: to the user's wishes.
+        source: the run that the figures are from.
+    """
+    lines = []
+    if answer.chosen is not None:
+        lines += [f"{answer.chosen.backend}: {answer.chosen.texts_per_s:,.0f} texts/s (measured in {source})"]
+        lines += [
+            f"  {answer.chosen.texts_per_s / other.texts_per_s:.2f}x {other.backend}, which would do too"
+            for other in answer.others
+        ]
+    else:
+        lines += [f"no backend measured in {source} meets all that is asked"]
+        lines += [f"  without {option}: {', '.join(names)}" for option, names in answer.decisive.items()]
+    lines += [
+        f"  not {backend}: {', '.join(f'{why} ({option})' for option, why in unmet.items())}"
+        for backend, unmet in answer.obstacles.items()
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _comparison(base: SavedRun, head: SavedRun) -> str:
@@ -88,7 +113,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _key_results(rows: Sequence[Row]) -> Table:
+def _key_results(rows: Sequence[Row], front: Collection[str]) -> Table:
     table = _table(
         "Key results (times in ms, of one call with a whole batch)",
         "backend", "batch", "p50", "p95", "p99", "texts/s", "x", "MB", "cosine", "min", "invar.", "$/M",
@@ -103,7 +128,7 @@ def _key_results(rows: Sequence[Row]) -> Table:
             _number(row.accuracy.batch_invariance_min, 5),
         ]
         table.add_row(
-            Text(row.backend if first else ""),
+            Text(f"{row.backend}{' *' * (row.backend in front)}" if first else ""),
             str(row.latency.batch_size),
             _number(row.latency.p50_ms, 1),
             _number(row.latency.p95_ms, 1),
@@ -165,6 +190,7 @@ def _provenance(run: Run) -> str:
         f"corpus {run.corpus.name} ({run.corpus.digest[:12]}): {run.corpus.texts} texts{tokens}\n"
         f"x: texts/s over {run.reference} one by one     $/M: dollars per million texts\n"
         "invar.: worst cosine of a text encoded alone to itself among 31 others\n"
+        "*: no other backend is both faster and nearer to the reference\n"
         "-: not measured, or too few calls for an interval (a p95 takes 72, a p99 368)"
     )
 

@@ -194,3 +194,24 @@ def test_a_damaged_model_is_one_line(tiny_model: Callable[..., Path], tmp_path: 
     assert name in str(caught.value)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_mode() -> None:
+    with pytest.raises(UsageError, match="unknown mode 'fast'; known are: latency, throughput"):
+        load_encoder("onnx-int8", mode="fast")  # type: ignore[arg-type]  # what is tested
+
+
+@pytest.mark.parametrize("name", ["torch-fp32", "torch-bf16", "onnx-fp32", "st-onnx-fp32"])
+def test_both_modes_give_the_same_embeddings(
+    tiny_model: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    texts = [f"welder {letter} " * length for length, letter in enumerate("abcdefghijkl", 1)]
+    model = str(tiny_model())
+    with (
+        load_encoder(name, model=model) as single,
+        load_encoder(name, mode="throughput", model=model) as replicated,
+    ):
+        assert single.replicas == 1
+        assert replicated.replicas == (3 if BACKENDS[name].has_modes else 1)
+        np.testing.assert_allclose(replicated.encode(texts, 2), single.encode(texts, 2), atol=1e-5)

@@ -1,5 +1,6 @@
 """Nothing is lost, order is kept, padding is what sorting leaves."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from embedopt.errors import EmbedoptError
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.pipeline import Pipeline, TextSettings, padding_share, plan_batches
 
@@ -36,15 +38,31 @@ def _tokenizer(words: int = 2000) -> Tokenizer:
 
 def _pipeline(forward: CountingForward, max_length: int | None = 8, prompt: str = "") -> Pipeline:
     settings = TextSettings(dim=2, max_length=max_length, pad_id=0, prompt=prompt)
-    return Pipeline("test", _tokenizer(), settings, forward)
+    return Pipeline("test", _tokenizer(), settings, [forward])
 
 
-@given(lengths, st.integers(1, 64))
-def test_a_plan_holds_each_text_once_in_batches_of_falling_length(counts: IntArray, batch_size: int) -> None:
-    batches = plan_batches(counts, batch_size)
+sizes = st.none() | st.integers(1, 64)
+budgets = st.none() | st.integers(1, 2048)
+
+
+@given(lengths, sizes, budgets)
+def test_a_plan_holds_each_text_once_in_batches_of_falling_length(
+    counts: IntArray, batch_size: int | None, batch_tokens: int | None
+) -> None:
+    batches = plan_batches(counts, batch_size, batch_tokens)
     assert sorted(index for batch in batches for index in batch) == list(range(len(counts)))
-    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert all(len(batch) <= (batch_size or len(counts)) for batch in batches)
     assert all(counts[first].min() >= counts[second].max() for first, second in pairwise(batches))
+    if batch_tokens is not None:
+        assert all(len(batch) == 1 or len(batch) * counts[batch].max() <= batch_tokens for batch in batches)
+
+
+@given(lengths, sizes, budgets)
+def test_a_plan_wastes_no_room(counts: IntArray, batch_size: int | None, batch_tokens: int | None) -> None:
+    """Each batch but the last is full: one text more would break a bound."""
+    for batch in plan_batches(counts, batch_size, batch_tokens)[:-1]:
+        full = len(batch) == batch_size
+        assert full or (batch_tokens is not None and (len(batch) + 1) * counts[batch].max() > batch_tokens)
 
 
 @given(lengths, st.integers(1, 64))
@@ -53,11 +71,8 @@ def test_a_plan_pads_no_more_than_any_order_of_the_same_batches(counts: IntArray
     as_given = [
         np.arange(start, min(start + batch_size, len(counts))) for start in range(0, len(counts), batch_size)
     ]
-    assert (
-        0.0
-        <= padding_share(counts, plan_batches(counts, batch_size))
-        <= padding_share(counts, as_given) + 1e-12
-    )
+    share = padding_share(counts, plan_batches(counts, batch_size))
+    assert 0.0 <= share <= padding_share(counts, as_given) + 1e-12
 
 
 def test_texts_of_one_length_stay_in_their_order() -> None:
@@ -108,3 +123,57 @@ def test_threads_get_their_own_answers() -> None:
     assert [answer[:, 0].tolist() for answer in answers] == [
         [float(text) for text in texts] for texts in asked
     ]
+
+
+class MeetingForward(CountingForward):
+    """Answers only once another replica is asked at the same time, and is never asked twice at a time."""
+
+    def __init__(self, barrier: threading.Barrier) -> None:
+        super().__init__()
+        self._barrier = barrier
+        self._busy = threading.Lock()
+
+    def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        assert self._busy.acquire(blocking=False)
+        try:
+            self._barrier.wait(timeout=30)
+            return super().__call__(ids, mask)
+        finally:
+            self._busy.release()
+
+
+def test_replicas_work_at_the_same_time_one_batch_each() -> None:
+    barrier = threading.Barrier(2)
+    forwards = [MeetingForward(barrier), MeetingForward(barrier)]
+    settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
+    with Pipeline("test", _tokenizer(), settings, forwards) as pipeline:
+        embeddings = pipeline.encode([f"{number + 1}" for number in range(8)], batch_size=2)
+    assert embeddings[:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [forward.shapes for forward in forwards] == [[(2, 1), (2, 1)]] * 2
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_an_error_of_one_batch_is_the_callers_and_breaks_nothing(replicas: int) -> None:
+    class Choosy(CountingForward):
+        def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
+            if 13 in ids:
+                raise ValueError("13")
+            return super().__call__(ids, mask)
+
+    settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
+    pipeline = Pipeline("test", _tokenizer(), settings, [Choosy() for _ in range(replicas)])
+    with pytest.raises(ValueError, match="13"):
+        pipeline.encode([f"{number + 1}" for number in range(40)], batch_size=1)
+    assert pipeline.encode(["7", "8"], batch_size=1)[:, 0].tolist() == [7, 8]
+    pipeline.close()
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_call_that_comes_with_the_closing_is_refused(replicas: int) -> None:
+    """Past the first check, as a thread may be that was there a moment before."""
+    settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
+    pipeline = Pipeline("test", _tokenizer(), settings, [CountingForward() for _ in range(replicas)])
+    pipeline.close()
+    for _ in range(2):
+        with pytest.raises(EmbedoptError, match="the encoder test is closed"):
+            pipeline._encode(["1", "2"], 1)

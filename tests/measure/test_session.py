@@ -89,7 +89,7 @@ def test_with_another_model_only_min_cosine_holds(tmp_path: Path) -> None:
 def test_the_reference_is_loaded_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[FakeEncoder] = []
 
-    def open_fake(row: object, folder: Path) -> FakeEncoder:
+    def open_fake(row: object, folder: Path, mode: str) -> FakeEncoder:
         loaded.append(FakeEncoder(getattr(row, "name", "?")))
         return loaded[-1]
 

@@ -4,8 +4,9 @@ import pytest
 
 from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, parse_run
+from embedopt.judge.recommend import Wishes, candidates, cheapest, with_pareto_front
 from embedopt.records import Accuracy, BackendInfo, Model, to_json
-from embedopt.report.terminal import render_comparisons, render_summary
+from embedopt.report.terminal import render_comparisons, render_recommendation, render_summary
 from tests.runs import make_file, make_run
 
 _EXPECTED = """\
@@ -33,12 +34,40 @@ model tiny (aaaaaaaaaaaa)
 corpus corpus (bbbbbbbbbbbb): 805 texts, 23.5 tokens on average
 x: texts/s over torch-fp32 one by one     $/M: dollars per million texts
 invar.: worst cosine of a text encoded alone to itself among 31 others
+*: no other backend is both faster and nearer to the reference
 -: not measured, or too few calls for an interval (a p95 takes 72, a p99 368)
 """
 
 
 def test_the_summary() -> None:
     assert render_summary(parse_run("run", make_file(make_run())), 0.05) == _EXPECTED
+
+
+def test_the_pareto_front_is_marked() -> None:
+    run = with_pareto_front(make_run())
+    lines = render_summary(parse_run("run", make_file(run)), 0.05).splitlines()
+    assert [line.split()[:2] for line in lines[2:7] if line[0] != " "] == [
+        ["torch-fp32", "*"],
+        ["onnx-fp32", "1"],
+        ["onnx-int8", "*"],
+    ]
+
+
+def test_a_recommendation() -> None:
+    found = candidates(parse_run("run", make_file(make_run())))
+    assert render_recommendation(cheapest(found, Wishes(max_mb=91.6)), "run.json") == (
+        "onnx-int8: 1,250 texts/s (measured in run.json)\n"
+        "  5.00x torch-fp32, which would do too\n"
+        "  not onnx-fp32: not measured (--max-mb)\n"
+    )
+    assert render_recommendation(cheapest(found, Wishes(max_mb=30, min_cosine=0.995)), "run.json") == (
+        "no backend measured in run.json meets all that is asked\n"
+        "  without --min-cosine: onnx-int8\n"
+        "  without --max-mb: torch-fp32\n"
+        "  not onnx-int8: mean cosine 0.9934 (--min-cosine)\n"
+        "  not onnx-fp32: not measured (--min-cosine), not measured (--max-mb)\n"
+        "  not torch-fp32: 91.6 MB (--max-mb)\n"
+    )
 
 
 def test_the_summary_fits_100_columns_with_the_longest_name_and_large_figures() -> None:

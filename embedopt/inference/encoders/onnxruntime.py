@@ -1,10 +1,11 @@
 """ONNX Runtime on an exported graph whose one output is the embedding."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.pipeline import Pipeline, TextSettings
-from embedopt.inference.spec import Backend
+from embedopt.inference.spec import Backend, Mode
 from embedopt.inference.threads import thread_count
 
 MODEL_FILE = "model.onnx"
@@ -12,16 +13,30 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 class OnnxForward:
-    """One session. ``InferenceSession.run`` may be called from several threads."""
+    """One session.
 
-    def __init__(self, file: Path, session_config: dict[str, str], threads: int) -> None:
+    Args:
+        file: the exported graph.
+        options: session configuration entries by name; ``disabled_optimizers`` is a comma-separated list of
+            graph optimisers to leave out.
+        threads: that one call uses.
+    """
+
+    def __init__(self, file: Path, options: Mapping[str, str | int | bool], threads: int) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        for name, value in session_config.items():
-            options.add_session_config_entry(name, value)
-        self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        session_options = onnxruntime.SessionOptions()
+        session_options.intra_op_num_threads = threads
+        disabled = [name for name in str(options.get("disabled_optimizers", "")).split(",") if name]
+        for name, value in options.items():
+            if name != "disabled_optimizers":
+                session_options.add_session_config_entry(name, str(value))
+        self._session = onnxruntime.InferenceSession(
+            file,
+            session_options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=disabled,
+        )
         self._inputs = [value.name for value in self._session.get_inputs()]
 
     def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
@@ -31,14 +46,15 @@ class OnnxForward:
         return embeddings
 
 
-def load(backend: Backend, folder: Path) -> Pipeline:
+def load(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
     """Load an artifact of ``export.onnx_fp32`` or of a recipe made from it."""
     from tokenizers import Tokenizer
 
-    session_config = {name: str(value) for name, value in backend.load_options.items()}
+    replicas, threads = (1, thread_count()) if mode == "latency" else (thread_count(), 1)
     return Pipeline(
         backend.name,
         Tokenizer.from_file(str(folder / TOKENIZER_FILE)),
         TextSettings.load(folder),
-        OnnxForward(folder / MODEL_FILE, session_config, thread_count()),
+        [OnnxForward(folder / MODEL_FILE, backend.load_options, threads) for _ in range(replicas)],
+        backend.batch_tokens,
     )

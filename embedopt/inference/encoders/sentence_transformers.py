@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
-from embedopt.inference.encoder import DEFAULT_BATCH_SIZE, Encoder, FloatArray, IntArray
+from embedopt.inference.encoder import Encoder, FloatArray, IntArray
 from embedopt.inference.spec import Backend
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+_DEFAULT_BATCH_SIZE = 32  # the library's own
 
 
 class SentenceTransformerEncoder(Encoder):
@@ -28,18 +30,22 @@ class SentenceTransformerEncoder(Encoder):
         self._lock = threading.Lock()
 
     @override
-    def _encode(self, texts: list[str], batch_size: int) -> FloatArray:
+    def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         with self._lock:
             embeddings = self._opened().encode(
-                texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+                texts,
+                batch_size=batch_size or _DEFAULT_BATCH_SIZE,
+                normalize_embeddings=True,
+                show_progress_bar=False,
             )
         return np.asarray(embeddings, dtype=np.float32)
 
     @override
-    def _plan(self, texts: list[str], batch_size: int) -> list[IntArray]:
+    def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
         # The library sorts by characters, the longest first, with numpy's default sort.
         order = np.argsort([-len(text) for text in texts])
-        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        size = batch_size or _DEFAULT_BATCH_SIZE
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     @override
     def _token_counts(self, texts: list[str]) -> IntArray:
@@ -47,8 +53,8 @@ class SentenceTransformerEncoder(Encoder):
         with self._lock:
             model = self._opened()
             prompt = model.prompts.get(model.default_prompt_name or "")
-            for start in range(0, len(texts), DEFAULT_BATCH_SIZE):
-                chunk = texts[start : start + DEFAULT_BATCH_SIZE]
+            for start in range(0, len(texts), _DEFAULT_BATCH_SIZE):
+                chunk = texts[start : start + _DEFAULT_BATCH_SIZE]
                 mask = model.preprocess(list(chunk), prompt=prompt)["attention_mask"]
                 counts[start : start + len(chunk)] = mask.sum(dim=1)
         return counts

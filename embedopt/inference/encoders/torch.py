@@ -18,7 +18,9 @@ def load(backend: Backend, folder: Path) -> Pipeline:
     from embedopt.inference.export import load_sentence_transformer, text_settings, tokenizer_of
 
     model = load_sentence_transformer(folder, dtype=getattr(torch, str(backend.load_options["dtype"])))
-    return Pipeline(backend.name, tokenizer_of(model), text_settings(model), _forward_of(model))
+    return Pipeline(
+        backend.name, tokenizer_of(model), text_settings(model), [_forward_of(model)], backend.batch_tokens
+    )
 
 
 def _forward_of(model: "SentenceTransformer") -> Forward:

@@ -1,0 +1,102 @@
+"""The cheapest that meets the wishes, and what stands in the way of the rest."""
+
+import pytest
+
+from embedopt.judge.history import parse_run
+from embedopt.judge.recommend import Candidate, Wishes, candidates, cheapest, with_pareto_front
+from embedopt.records import Accuracy, Throughput
+from tests.runs import make_file, make_run
+
+FAST = Candidate(
+    backend="fast",
+    texts_per_s=1000,
+    p99_ms=5.0,
+    cosine_mean=0.96,
+    batch_invariance_min=0.98,
+    disk_bytes=23_000_000,
+)
+EXACT = Candidate(
+    backend="exact",
+    texts_per_s=400,
+    p99_ms=12.0,
+    cosine_mean=0.9994,
+    batch_invariance_min=1.0,
+    disk_bytes=60_000_000,
+)
+SLOW = Candidate(
+    backend="slow",
+    texts_per_s=100,
+    p99_ms=None,
+    cosine_mean=1.0,
+    batch_invariance_min=1.0,
+    disk_bytes=92_000_000,
+)
+ALL = (SLOW, FAST, EXACT)
+
+
+def test_without_wishes_the_fastest_is_the_cheapest() -> None:
+    answer = cheapest(ALL, Wishes())
+    assert (answer.chosen, answer.others, answer.obstacles) == (FAST, (EXACT, SLOW), {})
+
+
+@pytest.mark.parametrize(
+    ("wishes", "chosen", "obstacles"),
+    [
+        (Wishes(min_cosine=0.99), EXACT, {"fast": {"--min-cosine": "mean cosine 0.9600"}}),
+        (
+            Wishes(batch_invariant=True, max_mb=60.0),
+            EXACT,
+            {"fast": {"--batch-invariant": "batch invariance 0.98000"}, "slow": {"--max-mb": "92.0 MB"}},
+        ),
+        (
+            Wishes(p99_ms=10.0),
+            FAST,
+            {"exact": {"--p99-ms": "p99 12.0 ms"}, "slow": {"--p99-ms": "not measured"}},
+        ),
+    ],
+)
+def test_wishes(wishes: Wishes, chosen: Candidate, obstacles: dict[str, dict[str, str]]) -> None:
+    answer = cheapest(ALL, wishes)
+    assert (answer.chosen, answer.obstacles) == (chosen, obstacles)
+
+
+def test_a_wish_is_met_by_what_equals_it() -> None:
+    assert cheapest(ALL, Wishes(p99_ms=5.0, min_cosine=0.96, max_mb=23.0)).chosen == FAST
+
+
+def test_when_none_does_the_wish_that_stands_in_the_way_is_named() -> None:
+    """Fast fails on its cosine alone, exact on its p99 alone, slow on both its p99 and its size."""
+    answer = cheapest(ALL, Wishes(p99_ms=10.0, min_cosine=0.99, max_mb=80.0))
+    assert answer.chosen is None
+    assert answer.decisive == {"--min-cosine": ("fast",), "--p99-ms": ("exact",)}
+
+
+def test_candidates_come_from_a_run() -> None:
+    found = candidates(parse_run("run", make_file(make_run())))
+    assert [(candidate.backend, candidate.texts_per_s) for candidate in found] == [
+        ("onnx-int8", 1250),
+        ("onnx-fp32", 400),
+        ("torch-fp32", 250),
+    ]
+    assert (found[0].cosine_mean, found[0].disk_bytes, found[0].p99_ms) == (0.99337, 23_400_000, None)
+    assert found[1].cosine_mean is None
+    assert candidates(parse_run("theirs", {"benchmarks": []})) == ()
+
+
+def test_the_pareto_front() -> None:
+    """Not on it: what is slower and no nearer, or as near but for rounding; equals share their place."""
+    points = {
+        "reference": (100, 1.0),
+        "same but faster": (200, 0.9999999),
+        "twin": (200, 0.9999998),
+        "worse": (150, 0.99),
+        "fast": (900, 0.97),
+        "unmeasured": (None, 0.5),
+    }
+    run = with_pareto_front(
+        make_run(
+            throughput={name: Throughput(texts_per_s=rate) for name, (rate, _) in points.items()},
+            accuracy={name: Accuracy(cosine_mean=cosine) for name, (_, cosine) in points.items()},
+        )
+    )
+    assert run.pareto_front == ("same but faster", "twin", "fast")
