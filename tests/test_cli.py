@@ -67,21 +67,18 @@ def test_summary_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_recommend_reads_the_newest_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the time it was saved, not by name; exit code 1 when no backend will do."""
+    """The last by name, as pytest-benchmark counts; exit code 1 when no backend will do."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / ".benchmarks" / "Linux"
     folder.mkdir(parents=True)
-    new, old = make_file(make_run()), make_file(make_run(throughput={}))
-    (folder / "0001_a.json").write_text(
-        json.dumps(new | {"datetime": "2026-11-02T00:00:00"}), encoding="utf8"
-    )
-    (folder / "0002_b.json").write_text(
-        json.dumps(old | {"datetime": "2026-11-01T00:00:00"}), encoding="utf8"
-    )
+    (folder / "0001_a.json").write_text("half-writ", encoding="utf8")
+    (folder / "0002_b.json").write_text(json.dumps(make_file(make_run(throughput={}))), encoding="utf8")
+    (folder / "0003_c.json").write_text(json.dumps(make_file(make_run())), encoding="utf8")
+    (folder / "notes.json").write_text("{}", encoding="utf8")
     assert main(["recommend", "--min-cosine", "0.99"]) == 0
-    assert capsys.readouterr().out.startswith("onnx-int8: 1,250 texts/s (measured in 0001_a.json)\n")
-    assert main(["recommend", str(folder / "0001_a.json"), "--p99-ms", "1"]) == 1
-    assert capsys.readouterr().out.startswith("no backend measured in 0001_a.json meets all that is asked\n")
+    assert capsys.readouterr().out.startswith("onnx-int8: 1,250 texts/s (measured in 0003_c.json)\n")
+    assert main(["recommend", str(folder / "0003_c.json"), "--p99-ms", "1"]) == 1
+    assert capsys.readouterr().out.startswith("no backend measured in 0003_c.json meets all that is asked\n")
     assert main(["recommend", str(folder / "0002_b.json")]) == 2
     assert "0002_b.json has no throughput in it" in capsys.readouterr().err
 

@@ -17,14 +17,12 @@ class SavedRun:
     Attributes:
         name: the file's name.
         run: our record; None for a file that another suite wrote.
-        saved_at: when, as pytest-benchmark wrote it; empty where it says nothing.
         benchmarks: the full names of all benchmarks in it.
         latencies: of the latency benchmarks in it.
     """
 
     name: str
     run: Run | None
-    saved_at: str
     benchmarks: frozenset[str]
     latencies: tuple[Latency, ...]
 
@@ -50,15 +48,15 @@ def read_run(path: Path) -> SavedRun:
 
 
 def newest_run(folder: Path) -> SavedRun:
-    """Read the newest of the files under a folder that pytest-benchmark saves into.
+    """Read the run that ``--benchmark-compare`` takes by itself: the last by file name, then by folder.
 
     Raises:
-        RecordError: there is none, or one of them can't be read.
+        RecordError: there is none, or it can't be read.
     """
-    runs = [read_run(file) for file in sorted(folder.rglob("*.json"))]
-    if not runs:
+    files = sorted(folder.rglob("[0-9][0-9][0-9][0-9]_*.json"), key=lambda file: (file.name, file.parent))
+    if not files:
         raise RecordError(f"{folder} has no saved run: run pytest benchmarks/ first, or name a file")
-    return max(runs, key=lambda run: run.saved_at)
+    return read_run(files[-1])
 
 
 def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
@@ -75,7 +73,6 @@ def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
     return SavedRun(
         name=name,
         run=run_from_json(values["embedopt"]) if "embedopt" in values else None,
-        saved_at=str(values.get("datetime", "")),
         benchmarks=frozenset(str(bench.get("fullname")) for bench in values["benchmarks"]),
         latencies=tuple(from_json(Latency, extra) for extra in extras if _is_latency(extra)),
     )
