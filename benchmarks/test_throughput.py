@@ -23,6 +23,6 @@ def test_throughput(benchmark: BenchmarkFixture, encoder: Encoder, measuring: Se
         if benchmark.stats is None:  # with --benchmark-disable
             return
         found = planned(replicated, texts, benchmark.stats.stats.data)
-        benchmark.extra_info.update(backend=encoder.name, texts=len(texts), texts_per_s=found.texts_per_s)
-        measuring.add(encoder.name, found)
-        measuring.add(encoder.name, in_order(replicated, texts, profile.in_order_s))
+    benchmark.extra_info.update(backend=encoder.name, texts=len(texts), texts_per_s=found.texts_per_s)
+    measuring.add(encoder.name, found)
+    measuring.add(encoder.name, in_order(encoder, texts, profile.in_order_s))

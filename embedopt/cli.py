@@ -111,7 +111,7 @@ def summary(
 def recommend(
     run: Annotated[
         Path | None,
-        typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest in .benchmarks"),
+        typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the last in .benchmarks"),
     ] = None,
     p99_ms: Annotated[float | None, typer.Option(min=0, help="Longest p99 of a call with one text.")] = None,
     min_cosine: Annotated[float | None, typer.Option(min=-1, max=1, help="Lowest mean cosine.")] = None,
@@ -120,14 +120,18 @@ def recommend(
     ] = False,
     max_mb: Annotated[float | None, typer.Option(min=0, help="Largest size on disk.")] = None,
 ) -> None:
-    """Name the cheapest backend that meets what you ask; exit code 1 when none does."""
+    """Name the cheapest backend that meets what you ask; exit code 1 when none does.
+
+    Texts per second are of throughput mode, the p99 of latency mode.
+    """
     saved = read_run(run) if run else newest_run(Path(".benchmarks"))
     found = candidates(saved)
     if not found:
         raise RecordError(f"{saved.name} has no throughput in it: run pytest benchmarks/ without -k")
     wishes = Wishes(p99_ms=p99_ms, min_cosine=min_cosine, batch_invariant=batch_invariant, max_mb=max_mb)
     answer = cheapest(found, wishes)
-    typer.echo(render_recommendation(answer, saved.name), nl=False)
+    profile = f", {saved.run.profile} profile on {saved.run.hardware_class}" if saved.run else ""
+    typer.echo(render_recommendation(answer, f"{saved.name}{profile}"), nl=False)
     raise typer.Exit(0 if answer.chosen else 1)
 
 
@@ -145,7 +149,7 @@ def _moved_into_place(output: Path) -> Iterator[Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, or 2 for anything wrong with the input."""
+    """Run the command line and return its exit code: 2 for anything wrong with the input."""
     try:
         app(argv)
     except EmbedoptError as error:

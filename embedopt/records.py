@@ -86,7 +86,7 @@ class Throughput:
         in_order_padding: share of padding in the batches of ``in_order_per_s``.
         padding: share of padding in those of ``texts_per_s``.
         seconds: time spent in ``texts_per_s``.
-        replicas: batches that were encoded at a time.
+        replicas: batches that were encoded at a time in ``texts_per_s``.
     """
 
     __pydantic_config__ = _STRICT

@@ -276,7 +276,7 @@ def test_without_timing_nothing_is_saved_but_scores_are_shown(suite: pytest.Pyte
     [
         (
             ["--backends", "onnx-int4"],
-            "ERROR: unknown backend 'onnx-int4'; known are: all, torch-fp32, torch-bf16, *",
+            "ERROR: unknown backend 'onnx-int4'; known are: torch-fp32, torch-bf16, *",
         ),
         (["--batch-sizes", "3"], "ERROR: unknown batch size 3; known are: 1, 2, 4, 8, 16, 32, 64"),
         (["--min-cosine", "2"], "ERROR: --min-cosine is 2.0; wanted a cosine, from -1 to 1"),

@@ -1,5 +1,6 @@
 """What every encoder offers, and the checks that all of them share."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,6 +13,10 @@ from embedopt.errors import EmbedoptError, InputError
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+
+
+# Of all encoders: it is held for a moment only.
+_CLOSING = threading.Lock()
 
 
 class Encoder(ABC):
@@ -34,7 +39,7 @@ class Encoder(ABC):
         Args:
             texts: any number of strings of any length. What exceeds the model's limit is cut off, as
                 sentence-transformers does.
-            batch_size: texts encoded at a time, at most; None for what the backend does best.
+            batch_size: texts in a batch; None for what the backend does best.
 
         Returns:
             ``(n, dim) float32``, L2-normalised, row ``i`` for ``texts[i]``.
@@ -44,24 +49,24 @@ class Encoder(ABC):
                 ``batch_size`` is below 1.
             EmbedoptError: the encoder is closed.
         """
-        checked = self._checked(texts)
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; wanted 1 or more")
+        checked = self._checked(texts, batch_size)
         if not checked:
             return np.empty((0, self.dim), dtype=np.float32)
         return self._encode(checked, batch_size)
 
     def plan(self, texts: Sequence[str], batch_size: int | None = None) -> list[IntArray]:
         """Return the batches that :meth:`encode` makes of the same arguments, as indices into ``texts``."""
-        return self._plan(self._checked(texts), batch_size)
+        return self._plan(self._checked(texts, batch_size), batch_size)
 
     def token_counts(self, texts: Sequence[str]) -> IntArray:
         """Return ``(n,) int64``: tokens of each text after truncation, special tokens included."""
         return self._token_counts(self._checked(texts))
 
-    def _checked(self, texts: Sequence[str]) -> list[str]:
+    def _checked(self, texts: Sequence[str], batch_size: int | None = None) -> list[str]:
         if self._closed:
             raise self._closed_error()
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; wanted 1 or more")
         return check_texts(texts)
 
     def _closed_error(self) -> EmbedoptError:
@@ -84,10 +89,15 @@ class Encoder(ABC):
         """Let go of the runtime."""
 
     def close(self) -> None:
-        """Free the model and its threads. Closing twice is harmless."""
-        if not self._closed:
+        """Free the model and its threads. Closing twice is harmless.
+
+        Calls that other threads are in either finish or are refused.
+        """
+        with _CLOSING:
+            if self._closed:
+                return
             self._closed = True
-            self._release()
+        self._release()
 
     def __enter__(self) -> Self:
         return self

@@ -25,7 +25,8 @@ def load_encoder(
     Args:
         name: a row of :data:`embedopt.inference.spec.BACKENDS`.
         mode: ``latency`` for all cores on one call, ``throughput`` for a replica of the model on each core,
-            which encodes many texts faster and takes as many times the memory.
+            as far as ``OMP_NUM_THREADS`` allows, which encodes many texts faster and takes more memory. The
+            backends of other runtimes than ONNX Runtime have one mode only.
         model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
         cache_dir: where artifacts are kept; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
         on_step: told in words what is being built.

@@ -97,7 +97,7 @@ class Pipeline(Encoder):
         tokenizer: its padding and truncation are set here.
         settings: what the model says about its texts.
         forwards: the replicas; each is called by one thread at a time.
-        batch_tokens: padded tokens in a batch, at most; None for any number.
+        batch_tokens: padded tokens in a batch, at most, where the caller names no batch size.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Pipeline(Encoder):
             with self._replica() as forward:
                 embeddings[batch] = forward(ids, mask)
 
-        batches = plan_batches(_lengths(tokens), batch_size, self._batch_tokens)
+        batches = self._planned(_lengths(tokens), batch_size)
         if self._pool is None or len(batches) == 1:
             for batch in batches:
                 encode(batch)
@@ -147,8 +147,10 @@ class Pipeline(Encoder):
         assert self._pool is not None
         try:
             futures = [self._pool.submit(encode, batch) for batch in batches]
-        except RuntimeError:  # the pool was shut down by another thread a moment ago
-            raise self._closed_error() from None
+        except RuntimeError:
+            if self._closed:  # by another thread, a moment ago
+                raise self._closed_error() from None
+            raise
         try:
             for future in futures:
                 future.result()
@@ -170,7 +172,11 @@ class Pipeline(Encoder):
 
     @override
     def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
-        return plan_batches(self._token_counts(texts), batch_size, self._batch_tokens)
+        return self._planned(self._token_counts(texts), batch_size)
+
+    def _planned(self, token_counts: IntArray, batch_size: int | None) -> list[IntArray]:
+        # A caller who names a batch size gets just that: the budget is for those who leave it to the backend.
+        return plan_batches(token_counts, batch_size, self._batch_tokens if batch_size is None else None)
 
     @override
     def _token_counts(self, texts: list[str]) -> IntArray:
@@ -188,7 +194,7 @@ class Pipeline(Encoder):
     def _release(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-        for _ in range(self.replicas):  # waits for the calls of other threads
+        for _ in range(self.replicas):  # each is given back when its batch is done
             self._free.get()
         self._free.put(None)
 

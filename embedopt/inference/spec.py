@@ -161,7 +161,7 @@ def get_backend(name: str) -> Backend:
         UsageError: there is no such row; the message lists the known ones.
     """
     if name not in BACKENDS:
-        raise UsageError(f"unknown backend {name!r}; known are: all, {', '.join(BACKENDS)}")
+        raise UsageError(f"unknown backend {name!r}; known are: {', '.join(BACKENDS)}")
     return BACKENDS[name]
 
 

@@ -33,7 +33,7 @@ class Factors:
         runtime: its full-precision base over the reference, one by one.
         precision: the backend over that base, one by one.
         batching: batches in the caller's order over one by one.
-        padding: batches of like length over batches in the caller's order.
+        padding: batches of like length, one on each replica, over batches in the caller's order.
         total: the whole.
         in_order_padding: share of padding in the caller's order.
         planned_padding: share of padding in batches of like length.

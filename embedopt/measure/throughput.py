@@ -3,6 +3,8 @@
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.pipeline import padding_share
 from embedopt.measure.latency import Clock, rotate
@@ -25,14 +27,13 @@ def in_order(
         encoder.encode(next(batches), BATCH_SIZE)
         encoded += BATCH_SIZE
     rate = encoded / (clock() - started_s)
-    made = []
-    for start in range(0, len(texts), BATCH_SIZE):
-        made += [start + batch for batch in encoder.plan(texts[start : start + BATCH_SIZE], BATCH_SIZE)]
+    calls = [
+        np.arange(start, min(start + BATCH_SIZE, len(texts))) for start in range(0, len(texts), BATCH_SIZE)
+    ]
     return Throughput(
         batch_size=BATCH_SIZE,
         in_order_per_s=rate,
-        in_order_padding=padding_share(encoder.token_counts(texts), made),
-        replicas=encoder.replicas,
+        in_order_padding=padding_share(encoder.token_counts(texts), calls),
     )
 
 
@@ -43,4 +44,5 @@ def planned(encoder: Encoder, texts: Sequence[str], durations_s: Sequence[float]
         texts_per_s=len(texts) * len(durations_s) / seconds,
         padding=padding_share(encoder.token_counts(texts), encoder.plan(texts)),
         seconds=seconds,
+        replicas=encoder.replicas,
     )

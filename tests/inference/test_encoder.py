@@ -35,6 +35,8 @@ def test_any_valid_unicode_passes() -> None:
 def test_batch_size_is_at_least_one() -> None:
     with pytest.raises(InputError, match="batch_size is 0; wanted 1 or more"):
         FakeEncoder().encode(["a"], batch_size=0)
+    with pytest.raises(InputError, match="batch_size is -1; wanted 1 or more"):
+        FakeEncoder().plan(["a"], batch_size=-1)
 
 
 def test_no_texts_give_an_empty_array() -> None:

@@ -93,6 +93,17 @@ def test_rows_come_back_in_the_callers_order() -> None:
     assert forward.shapes == [(2, 4), (2, 2)]
 
 
+def test_a_named_batch_size_is_taken_at_its_word_else_the_budget_cuts() -> None:
+    forward = CountingForward()
+    settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
+    pipeline = Pipeline("test", _tokenizer(), settings, [forward], batch_tokens=6)
+    texts = ["1 1 1", "2 2", "3 3", "4"]
+    pipeline.encode(texts, batch_size=4)
+    pipeline.encode(texts)
+    assert forward.shapes == [(4, 3), (2, 3), (2, 2)]
+    assert [batch.tolist() for batch in pipeline.plan(texts)] == [[0, 1], [2, 3]]
+
+
 def test_long_texts_are_cut_and_empty_ones_are_kept() -> None:
     forward = CountingForward()
     pipeline = _pipeline(forward, max_length=3)

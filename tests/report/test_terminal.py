@@ -34,7 +34,7 @@ model tiny (aaaaaaaaaaaa)
 corpus corpus (bbbbbbbbbbbb): 805 texts, 23.5 tokens on average
 x: texts/s over torch-fp32 one by one     $/M: dollars per million texts
 invar.: worst cosine of a text encoded alone to itself among 31 others
-*: no other backend is both faster and nearer to the reference
+*: no other backend is as fast and as near to the reference, and better in one
 -: not measured, or too few calls for an interval (a p95 takes 72, a p99 368)
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.pipeline import Pipeline, TextSettings
 from embedopt.inference.spec import Backend, Mode
-from embedopt.inference.threads import thread_count
+from embedopt.inference.threads import thread_count, usable_cores
 
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
@@ -50,7 +50,7 @@ def load(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
     """Load an artifact of ``export.onnx_fp32`` or of a recipe made from it."""
     from tokenizers import Tokenizer
 
-    replicas, threads = (1, thread_count()) if mode == "latency" else (thread_count(), 1)
+    replicas, threads = (1, thread_count()) if mode == "latency" else (min(thread_count(), usable_cores()), 1)
     return Pipeline(
         backend.name,
         Tokenizer.from_file(str(folder / TOKENIZER_FILE)),
