@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
+from embedopt.measure import footprint as footprint_module
 from embedopt.measure import session as session_module
 from embedopt.measure.session import Session
 from embedopt.records import Footprint, run_from_json
@@ -31,10 +32,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(session_module, "open_encoder", open_fake)
     monkeypatch.setattr(Session, "folder", lambda self, name: Path())
-    monkeypatch.setattr(
-        "embedopt.measure.footprint.measure_footprint",
-        lambda *_: Footprint(disk_bytes=1_000_000, load_s=0.5, peak_rss_bytes=10_000_000),
-    )
+    found = Footprint(disk_bytes=1_000_000, load_s=0.5, peak_rss_bytes=10_000_000)
+    monkeypatch.setattr(footprint_module, "measure_footprint", lambda *_: found)
     return counted
 
 

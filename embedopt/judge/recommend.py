@@ -17,8 +17,8 @@ _SAME_COSINE_DIGITS = 5
 class Candidate:
     """A backend with what a wish can be held against; None for what was not measured.
 
-    ``texts_per_s`` is sustained, in throughput mode; ``p99_ms``, of a call with one text, and the scores of the
-    embeddings are of latency mode.
+    ``texts_per_s`` is sustained, in throughput mode; ``p99_ms``, of a call with one text, and the scores
+    of the embeddings are of latency mode.
     """
 
     backend: str
