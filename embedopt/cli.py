@@ -67,7 +67,7 @@ def encode(
     output: Annotated[Path, typer.Option("--output", "-o", help="NumPy file to write, (n, dim) float32.")],
     backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = "onnx-int8",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Texts encoded at a time, at most.", show_default="what is best")
+        int | None, typer.Option(min=1, help="Texts in a batch.", show_default="what is best")
     ] = None,
     model: ModelOption = None,
     cache_dir: CacheOption = None,

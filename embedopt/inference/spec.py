@@ -26,7 +26,8 @@ class Backend:
     against that row's speed. ``bounds`` are what the accuracy tests hold the default model to, by the
     name of the metric in :class:`embedopt.records.Accuracy`: a floor, or a ceiling where lower is better.
     Where ``bounds_need_vnni``, they say nothing of a CPU without VNNI: there, products of 8 bits saturate.
-    ``batch_tokens`` bounds the padded tokens of a batch. Where ``has_modes``, ``load`` takes a :data:`Mode`.
+    ``batch_tokens`` bounds the padded tokens of a batch whose size the caller leaves open.
+    Where ``has_modes``, ``load`` takes a :data:`Mode` too.
     """
 
     name: str
