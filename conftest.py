@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from embedopt.errors import EmbedoptError, RecordError
+from embedopt.errors import EmbedoptError, MissingPackageError, RecordError
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.spec import BACKENDS
 from embedopt.judge.history import SavedRun, parse_run
@@ -95,6 +95,8 @@ def encoder(request: pytest.FixtureRequest, measuring: Session) -> Iterator[Enco
     """One backend, loaded once a session."""
     try:
         loaded = measuring.open(request.param)
+    except MissingPackageError as error:
+        pytest.skip(str(error))
     except EmbedoptError as error:
         pytest.fail(str(error), pytrace=False)
     yield loaded

@@ -56,6 +56,11 @@ def build(
         # A spinner shows nothing where there is no terminal: there, each step is a line.
         store = ArtifactStore(cache_dir, on_step=spinner.update if status.is_terminal else status.print)
         for row in chosen:
+            if len(chosen) > 1 and row.missing_packages:  # asked for by name alone, it is an error
+                out.print(
+                    f"{row.name:<22}skipped: {' and '.join(row.missing_packages)} not installed", markup=False
+                )
+                continue
             folder = store.get(row, weights)
             size = disk_bytes(folder) if row.build else weights.disk_bytes
             out.print(f"{row.name:<22}{size / 1e6:7.1f} MB  {folder}", markup=False)

@@ -25,6 +25,10 @@ class ArtifactError(EmbedoptError):
     """An artifact can't be built, stored or loaded."""
 
 
+class MissingPackageError(EmbedoptError):
+    """A backend needs a package of an extra that is not installed."""
+
+
 class MeasureError(EmbedoptError):
     """A quantity can't be measured here."""
 

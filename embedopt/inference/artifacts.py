@@ -14,7 +14,7 @@ import pkgutil
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import platformdirs
@@ -42,6 +42,8 @@ _LIBRARIES = (
     "torch",
     "transformers",
 )
+# What the recipes of several runtimes are made of.
+_RECIPES = tuple(Path(__file__).with_name(name) for name in ("quantize.py", "smooth.py", "calibration.txt"))
 
 
 def default_cache_dir() -> Path:
@@ -49,9 +51,13 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("EMBEDOPT_CACHE") or platformdirs.user_cache_path("embedopt"))
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide an embedding, by package name."""
-    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+def library_versions(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of the libraries that decide an embedding, by package name.
+
+    Args:
+        packages: of other runtimes, to be named too.
+    """
+    return {name: importlib.metadata.version(name) for name in (*_LIBRARIES, *packages)}
 
 
 class ArtifactStore:
@@ -72,10 +78,12 @@ class ArtifactStore:
         A backend without a ``build`` loads the weights themselves.
 
         Raises:
+            MissingPackageError: the backend needs a runtime that is not installed.
             ArtifactError: the build failed, or the cache can't be written.
         """
         if backend.build is None:
             return weights.path
+        backend.require_packages()
         key = _key(backend, weights)
         folder = self.root / f"{backend.name}-{digest_of(key)[:16]}"
         if _damage(folder, key) is None:
@@ -162,9 +170,9 @@ def _key(backend: Backend, weights: Weights) -> dict[str, object]:
         "schema": _SCHEMA,
         "backend": backend.name,
         "options": dict(backend.build_options),
-        "source": sha256_of(Path(module.__file__)),
-        "base": _key(base, weights) if base else weights.digest,
-        "libraries": library_versions(),
+        "source": [sha256_of(file) for file in (Path(module.__file__), *_RECIPES)],
+        "base": _key(base, weights) if base and base.build else weights.digest,
+        "libraries": library_versions(backend.packages),
     }
 
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from embedopt.errors import ArtifactError
 from embedopt.inference.encoder import FloatArray
-from embedopt.inference.encoders.onnxruntime import MODEL_FILE, TOKENIZER_FILE
-from embedopt.inference.pipeline import TextSettings
+from embedopt.inference.encoders.onnxruntime import MODEL_FILE
+from embedopt.inference.pipeline import TOKENIZER_FILE, TextSettings
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
 
@@ -46,7 +45,8 @@ def onnx_fp32(source: Path, target: Path) -> None:
     from sentence_transformers.sentence_transformer.modules import Normalize
 
     with quiet():
-        model = load_sentence_transformer(source)
+        # Plain attention exports to fewer nodes than the fused one, which asks for shapes at every step.
+        model = load_sentence_transformer(source, attn_implementation="eager")
         expected = model.encode(list(_PROBES), normalize_embeddings=True, show_progress_bar=False)
         if not any(isinstance(module, Normalize) for module in model):
             model.append(Normalize())
@@ -75,11 +75,10 @@ def sentence_transformers_onnx(source: Path, target: Path) -> None:
         model.save_pretrained(str(target), create_model_card=False)
 
 
-def load_sentence_transformer(folder: Path, dtype: "torch.dtype | None" = None) -> "SentenceTransformer":
-    """Load a model folder on the CPU, in ``dtype`` or the type it is stored in."""
+def load_sentence_transformer(folder: Path, **model_kwargs: object) -> "SentenceTransformer":
+    """Load a model folder on the CPU; ``model_kwargs`` are of transformers' ``from_pretrained``."""
     from sentence_transformers import SentenceTransformer
 
-    model_kwargs = {} if dtype is None else {"dtype": dtype}
     model: SentenceTransformer = SentenceTransformer(str(folder), device="cpu", model_kwargs=model_kwargs)
     model.eval()
     return model

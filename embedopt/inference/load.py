@@ -33,6 +33,7 @@ def load_encoder(
 
     Raises:
         UsageError: there is no such backend or mode.
+        MissingPackageError: the backend needs a runtime that is not installed.
         WeightsError: the model's files are missing or not the published ones.
         ArtifactError: the artifact can't be built or stored.
     """

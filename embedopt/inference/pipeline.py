@@ -13,6 +13,7 @@ import numpy as np
 from typing_extensions import override
 
 from embedopt.inference.encoder import Encoder, FloatArray, IntArray
+from embedopt.inference.spec import Backend
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Bounds what is held in memory at a time: an Encoding of the tokenizers library takes some kB.
 _TOKENIZE_AT_ONCE = 4096
 _TEXT_SETTINGS = "text.json"
+TOKENIZER_FILE = "tokenizer.json"
 
 
 class Forward(Protocol):
@@ -124,6 +126,14 @@ class Pipeline(Encoder):
             self._free.put(forward)
         # One replica is driven by the caller's own thread: a hand-over costs as much as a short text.
         self._pool = ThreadPoolExecutor(len(forwards), f"embedopt-{name}") if len(forwards) > 1 else None
+
+    @classmethod
+    def of_artifact(cls, backend: Backend, folder: Path, forwards: Sequence[Forward]) -> "Pipeline":
+        """Put the tokenizer and the text settings in an artifact's folder before ``forwards``."""
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+        return cls(backend.name, tokenizer, TextSettings.load(folder), forwards, backend.batch_tokens)
 
     @override
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:

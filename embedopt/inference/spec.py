@@ -4,11 +4,12 @@ A row names the functions that build and load it, so that adding a backend is a 
 here and at most one file in ``encoders/``. Nothing is imported until it is used.
 """
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from embedopt.errors import UsageError
+from embedopt.errors import MissingPackageError, UsageError
 
 Precision = Literal["fp32", "bf16", "int8"]
 # What the user wants: all cores on one call, or one replica of the model a core.
@@ -28,6 +29,7 @@ class Backend:
     Where ``bounds_need_vnni``, they say nothing of a CPU without VNNI: there, products of 8 bits saturate.
     ``batch_tokens`` bounds the padded tokens of a batch whose size the caller leaves open.
     Where ``has_modes``, ``load`` takes a :data:`Mode` too.
+    ``packages`` are those of the extra ``peers`` that it needs.
     """
 
     name: str
@@ -42,15 +44,38 @@ class Backend:
     bounds_need_vnni: bool = False
     batch_tokens: int | None = None
     has_modes: bool = False
+    packages: tuple[str, ...] = ()
+
+    @property
+    def missing_packages(self) -> tuple[str, ...]:
+        """Those of its packages that are not installed."""
+        return tuple(name for name in self.packages if importlib.util.find_spec(name) is None)
+
+    def require_packages(self) -> None:
+        """Check that all that it needs is installed.
+
+        Raises:
+            MissingPackageError: something is not; the message gives the command that installs it.
+        """
+        if missing := self.missing_packages:
+            raise MissingPackageError(
+                f"{self.name} needs {' and '.join(missing)}, which is not installed: "
+                "pip install -e '.[peers]' in embedopt's folder"
+            )
 
 
 _ENCODERS = "embedopt.inference.encoders"
 _EXPORT = "embedopt.inference.export"
 _QUANTIZE = "embedopt.inference.quantize"
 
-# An idle pool that spins takes the core from whoever runs next; blocks of a quarter of a thread's
-# share let the faster core take over work of the slower one (https://onnxruntime.ai/docs/performance/).
-_ORT_SESSION = {"session.intra_op.allow_spinning": "0", "session.dynamic_block_base": "4"}
+# Threads spin between the steps of a call, and stop when it ends: an idle pool that spins takes the core from
+# whoever runs next. Blocks of a quarter of a thread's share let the faster core take over work of the slower
+# one (https://onnxruntime.ai/docs/performance/).
+_ORT_SESSION = {
+    "session.intra_op.allow_spinning": "1",
+    "session.force_spinning_stop": "1",
+    "session.dynamic_block_base": "4",
+}
 # The fused kernel is slower than the addition and the normalisation that it stands for: 781 against
 # 952 texts/s of our corpus with onnx-int8 in throughput mode on two cores (Zen 4).
 _ORT_INT8_SESSION = {**_ORT_SESSION, "disabled_optimizers": "SkipLayerNormFusion"}
@@ -89,16 +114,16 @@ _ROWS = (
     ),
     Backend(
         name="onnx-int8",
-        summary="dynamic INT8, one weight scale per channel",
+        summary="dynamic INT8, one weight scale per channel, outlying activations smoothed",
         precision="int8",
         load=f"{_ENCODERS}.onnxruntime:load",
         build=f"{_QUANTIZE}:dynamic_int8",
         base="onnx-fp32",
-        build_options={"per_channel": True},
+        build_options={"per_channel": True, "smoothing": True},
         load_options=_ORT_INT8_SESSION,
         batch_tokens=_BATCH_TOKENS,
         has_modes=True,
-        bounds={"cosine_mean": 0.99, "cosine_min": 0.96, "batch_invariance_min": 0.96},
+        bounds={"cosine_mean": 0.995, "cosine_min": 0.985, "batch_invariance_min": 0.985},
         bounds_need_vnni=True,
     ),
     Backend(
@@ -149,6 +174,47 @@ _ROWS = (
         build_options={"quantization_config": "avx512_vnni"},
         bounds={"cosine_mean": 0.99, "cosine_min": 0.96, "batch_invariance_min": 0.96},
         bounds_need_vnni=True,
+    ),
+    Backend(
+        name="openvino-bf16",
+        summary="OpenVINO in bfloat16",
+        precision="bf16",
+        load=f"{_ENCODERS}.openvino:load",
+        build=f"{_ENCODERS}.openvino:convert",
+        base="onnx-fp32",
+        load_options={"INFERENCE_PRECISION_HINT": "bf16"},
+        batch_tokens=_BATCH_TOKENS,
+        has_modes=True,
+        bounds={"cosine_mean": 0.9999, "cosine_min": 0.9995, "batch_invariance_min": 0.9995},
+        packages=("openvino",),
+    ),
+    Backend(
+        name="openvino-int8",
+        summary="OpenVINO with static INT8 by nncf",
+        precision="int8",
+        load=f"{_ENCODERS}.openvino:load",
+        build=f"{_ENCODERS}.openvino:static_int8",
+        base="onnx-fp32",
+        load_options={"INFERENCE_PRECISION_HINT": "f32"},
+        batch_tokens=_BATCH_TOKENS,
+        has_modes=True,
+        bounds={"cosine_mean": 0.995, "cosine_min": 0.985, "batch_invariance_min": 0.999},
+        bounds_need_vnni=True,
+        packages=("openvino", "nncf"),
+    ),
+    Backend(
+        name="ct2-int8",
+        summary="CTranslate2 with INT8 weights, activations quantised row by row",
+        precision="int8",
+        load=f"{_ENCODERS}.ctranslate2:load",
+        build=f"{_ENCODERS}.ctranslate2:convert",
+        base=REFERENCE,
+        build_options={"quantization": "int8"},
+        load_options={"compute_type": "int8_float32"},
+        batch_tokens=_BATCH_TOKENS,
+        has_modes=True,
+        bounds={"cosine_mean": 0.995, "cosine_min": 0.985, "batch_invariance_min": 0.985},
+        packages=("ctranslate2",),
     ),
 )
 

@@ -2,6 +2,8 @@
 
 import os
 
+from embedopt.inference.spec import Mode
+
 
 def usable_cores() -> int:
     """Return how many cores this process may run on."""
@@ -15,3 +17,9 @@ def thread_count() -> int:
     # OpenMP takes a list, one number for each level of nesting.
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(asked) if asked.isdecimal() and int(asked) > 0 else usable_cores()
+
+
+def replicas_and_threads(mode: Mode) -> tuple[int, int]:
+    """Return how many replicas of a model a mode has, and how many threads each of them uses."""
+    threads = thread_count()
+    return (1, threads) if mode == "latency" else (min(threads, usable_cores()), 1)

@@ -6,6 +6,7 @@ from functools import cache
 import cpuinfo
 
 from embedopt.inference.artifacts import library_versions
+from embedopt.inference.spec import BACKENDS
 from embedopt.inference.threads import thread_count, usable_cores
 from embedopt.records import Machine
 
@@ -36,8 +37,15 @@ def this_machine() -> Machine:
         threads=thread_count(),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        libraries=library_versions(),
+        libraries=library_versions(_installed_peers()),
     )
+
+
+def _installed_peers() -> list[str]:
+    packages = {
+        name for row in BACKENDS.values() for name in row.packages if name not in row.missing_packages
+    }
+    return sorted(packages)
 
 
 def _cpu_name(info: dict[str, object]) -> str:

@@ -91,8 +91,8 @@ class Session:
             EmbedoptError: something is missing, damaged or can't be built.
         """
         _ = self.corpus, self.pairs
-        for name in BACKENDS:
-            if name in names or name == REFERENCE:
+        for name, row in BACKENDS.items():
+            if (name in names or name == REFERENCE) and not row.missing_packages:
                 self.folder(name)
 
     def folder(self, name: str) -> Path:
@@ -197,7 +197,7 @@ class Session:
             ),
             profile=self.options.profile,
             reference=REFERENCE,
-            backends={row.name: _info(row) for row in self.options.backends},
+            backends={row.name: _info(row) for row in self.options.backends if not row.missing_packages},
             accuracy=self._accuracy,
             throughput=self._throughput,
             footprint=self._footprint,

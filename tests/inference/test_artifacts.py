@@ -100,7 +100,7 @@ def test_whatever_decides_an_artifact_is_in_its_key(
     elif change == "options":
         backend = fake_backend(log=str(log), more="1")
     else:
-        monkeypatch.setattr(artifacts, "library_versions", lambda: {"onnxruntime": "0.0"})
+        monkeypatch.setattr(artifacts, "library_versions", lambda packages: {"onnxruntime": "0.0"})
     assert ArtifactStore(tmp_path).get(backend, weights) != before
     assert _builds(log) == 2
 

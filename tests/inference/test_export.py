@@ -206,7 +206,7 @@ def test_both_modes_give_the_same_embeddings(
     tiny_model: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setattr("embedopt.inference.encoders.onnxruntime.usable_cores", lambda: 4)
+    monkeypatch.setattr("embedopt.inference.threads.usable_cores", lambda: 4)
     texts = [f"welder {letter} " * length for length, letter in enumerate("abcdefghijkl", 1)]
     model = str(tiny_model())
     with (

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.pipeline import Pipeline, TextSettings
+from embedopt.inference.pipeline import Pipeline
 from embedopt.inference.spec import Backend, Mode
-from embedopt.inference.threads import thread_count, usable_cores
+from embedopt.inference.threads import replicas_and_threads
 
 MODEL_FILE = "model.onnx"
-TOKENIZER_FILE = "tokenizer.json"
 
 
 class OnnxForward:
@@ -48,13 +47,6 @@ class OnnxForward:
 
 def load(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
     """Load an artifact of ``export.onnx_fp32`` or of a recipe made from it."""
-    from tokenizers import Tokenizer
-
-    replicas, threads = (1, thread_count()) if mode == "latency" else (min(thread_count(), usable_cores()), 1)
-    return Pipeline(
-        backend.name,
-        Tokenizer.from_file(str(folder / TOKENIZER_FILE)),
-        TextSettings.load(folder),
-        [OnnxForward(folder / MODEL_FILE, backend.load_options, threads) for _ in range(replicas)],
-        backend.batch_tokens,
-    )
+    replicas, threads = replicas_and_threads(mode)
+    forwards = [OnnxForward(folder / MODEL_FILE, backend.load_options, threads) for _ in range(replicas)]
+    return Pipeline.of_artifact(backend, folder, forwards)
