@@ -8,7 +8,7 @@ import pytest
 
 from embedopt.errors import EmbedoptError, MissingPackageError, RecordError
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.spec import BACKENDS
+from embedopt.inference.spec import BACKENDS, REFERENCE
 from embedopt.judge.history import SavedRun, parse_run
 from embedopt.judge.recommend import with_pareto_front
 from embedopt.measure.options import BATCH_SIZES, Options, ProfileName, parse_backends, parse_batch_sizes
@@ -65,7 +65,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     options = metafunc.config.stash[_SESSION].options
     if "encoder" not in metafunc.fixturenames:
         return
-    names = [row.name for row in options.backends]
+    # What compares all backends opens the others itself, beside the reference.
+    names = [REFERENCE] if "case" in metafunc.fixturenames else [row.name for row in options.backends]
     metafunc.parametrize("encoder", names, indirect=True, scope="session")
     if "batch_size" in metafunc.fixturenames:
         metafunc.parametrize("batch_size", options.batch_sizes)

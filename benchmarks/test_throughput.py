@@ -1,10 +1,12 @@
 """How many texts a second, sustained, and where does the speed come from?"""
 
+import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.latency import rounds_for
 from embedopt.measure.session import Session
+from embedopt.measure.side_by_side import Case
 from embedopt.measure.throughput import in_order, planned
 
 # Texts that tell how long all of them take, without taking as long.
@@ -26,3 +28,11 @@ def test_throughput(benchmark: BenchmarkFixture, encoder: Encoder, measuring: Se
     benchmark.extra_info.update(backend=encoder.name, texts=len(texts), texts_per_s=found.texts_per_s)
     measuring.add(encoder.name, found)
     measuring.add(encoder.name, in_order(encoder, texts, profile.in_order_s))
+
+
+@pytest.mark.parametrize("case", ["short", "mixed"])
+def test_side_by_side(encoder: Encoder, case: Case, measuring: Session) -> None:
+    """All backends of the run take turns on the same texts; ``encoder`` is the reference."""
+    if not measuring.profile.turns:
+        pytest.skip(f"not in the {measuring.options.profile} profile")
+    measuring.side_by_side(case, encoder)

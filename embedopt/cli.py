@@ -15,7 +15,7 @@ import typer
 from embedopt.errors import EmbedoptError, InputError, RecordError
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
 from embedopt.inference.load import load_encoder
-from embedopt.inference.spec import BACKENDS, select_backends, split_names
+from embedopt.inference.spec import BACKENDS, DEFAULT, select_backends, split_names
 from embedopt.inference.weights import resolve_weights
 from embedopt.judge.history import newest_run, read_run
 from embedopt.judge.recommend import Wishes, candidates, cheapest
@@ -70,7 +70,7 @@ def build(
 def encode(
     file: Annotated[Path, typer.Argument(help="Text file (a text a line) or JSON lines with a text field.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="NumPy file to write, (n, dim) float32.")],
-    backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = "onnx-int8",
+    backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = DEFAULT,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Texts in a batch.", show_default="what is best")
     ] = None,

@@ -118,6 +118,48 @@ class Footprint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """What a backend did in its turns beside others, a figure for each round.
+
+    Attributes:
+        texts_per_s: one call with all texts, in throughput mode.
+        one_by_one_per_s: calls with one text each, in latency mode.
+        p50_ms: of those calls, over all rounds.
+        p99_ms: likewise.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    texts_per_s: tuple[float, ...]
+    one_by_one_per_s: tuple[float, ...]
+    p50_ms: float | None = metric("ms", "lower")
+    p99_ms: float | None = metric("ms", "lower")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """Backends that took turns on the same texts, and what plain matrix products reach on the same cores.
+
+    Attributes:
+        texts: how many.
+        mean_tokens: of a text, padding left out.
+        turns: of each backend.
+        roofline_per_s: operations per second of plain matrix products, by precision, a figure for each round.
+        operations_per_token: that the model's own products by weights take.
+        default: the backend that the others are held against.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    texts: int
+    mean_tokens: float
+    turns: dict[str, Turns]
+    roofline_per_s: dict[str, tuple[float, ...]]
+    operations_per_token: int
+    default: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendInfo:
     """A backend as it was measured; ``base`` is the backend whose speed its precision is held against."""
 
@@ -176,7 +218,8 @@ class Run:
     """All that pytest-benchmark has no column for: the top-level ``embedopt`` key of a saved file.
 
     ``reference`` names the backend that accuracy and speed-ups of the others are held against;
-    ``pareto_front`` those that no other beats on speed and fidelity at once.
+    ``pareto_front`` those that no other beats on speed and fidelity at once;
+    ``side_by_side`` holds the cases ``short`` and ``mixed`` of texts.
     """
 
     __pydantic_config__ = _STRICT
@@ -193,6 +236,7 @@ class Run:
     throughput: dict[str, Throughput]
     footprint: dict[str, Footprint]
     pareto_front: tuple[str, ...] = ()
+    side_by_side: dict[str, SideBySide] = field(default_factory=dict)
 
 
 def to_json(record: Any) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import get_args
 from embedopt.errors import ArtifactError, EmbedoptError, UsageError, first_line
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.spec import Backend, Mode, get_backend
+from embedopt.inference.spec import DEFAULT, Backend, Mode, get_backend
 from embedopt.inference.weights import resolve_weights
 
 
 def load_encoder(
-    name: str = "onnx-int8",
+    name: str = DEFAULT,
     *,
     mode: Mode = "latency",
     model: str | None = None,

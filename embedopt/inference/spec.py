@@ -16,6 +16,7 @@ Precision = Literal["fp32", "bf16", "int8"]
 Mode = Literal["latency", "throughput"]
 
 REFERENCE = "torch-fp32"
+DEFAULT = "onnx-int8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,9 @@ class Profile:
         throughput_s: seconds of planned encoding.
         in_order_s: seconds of encoding in batches as they come.
         throughput_texts: texts that throughput is measured on, at most.
+        turns: that each backend has beside the others; 0 to leave that out.
+        turn_texts: that a backend encodes in its turn, at most.
+        turn_calls: with one text each in a turn.
         invariance_texts: texts that batch invariance is measured on.
         invariance_rounds: batches that each of them is seen in.
         footprint_texts: texts that the process which loads a backend encodes at batch 32.
@@ -39,6 +42,9 @@ class Profile:
     throughput_s: float
     in_order_s: float
     throughput_texts: int
+    turns: int
+    turn_texts: int
+    turn_calls: int
     invariance_texts: int
     invariance_rounds: int
     footprint_texts: int
@@ -51,9 +57,12 @@ PROFILES: Mapping[str, Profile] = {
         single_calls=400,
         batch_calls=10,
         latency_s=0.4,
-        throughput_s=10.0,
+        throughput_s=4.0,
         in_order_s=3.0,
         throughput_texts=100_000,
+        turns=4,
+        turn_texts=200,
+        turn_calls=100,
         invariance_texts=128,
         invariance_rounds=3,
         footprint_texts=128,
@@ -68,6 +77,9 @@ PROFILES: Mapping[str, Profile] = {
         throughput_s=0.3,
         in_order_s=0.2,
         throughput_texts=96,
+        turns=0,
+        turn_texts=0,
+        turn_calls=0,
         invariance_texts=40,
         invariance_rounds=2,
         footprint_texts=32,

@@ -12,12 +12,14 @@ import numpy as np
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
-from embedopt.inference.spec import BACKENDS, REFERENCE, Backend, Mode
+from embedopt.inference.spec import BACKENDS, DEFAULT, REFERENCE, Backend, Mode
 from embedopt.inference.weights import Weights, resolve_weights
 from embedopt.measure.accuracy import Pairs, load_pairs, spearman
 from embedopt.measure.corpus import Corpus, load_corpus
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import PROFILES, Options, Profile
+from embedopt.measure.roofline import measure_roofline, operations_per_token, product_shapes
+from embedopt.measure.side_by_side import Case, short_texts, take_turns
 from embedopt.records import (
     SCHEMA,
     Accuracy,
@@ -26,6 +28,7 @@ from embedopt.records import (
     Footprint,
     Model,
     Run,
+    SideBySide,
     Throughput,
     metrics,
 )
@@ -52,6 +55,7 @@ class Session:
         self._accuracy: dict[str, Accuracy] = {}
         self._throughput: dict[str, Throughput] = {}
         self._footprint: dict[str, Footprint] = {}
+        self._side_by_side: dict[str, SideBySide] = {}
 
     @property
     def profile(self) -> Profile:
@@ -121,6 +125,37 @@ class Session:
         with self.open(encoder.name, "throughput") as replicated:
             yield replicated
 
+    @contextlib.contextmanager
+    def opened(self, name: str, mode: Mode) -> Iterator[Encoder]:
+        """Yield a backend of :meth:`open`, and release it."""
+        encoder = self.open(name, mode)
+        try:
+            yield encoder
+        finally:
+            self.release(encoder)
+
+    def side_by_side(self, case: Case, reference: Encoder) -> SideBySide:
+        """Let the backends of this run take turns on its short or mixed texts, and keep what they did."""
+        profile, texts = self.profile, self.mixed_texts
+        if case == "short":
+            texts = short_texts(texts, reference.token_counts(texts).tolist())
+        texts = texts[: profile.turn_texts]
+        shapes = product_shapes(self.folder("onnx-fp32"))
+        names = [row.name for row in self.options.backends if not row.missing_packages]
+        before = measure_roofline(shapes)
+        turns = take_turns(names, self.opened, texts, profile.turns, profile.turn_calls)
+        after = measure_roofline(shapes)
+        found = SideBySide(
+            texts=len(texts),
+            mean_tokens=float(np.mean(reference.token_counts(texts))),
+            turns=dict(turns),
+            roofline_per_s={name: (before[name], after[name]) for name in before},
+            operations_per_token=operations_per_token(shapes),
+            default=DEFAULT,
+        )
+        self._side_by_side[case] = found
+        return found
+
     def release(self, encoder: Encoder) -> None:
         """Close an encoder of :meth:`open`, unless it is the reference."""
         if encoder is not self._reference:
@@ -161,7 +196,7 @@ class Session:
     @property
     def has_found_something(self) -> bool:
         """Whether a benchmark has added anything yet."""
-        return bool(self._accuracy or self._throughput or self._footprint)
+        return bool(self._accuracy or self._throughput or self._footprint or self._side_by_side)
 
     def missed_bounds(self, name: str, found: Accuracy) -> list[str]:
         """Say which bounds a measured accuracy misses.
@@ -201,6 +236,7 @@ class Session:
             accuracy=self._accuracy,
             throughput=self._throughput,
             footprint=self._footprint,
+            side_by_side=self._side_by_side,
         )
 
 

@@ -10,8 +10,9 @@ from rich.text import Text
 from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, differences
 from embedopt.judge.recommend import Recommendation
+from embedopt.judge.side_by_side import Ratio, Standing, standings
 from embedopt.judge.summary import Factors, Row, speed_up_factors, summary_rows
-from embedopt.records import Accuracy, Footprint, Run
+from embedopt.records import Accuracy, Footprint, Run, SideBySide
 
 WIDTH = 100
 
@@ -27,7 +28,8 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
     rows = summary_rows(saved, price_per_hour)
     run = saved.run
     scored = sorted({*run.accuracy, *run.footprint}, key=list(run.backends).index) if run else []
-    if not rows and not scored:
+    cases = run.side_by_side if run else {}
+    if not rows and not scored and not cases:
         return f"{saved.name}: nothing that this suite measured in it\n"
     parts: list[RenderableType] = []
     if rows:
@@ -36,6 +38,9 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
         parts += [_speed_up(factors), ""]
     if run and scored:
         parts += [_scores(run, scored), ""]
+    for name, case in cases.items():
+        assert run is not None
+        parts += [_side_by_side(name, case, standings(run, case)), ""]
     if run:
         parts += [Text(_provenance(run), style="dim")]
     return _rendered(parts, color=color)
@@ -180,6 +185,31 @@ def _scores(run: Run, names: Sequence[str]) -> Table:
             *spearman,
         )
     return table
+
+
+def _side_by_side(name: str, case: SideBySide, standings: Sequence[Standing]) -> Table:
+    rounds = len(next(iter(case.turns.values())).texts_per_s)
+    table = _table(
+        f"Side by side on {name} texts: {case.texts} of {case.mean_tokens:.1f} tokens, {rounds} turns each",
+        "backend", "texts/s", "x", "(range)", f"{case.default} is x", "(range)", "p50", "p99", "of roof",
+    )  # fmt: skip
+    for standing in standings:
+        table.add_row(
+            Text(standing.backend),
+            _number(standing.texts_per_s, 0),
+            *_ratio(standing.over_reference, 1),
+            *_ratio(standing.default_over, 2),
+            _number(standing.p50_ms, 1),
+            _number(standing.p99_ms, 1),
+            _percent(standing.roofline_share),
+        )
+    return table
+
+
+def _ratio(ratio: Ratio | None, digits: int) -> tuple[str, str]:
+    if ratio is None:
+        return "-", ""
+    return f"{ratio.median:.{digits}f}", f"({ratio.low:.{digits}f}-{ratio.high:.{digits}f})"
 
 
 def _provenance(run: Run) -> str:

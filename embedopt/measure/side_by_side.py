@@ -1,0 +1,82 @@
+"""Which is faster? Backends take turns on the same texts, so that a slow minute of the machine slows all."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import numpy as np
+
+from embedopt.inference.encoder import Encoder
+from embedopt.inference.spec import Mode
+from embedopt.measure.latency import Clock, rotate, summarise
+from embedopt.records import Turns
+
+Case = Literal["short", "mixed"]
+Opens = Callable[[str, Mode], AbstractContextManager[Encoder]]
+
+# Tokens of the longest text in the short case: 12 on average in the corpus.
+SHORT_TOKENS = 16
+_WARM_UP_CALLS = 5
+
+
+def short_texts(texts: Sequence[str], token_counts: Sequence[int]) -> tuple[str, ...]:
+    """Return the texts of at most :data:`SHORT_TOKENS` tokens."""
+    return tuple(text for text, count in zip(texts, token_counts, strict=True) if count <= SHORT_TOKENS)
+
+
+def take_turns(
+    names: Sequence[str],
+    opens: Opens,
+    texts: Sequence[str],
+    rounds: int,
+    calls: int,
+    clock: Clock = time.perf_counter,
+) -> Mapping[str, Turns]:
+    """Measure backends in turn, in several rounds.
+
+    Each is opened for its turn only: idle thread pools of one runtime disturb the next. The order moves on by
+    one with each round.
+
+    Args:
+        names: the backends.
+        opens: opens one of them in a mode.
+        texts: all are encoded in one call in throughput mode.
+        rounds: how often each has its turn.
+        calls: with one text each, in latency mode, in each round.
+        clock: tells seconds.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    singles: dict[str, list[Sequence[float]]] = {name: [] for name in names}
+    single_texts = rotate(texts, 1)
+    for turn in range(rounds):
+        chosen = [text for _ in range(calls) for text in next(single_texts)]
+        for name in np.roll(names, -turn).tolist():
+            with opens(name, "throughput") as encoder:
+                encoder.encode(texts[: len(texts) // 4])
+                [seconds] = _durations(encoder, [texts], clock)
+            rates[name].append(len(texts) / seconds)
+            with opens(name, "latency") as encoder:
+                for text in chosen[:_WARM_UP_CALLS]:
+                    encoder.encode([text])
+                singles[name].append(_durations(encoder, [[text] for text in chosen], clock))
+    return {name: _turns(name, rates[name], singles[name]) for name in names}
+
+
+def _durations(encoder: Encoder, batches: Sequence[Sequence[str]], clock: Clock) -> list[float]:
+    durations = []
+    for batch in batches:
+        started_s = clock()
+        encoder.encode(batch)
+        durations.append(clock() - started_s)
+    return durations
+
+
+def _turns(name: str, rates: Sequence[float], singles: Sequence[Sequence[float]]) -> Turns:
+    pooled = summarise(name, 1, [seconds for turn in singles for seconds in turn])
+    return Turns(
+        texts_per_s=tuple(rates),
+        one_by_one_per_s=tuple(len(turn) / sum(turn) for turn in singles),
+        p50_ms=pooled.p50_ms,
+        p99_ms=pooled.p99_ms,
+    )
