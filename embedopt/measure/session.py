@@ -126,13 +126,14 @@ class Session:
             yield replicated
 
     @contextlib.contextmanager
-    def opened(self, name: str, mode: Mode) -> Iterator[Encoder]:
-        """Yield a backend of :meth:`open`, and release it."""
-        encoder = self.open(name, mode)
+    def in_both_modes(self, name: str) -> Iterator[tuple[Encoder, Encoder]]:
+        """Yield a backend in throughput and in latency mode, which may be one encoder."""
+        single = self.open(name)
         try:
-            yield encoder
+            with self.many_texts(single) as many:
+                yield many, single
         finally:
-            self.release(encoder)
+            self.release(single)
 
     def side_by_side(self, case: Case, reference: Encoder) -> SideBySide:
         """Let the backends of this run take turns on its short or mixed texts, and keep what they did."""
@@ -143,7 +144,7 @@ class Session:
         shapes = product_shapes(self.folder("onnx-fp32"))
         names = [row.name for row in self.options.backends if not row.missing_packages]
         before = measure_roofline(shapes)
-        turns = take_turns(names, self.opened, texts, profile.turns, profile.turn_calls)
+        turns = take_turns(names, self.in_both_modes, texts, profile.turns, profile.turn_calls)
         after = measure_roofline(shapes)
         found = SideBySide(
             texts=len(texts),

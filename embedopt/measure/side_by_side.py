@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.spec import Mode
 from embedopt.measure.latency import Clock, rotate, summarise
 from embedopt.records import Turns
 
 Case = Literal["short", "mixed"]
-Opens = Callable[[str, Mode], AbstractContextManager[Encoder]]
+# Opens a backend as it is for many texts and as it is for one.
+Opens = Callable[[str], AbstractContextManager[tuple[Encoder, Encoder]]]
 
 # Tokens of the longest text in the short case: 12 on average in the corpus.
 SHORT_TOKENS = 16
@@ -40,7 +40,7 @@ def take_turns(
 
     Args:
         names: the backends.
-        opens: opens one of them in a mode.
+        opens: opens one of them, in throughput and in latency mode.
         texts: all are encoded in one call in throughput mode.
         rounds: how often each has its turn.
         calls: with one text each, in latency mode, in each round.
@@ -52,14 +52,13 @@ def take_turns(
     for turn in range(rounds):
         chosen = [text for _ in range(calls) for text in next(single_texts)]
         for name in np.roll(names, -turn).tolist():
-            with opens(name, "throughput") as encoder:
-                encoder.encode(texts[: len(texts) // 4])
-                [seconds] = _durations(encoder, [texts], clock)
-            rates[name].append(len(texts) / seconds)
-            with opens(name, "latency") as encoder:
+            with opens(name) as (many, single):
+                many.encode(texts[: len(texts) // 4])
+                [seconds] = _durations(many, [texts], clock)
+                rates[name].append(len(texts) / seconds)
                 for text in chosen[:_WARM_UP_CALLS]:
-                    encoder.encode([text])
-                singles[name].append(_durations(encoder, [[text] for text in chosen], clock))
+                    single.encode([text])
+                singles[name].append(_durations(single, [[text] for text in chosen], clock))
     return {name: _turns(name, rates[name], singles[name]) for name in names}
 
 

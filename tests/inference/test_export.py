@@ -3,6 +3,7 @@
 import logging
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,18 +11,23 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import onnx
+import onnxruntime
 import psutil
 import pytest
 
 from embedopt.errors import ArtifactError, UsageError
 from embedopt.inference import export
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
+from embedopt.inference.encoders.onnxruntime import OnnxForward, session_options
 from embedopt.inference.export import quiet
 from embedopt.inference.load import load_encoder
-from embedopt.inference.spec import BACKENDS
+from embedopt.inference.pipeline import Pipeline
+from embedopt.inference.spec import BACKENDS, Mode
 from embedopt.inference.weights import resolve_weights
 from embedopt.measure.machine import this_machine
 from tests.models import Pooling
+
+_INT8_PRODUCTS = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
 
 TEXTS = [
     "welder, night shift in zurich",
@@ -84,6 +90,8 @@ def test_a_default_prompt_is_kept(tiny_model: Callable[..., Path]) -> None:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_every_backend_on_the_real_model(real_cache: Path, name: str, no_network: list[object]) -> None:
     """Ordinary texts, odd ones and one of 1 MB: near enough to the reference to be the same text."""
+    if missing := BACKENDS[name].missing_packages:
+        pytest.skip(f"{' and '.join(missing)} not installed: pip install -e '.[peers]'")
     with load_encoder("torch-fp32") as reference, load_encoder(name, cache_dir=real_cache) as encoder:
         expected = reference.encode(TEXTS)
         embeddings = encoder.encode(TEXTS)
@@ -199,6 +207,70 @@ def test_a_damaged_model_is_one_line(tiny_model: Callable[..., Path], tmp_path: 
 def test_an_unknown_mode() -> None:
     with pytest.raises(UsageError, match="unknown mode 'fast'; known are: latency, throughput"):
         load_encoder("onnx-int8", mode="fast")  # type: ignore[arg-type]  # what is tested
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("onnx-fp32", {"MatMul": 42, "FusedMatMul": 6, "BiasGelu": 6, "LayerNormalization": 13}),
+        (
+            "onnx-int8",
+            # Query, key and value share the quantisation of their input; the rest quantise their own.
+            {
+                "DynamicQuantizeLinear": 6,
+                "MatMulIntegerToFloat": 18,
+                "DynamicQuantizeMatMul": 18,
+                "MatMul": 6,
+                "FusedMatMul": 6,
+                "Gelu": 6,
+                "LayerNormalization": 13,
+            },
+        ),
+        ("onnx-int8-block", {"MatMulNBits": 36, "MatMul": 6, "FusedMatMul": 6, "LayerNormalization": 13}),
+    ],
+)
+def test_the_optimised_graph_is_fused_and_multiplies_in_int8(
+    real_cache: Path, tmp_path: Path, name: str, expected: dict[str, int]
+) -> None:
+    """As the session optimises it for itself: no product by weights is left in fp32, none runs unfused."""
+    row = BACKENDS[name]
+    folder = ArtifactStore(real_cache).get(row, resolve_weights())
+    options = session_options(row.load_options, 2)
+    assert options.intra_op_num_threads == 2
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3  # that the file suits this machine only is known
+    disabled = str(row.load_options.get("disabled_optimizers", "")).split(",")
+    onnxruntime.InferenceSession(
+        folder / "model.onnx",
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=[optimizer for optimizer in disabled if optimizer],
+    )
+    graph = onnx.load(tmp_path / "optimised.onnx").graph
+    kinds = Counter(node.op_type for node in graph.node)
+    assert {kind: kinds[kind] for kind in expected} == expected
+    unfused = {"MatMulInteger", "Erf", "SkipLayerNormalization", "ReduceMean"}
+    assert unfused & set(kinds) == set()
+    int8 = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    quantised = [node for node in graph.node if node.op_type in _INT8_PRODUCTS]
+    assert all(node.input[1] in int8 for node in quantised)
+
+
+def test_a_session_has_the_threads_of_its_mode(real_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them for one call, or one for each replica."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr("embedopt.inference.threads.usable_cores", lambda: 4)
+    modes: list[tuple[Mode, int, int]] = [("latency", 1, 3), ("throughput", 3, 1)]
+    for mode, replicas, threads in modes:
+        with load_encoder("onnx-int8", mode=mode, cache_dir=real_cache) as encoder:
+            assert isinstance(encoder, Pipeline)
+            forwards = [encoder._free.get() for _ in range(replicas)]
+            for forward in forwards:
+                assert isinstance(forward, OnnxForward)
+                assert forward._session.get_session_options().intra_op_num_threads == threads
+                encoder._free.put(forward)
 
 
 @pytest.mark.parametrize("name", ["torch-fp32", "torch-bf16", "onnx-fp32", "st-onnx-fp32"])

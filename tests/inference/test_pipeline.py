@@ -12,7 +12,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedopt.errors import EmbedoptError
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.pipeline import Pipeline, TextSettings, padding_share, plan_batches
+from embedopt.inference.pipeline import (
+    Pipeline,
+    TextSettings,
+    padding_share,
+    plan_batches,
+    plan_for_replicas,
+)
 
 lengths = st.lists(st.integers(1, 256), max_size=300).map(lambda values: np.asarray(values, dtype=np.int64))
 
@@ -73,6 +79,28 @@ def test_a_plan_pads_no_more_than_any_order_of_the_same_batches(counts: IntArray
     ]
     share = padding_share(counts, plan_batches(counts, batch_size))
     assert 0.0 <= share <= padding_share(counts, as_given) + 1e-12
+
+
+@given(lengths, st.integers(1, 2048), st.integers(1, 8))
+def test_a_plan_for_replicas_is_a_plan_within_the_budget(
+    counts: IntArray, batch_tokens: int, replicas: int
+) -> None:
+    """It is what some budget up to the given one cuts, and no worse a fit for the replicas."""
+    batches = plan_for_replicas(counts, batch_tokens, replicas)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(counts)))
+    assert all(len(batch) == 1 or len(batch) * counts[batch].max() <= batch_tokens for batch in batches)
+    plain = plan_batches(counts, batch_tokens=batch_tokens)
+    assert -(-len(batches) // replicas) == -(-len(plain) // replicas)
+
+
+def test_a_plan_for_replicas_leaves_none_idle() -> None:
+    """Five batches become six for two replicas, and one becomes two."""
+    counts = np.full(100, 10)
+    assert [len(batch) for batch in plan_batches(counts, batch_tokens=220)] == [22, 22, 22, 22, 12]
+    assert [len(batch) for batch in plan_for_replicas(counts, 220, 2)] == [17, 17, 17, 17, 17, 15]
+    assert [len(batch) for batch in plan_for_replicas(counts, 220, 1)] == [22, 22, 22, 22, 12]
+    assert [len(batch) for batch in plan_for_replicas(counts, 1000, 2)] == [50, 50]
+    assert [len(batch) for batch in plan_for_replicas(counts[:1], 1000, 2)] == [1]
 
 
 def test_texts_of_one_length_stay_in_their_order() -> None:

@@ -1,11 +1,14 @@
 """The table of backends."""
 
+import importlib.util
 import pkgutil
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from embedopt.errors import UsageError
+from embedopt.errors import MissingPackageError, UsageError
+from embedopt.inference.load import load_encoder
 from embedopt.inference.spec import BACKENDS, REFERENCE, get_backend, select_backends, split_names
 from embedopt.records import Accuracy
 
@@ -29,6 +32,21 @@ def test_a_row_names_what_is_there(name: str) -> None:
     assert (row.base is None) == (row.precision == "fp32")
     assert row.base is None or BACKENDS[row.base].precision == "fp32"
     assert set(row.bounds) <= {field.name for field in fields(Accuracy)}
+
+
+def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One line with the command; nothing of it is imported, built or needed for the others."""
+    real = importlib.util.find_spec
+    sure = {"nncf": None, "openvino": real("json")}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: sure[name] if name in sure else real(name))
+    assert BACKENDS["openvino-int8"].missing_packages == ("nncf",)
+    assert BACKENDS["onnx-int8"].missing_packages == ()
+    with pytest.raises(MissingPackageError) as caught:
+        load_encoder("openvino-int8", cache_dir=tmp_path)
+    assert str(caught.value) == (
+        "openvino-int8 needs nncf, which is not installed: pip install -e '.[peers]' in embedopt's folder"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_backend_lists_the_known_ones() -> None:

@@ -5,7 +5,7 @@ import pytest
 from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, parse_run
 from embedopt.judge.recommend import Wishes, candidates, cheapest, with_pareto_front
-from embedopt.records import Accuracy, BackendInfo, Model, to_json
+from embedopt.records import Accuracy, BackendInfo, Model, SideBySide, Turns, to_json
 from embedopt.report.terminal import render_comparisons, render_recommendation, render_summary
 from tests.runs import make_file, make_run
 
@@ -41,6 +41,27 @@ invar.: worst cosine of a text encoded alone to itself among 31 others
 
 def test_the_summary() -> None:
     assert render_summary(parse_run("run", make_file(make_run())), 0.05) == _EXPECTED
+
+
+def test_side_by_side() -> None:
+    case = SideBySide(
+        texts=400,
+        mean_tokens=12.25,
+        turns={
+            "torch-fp32": Turns(texts_per_s=(100, 200), one_by_one_per_s=(50, 100)),
+            "onnx-int8": Turns(texts_per_s=(1000, 2200), one_by_one_per_s=(400, 400), p50_ms=2.0, p99_ms=4.0),
+        },
+        roofline_per_s={"int8": (40e6,)},
+        operations_per_token=1000,
+        default="onnx-int8",
+    )
+    run = make_run(side_by_side={"short": case}, accuracy={}, footprint={})
+    assert render_summary(parse_run("run", make_file(run)), 0.05).split("\n\n")[2] == (
+        "Side by side on short texts: 400 of 12.2 tokens, 2 turns each\n"
+        "backend    texts/s    x     (range) onnx-int8 is x       (range) p50 p99 of roof\n"
+        "onnx-int8    1,600 21.0 (20.0-22.0)           1.00   (1.00-1.00) 2.0 4.0   49.0%\n"
+        "torch-fp32     150  2.0   (2.0-2.0)          10.50 (10.00-11.00)  -   -       -"
+    )
 
 
 def test_the_pareto_front_is_marked() -> None:

@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.pipeline import Pipeline
 from embedopt.inference.spec import Backend, Mode
 from embedopt.inference.threads import replicas_and_threads
 
+if TYPE_CHECKING:
+    from onnxruntime import SessionOptions
+
 MODEL_FILE = "model.onnx"
+_DISABLED = "disabled_optimizers"
 
 
 class OnnxForward:
@@ -24,17 +29,11 @@ class OnnxForward:
     def __init__(self, file: Path, options: Mapping[str, str | int | bool], threads: int) -> None:
         import onnxruntime
 
-        session_options = onnxruntime.SessionOptions()
-        session_options.intra_op_num_threads = threads
-        disabled = [name for name in str(options.get("disabled_optimizers", "")).split(",") if name]
-        for name, value in options.items():
-            if name != "disabled_optimizers":
-                session_options.add_session_config_entry(name, str(value))
         self._session = onnxruntime.InferenceSession(
             file,
-            session_options,
+            session_options(options, threads),
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=disabled,
+            disabled_optimizers=[name for name in str(options.get(_DISABLED, "")).split(",") if name],
         )
         self._inputs = [value.name for value in self._session.get_inputs()]
 
@@ -43,6 +42,18 @@ class OnnxForward:
         feeds = dict(zip(self._inputs, (ids, mask), strict=True))
         embeddings: FloatArray = self._session.run(None, feeds)[0]
         return embeddings
+
+
+def session_options(options: Mapping[str, str | int | bool], threads: int) -> "SessionOptions":
+    """Return the options of a session but for ``disabled_optimizers``, which the session itself takes."""
+    import onnxruntime
+
+    found = onnxruntime.SessionOptions()
+    found.intra_op_num_threads = threads
+    for name, value in options.items():
+        if name != _DISABLED:
+            found.add_session_config_entry(name, str(value))
+    return found
 
 
 def load(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
