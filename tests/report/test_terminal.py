@@ -60,7 +60,7 @@ def test_side_by_side() -> None:
         "Side by side on short texts: 400 of 12.2 tokens, 2 turns each\n"
         "backend    texts/s    x     (range) onnx-int8 is x       (range) p50 p99 of roof\n"
         "onnx-int8    1,600 21.0 (20.0-22.0)           1.00   (1.00-1.00) 2.0 4.0   49.0%\n"
-        "torch-fp32     150  2.0   (2.0-2.0)          10.50 (10.00-11.00)  -   -       -"
+        "torch-fp32     150  2.0   (2.0-2.0)          10.50 (10.00-11.00)   -   -       -"
     )
 
 
