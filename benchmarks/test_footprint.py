@@ -5,7 +5,6 @@ import sys
 import pytest
 
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.spec import get_backend
 from embedopt.measure.footprint import measure_footprint
 from embedopt.measure.session import Session
 
@@ -14,7 +13,7 @@ from embedopt.measure.session import Session
 def test_footprint(encoder: Encoder, measuring: Session) -> None:
     """Bytes on disk, seconds to load and peak memory, in a process that loads only this backend."""
     found = measure_footprint(
-        get_backend(encoder.name),
+        measuring.row(encoder.name),
         measuring.folder(encoder.name),
         measuring.weights,
         measuring.mixed_texts[: measuring.profile.footprint_texts],

@@ -4,26 +4,31 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import numpy as np
 import rich.console
 import rich.progress
 import typer
 
-from embedopt.errors import EmbedoptError, InputError, RecordError
+from embedopt.errors import EmbedoptError, InputError, RecordError, UsageError
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
-from embedopt.inference.load import load_encoder
-from embedopt.inference.spec import BACKENDS, DEFAULT, select_backends, split_names
+from embedopt.inference.load import load_encoder, open_encoder
+from embedopt.inference.smooth import calibration_texts
+from embedopt.inference.spec import BACKENDS, DEFAULT, Mode, get_backend, select_backends, split_names
+from embedopt.inference.tuning import forget, save
 from embedopt.inference.weights import resolve_weights
 from embedopt.judge.history import newest_run, read_run
 from embedopt.judge.recommend import Wishes, candidates, cheapest
-from embedopt.measure.corpus import load_corpus
-from embedopt.report.terminal import render_recommendation, render_summary
+from embedopt.measure.corpus import load_corpus, mixed
+from embedopt.measure.tune import Search, search, winners
+from embedopt.report.terminal import render_recommendation, render_summary, render_tuning
 
 # Texts embedded between two steps of the progress bar: enough to sort by length.
 _AT_ONCE = 2048
+_TUNABLE = [name for name, row in BACKENDS.items() if row.tunable]
 
 app = typer.Typer(
     name="embedopt",
@@ -138,6 +143,73 @@ def recommend(
     profile = f", {saved.run.profile} profile on {saved.run.hardware_class}" if saved.run else ""
     typer.echo(render_recommendation(answer, f"{saved.name}{profile}"), nl=False)
     raise typer.Exit(0 if answer.chosen else 1)
+
+
+@app.command()
+def tune(
+    backend: Annotated[str, typer.Option(help=f"One of {', '.join(_TUNABLE)}.")] = "onnx-int8",
+    mode: Annotated[str, typer.Option(help="latency, throughput, or both.")] = "both",
+    budget: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds of measuring.")] = 120.0,
+    corpus: Annotated[
+        Path | None, typer.Option(help="Texts to measure on.", show_default="64 texts of all lengths")
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget what was saved, and stop.")] = False,
+    model: ModelOption = None,
+    cache_dir: CacheOption = None,
+) -> None:
+    """Find the fastest settings on this machine, and save them for load_encoder and the suite.
+
+    No setting alters an embedding beyond the rounding of floats, but for batch_tokens: it decides which texts
+    share a batch, and where the backend is dynamic INT8, that moves their embeddings a little.
+    """
+    row, modes = get_backend(backend), _tunable_modes(backend, mode)
+    if reset:
+        forgotten = [file for each in modes for file in forget(row, each, cache_dir)]
+        typer.echo("\n".join(f"forgot {file}" for file in forgotten) or "nothing was saved")
+        return
+    texts = mixed(load_corpus(corpus).texts if corpus else calibration_texts())
+    weights = resolve_weights(model)
+    with rich.progress.Progress(console=rich.console.Console(stderr=True)) as progress:
+        bar = progress.add_task("checking the cache", total=budget)
+        store = ArtifactStore(cache_dir, lambda step: progress.update(bar, description=step))
+        folder = store.get(row, weights)
+        found = {
+            each: search(
+                Search(
+                    backend=row,
+                    mode=each,
+                    texts=texts,
+                    budget_s=budget / len(modes),
+                    open_encoder=partial(open_encoder, folder=folder, mode=each),
+                    on_progress=partial(_show, progress, bar, budget / len(modes) * index),
+                )
+            )
+            for index, each in enumerate(modes)
+        }
+    for each, trials in found.items():
+        typer.echo(render_tuning(f"{backend}, {each}", trials, color=sys.stdout.isatty()), nl=False)
+        if any(trial.speed_up for trial in trials):  # else there is nothing to judge what was saved before by
+            file = save(row, each, weights, winners(trials), cache_dir)
+            typer.echo(f"saved in {file}" if file else "nothing to save: no other value is faster")
+
+
+def _show(
+    progress: rich.progress.Progress, bar: rich.progress.TaskID, before_s: float, step: str, spent_s: float
+) -> None:
+    progress.update(bar, description=step, completed=before_s + spent_s)
+
+
+def _tunable_modes(backend: str, mode: str) -> list[Mode]:
+    if mode not in {*get_args(Mode), "both"}:
+        raise UsageError(f"unknown mode {mode!r}; known are: {', '.join(get_args(Mode))}, both")
+    modes = [
+        each for each in get_args(Mode) if mode in {each, "both"} and get_backend(backend).tunable.get(each)
+    ]
+    if not modes:
+        raise UsageError(
+            f"{backend} has no settings to try with --mode {mode}; choose of: {', '.join(_TUNABLE)}"
+        )
+    return modes
 
 
 @contextlib.contextmanager

@@ -161,13 +161,43 @@ class SideBySide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendInfo:
-    """A backend as it was measured; ``base`` is the backend whose speed its precision is held against."""
+    """A backend as it was measured; ``base`` is the backend whose speed its precision is held against.
+
+    ``settings`` are those it ran with, tuned or not; ``throughput_settings`` those in throughput mode, where
+    the backend has modes.
+    """
 
     __pydantic_config__ = _STRICT
 
     precision: str
     base: str | None
     settings: dict[str, str | int | bool]
+    throughput_settings: dict[str, str | int | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One value of one setting, raced against the default of that setting.
+
+    Attributes:
+        setting: its name.
+        value: what was tried.
+        default: whether the backend's row has this value.
+        kept: whether the setting has this value from now on.
+        rounds: that all values of the setting were measured in; too few leave the rest None.
+        speed_up: the default's time over this one's, geometric mean over the rounds.
+        speed_up_ci: its 95 % interval, widened for the number of values that the default raced against.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    setting: str
+    value: str | int | bool
+    default: bool
+    kept: bool
+    rounds: int
+    speed_up: float | None = None
+    speed_up_ci: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

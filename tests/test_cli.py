@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedopt import cli, load_encoder
 from embedopt.cli import main
+from embedopt.inference.spec import get_backend
+from embedopt.inference.tuning import save
+from embedopt.inference.weights import resolve_weights
+from embedopt.records import Trial
 from tests.runs import make_file, make_run
 
 
@@ -95,9 +100,75 @@ def test_recommend_without_a_run_is_one_line(
     )
 
 
+def test_tune_and_reset(
+    tiny_model: Callable[..., Path], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A budget that is over at once: a table a mode, and what was saved before stays."""
+    weights = resolve_weights(str(tiny_model()))
+    argv = ["tune", "--backend", "onnx-fp32", "--model", str(weights.path), "--cache-dir", str(tmp_path)]
+    before = save(get_backend("onnx-fp32"), "throughput", weights, {"batch_tokens": 1024}, tmp_path)
+    assert before is not None
+    assert main([*argv, "--budget", "0", "--corpus", str(texts)]) == 0
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert [line for line in lines if line.startswith("onnx-fp32")] == [
+        "onnx-fp32, latency",
+        "onnx-fp32, throughput",
+    ]
+    assert "batch_tokens: the budget was too small for it, so the default stays" in lines
+    assert list((tmp_path / "tuned").iterdir()) == [before]
+    assert main([*argv, "--reset", "--mode", "latency"]) == 0
+    assert main([*argv, "--reset"]) == 0
+    assert capsys.readouterr().out == f"nothing was saved\nforgot {before}\n"
+    assert list((tmp_path / "tuned").iterdir()) == []
+
+
+def test_tune_saves_the_winner(
+    tiny_model: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the race finds is saved, and the artifact it raced with is loaded with it from then on."""
+    trials = [
+        Trial(setting="batch_tokens", value=512, default=True, kept=False, rounds=5, speed_up=1.0),
+        Trial(setting="batch_tokens", value=256, default=False, kept=True, rounds=5, speed_up=1.1),
+    ]
+    monkeypatch.setattr(cli, "search", lambda wanted: trials)
+    model, cache = str(tiny_model()), ["--cache-dir", str(tmp_path)]
+    assert main(["tune", "--backend", "onnx-fp32", "--mode", "throughput", "--model", model, *cache]) == 0
+    [file] = (tmp_path / "tuned").iterdir()
+    assert capsys.readouterr().out.endswith(f"\nsaved in {file}\n")
+    with load_encoder("onnx-fp32", mode="throughput", model=model, cache_dir=tmp_path) as encoder:
+        assert [len(batch) for batch in encoder.plan(["welder"] * 128)] == [85, 43]  # 3 tokens each
+    monkeypatch.setattr(cli, "search", lambda wanted: trials[:1])
+    assert main(["tune", "--backend", "onnx-fp32", "--mode", "throughput", "--model", model, *cache]) == 0
+    assert capsys.readouterr().out.endswith("\nnothing to save: no other value is faster\n")
+    assert list((tmp_path / "tuned").iterdir()) == []
+
+
+def test_tune_races_for_real(
+    tiny_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With hardly any time, and nothing said of it: the table names what was tried, whatever it found."""
+    argv = ["tune", "--backend", "onnx-int8", "--model", str(tiny_model()), "--cache-dir", str(tmp_path)]
+    assert main([*argv, "--budget", "2", "--mode", "throughput"]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()[2:8]]
+    assert [words[0] if len(words[0]) < 12 else words[1] for words in table] == [
+        "512", "256", "1024", "2048", "SkipLayerNormFusion", "none"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
+        (["tune", "--backend", "x"], "embedopt: unknown backend 'x'"),
+        (["tune", "--mode", "fast"], "embedopt: unknown mode 'fast'; known are: latency, throughput, both"),
+        (
+            ["tune", "--backend", "ct2-int8", "--mode", "latency"],
+            "embedopt: ct2-int8 has no settings to try with --mode latency; choose of: onnx-fp32, onnx-int8",
+        ),
+        (["tune", "--corpus", "nowhere.txt"], "embedopt: corpus nowhere.txt: no such file or directory"),
         (
             ["build", "--backends", "onnx-int4"],
             "embedopt: unknown backend 'onnx-int4'; known are: torch-fp32",

@@ -24,6 +24,13 @@ def test_a_run_is_read_back_as_it_was_written() -> None:
     assert run_from_json(json.loads(json.dumps(to_json(run)))) == run
 
 
+def test_a_run_from_before_modes_had_settings_is_read() -> None:
+    values = to_json(make_run())
+    for info in values["backends"].values():
+        del info["throughput_settings"]
+    assert run_from_json(values) == make_run()
+
+
 def test_an_interval_is_read_back() -> None:
     latency = Latency(backend="a", batch_size=1, calls=9, p50_ms=1.5, p50_ci_ms=(1.0, 2.0))
     assert from_json(Latency, json.loads(json.dumps(to_json(latency)))) == latency

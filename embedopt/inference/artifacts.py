@@ -51,6 +51,11 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("EMBEDOPT_CACHE") or platformdirs.user_cache_path("embedopt"))
 
 
+def cache_root(cache_dir: Path | None) -> Path:
+    """Return the absolute path of a cache folder; None for :func:`default_cache_dir`."""
+    return (cache_dir or default_cache_dir()).expanduser().absolute()
+
+
 def library_versions(packages: Iterable[str] = ()) -> dict[str, str]:
     """Return the versions of the libraries that decide an embedding, by package name.
 
@@ -69,7 +74,7 @@ class ArtifactStore:
     """
 
     def __init__(self, cache_dir: Path | None = None, on_step: Callable[[str], None] | None = None) -> None:
-        self.root = Path(cache_dir or default_cache_dir()).expanduser().absolute() / "artifacts"
+        self.root = cache_root(cache_dir) / "artifacts"
         self._on_step = on_step or (lambda _: None)
 
     def get(self, backend: Backend, weights: Weights) -> Path:

@@ -16,11 +16,13 @@ def main(argv: list[str]) -> None:
     """Load, encode the JSON list of texts on standard input, and print what that took as JSON.
 
     Args:
-        argv: the backend, its folder, and ``time.monotonic()`` of the moment the process was started.
+        argv: the backend, its settings as JSON, its folder, and ``time.monotonic()`` of the moment the
+            process was started.
     """
-    name, folder, started_s = argv
+    name, settings, folder, started_s = argv
+    backend = get_backend(name).with_settings(json.loads(settings))
     texts = json.load(sys.stdin)
-    with open_encoder(get_backend(name), Path(folder)) as encoder:
+    with open_encoder(backend, Path(folder)) as encoder:
         encoder.encode(texts[:1])
         load_s = time.monotonic() - float(started_s)
         encoder.encode(texts)

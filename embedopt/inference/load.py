@@ -9,6 +9,7 @@ from embedopt.errors import ArtifactError, EmbedoptError, UsageError, first_line
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.spec import DEFAULT, Backend, Mode, get_backend
+from embedopt.inference.tuning import tuned
 from embedopt.inference.weights import resolve_weights
 
 
@@ -20,7 +21,9 @@ def load_encoder(
     cache_dir: Path | str | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> Encoder:
-    """Load a backend, building its artifact first where the cache has none.
+    """Load a backend with the settings that ``embedopt tune`` saved for this hardware, or else the row's own.
+
+    Its artifact is built first where the cache has none.
 
     Args:
         name: a row of :data:`embedopt.inference.spec.BACKENDS`.
@@ -35,13 +38,14 @@ def load_encoder(
         UsageError: there is no such backend or mode.
         MissingPackageError: the backend needs a runtime that is not installed.
         WeightsError: the model's files are missing or not the published ones.
-        ArtifactError: the artifact can't be built or stored.
+        ArtifactError: the artifact can't be built or stored, or the saved settings are damaged.
     """
     backend = get_backend(name)
     if mode not in get_args(Mode):
         raise UsageError(f"unknown mode {mode!r}; known are: {', '.join(get_args(Mode))}")
-    store = ArtifactStore(Path(cache_dir) if cache_dir else None, on_step)
-    return open_encoder(backend, store.get(backend, resolve_weights(model)), mode)
+    weights, cache = resolve_weights(model), Path(cache_dir) if cache_dir else None
+    row = tuned(backend, mode, weights, cache)
+    return open_encoder(row, ArtifactStore(cache, on_step).get(backend, weights), mode)
 
 
 def open_encoder(backend: Backend, folder: Path, mode: Mode = "latency") -> Encoder:

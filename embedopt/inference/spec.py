@@ -6,7 +6,7 @@ here and at most one file in ``encoders/``. Nothing is imported until it is used
 
 import importlib.util
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from embedopt.errors import MissingPackageError, UsageError
@@ -14,6 +14,7 @@ from embedopt.errors import MissingPackageError, UsageError
 Precision = Literal["fp32", "bf16", "int8"]
 # What the user wants: all cores on one call, or one replica of the model a core.
 Mode = Literal["latency", "throughput"]
+Settings = Mapping[str, str | int | bool]
 
 REFERENCE = "torch-fp32"
 DEFAULT = "onnx-int8"
@@ -29,7 +30,8 @@ class Backend:
     name of the metric in :class:`embedopt.records.Accuracy`: a floor, or a ceiling where lower is better.
     Where ``bounds_need_vnni``, they say nothing of a CPU without VNNI: there, products of 8 bits saturate.
     ``batch_tokens`` bounds the padded tokens of a batch whose size the caller leaves open.
-    Where ``has_modes``, ``load`` takes a :data:`Mode` too.
+    Where ``has_modes``, ``load`` takes a :data:`Mode` too. ``tunable`` are the values that ``embedopt tune``
+    tries in a mode, by the name of the setting; the row's own is among them.
     ``packages`` are those of the extra ``peers`` that it needs.
     """
 
@@ -39,13 +41,28 @@ class Backend:
     load: str
     build: str | None = None
     base: str | None = None
-    build_options: Mapping[str, str | int | bool] = field(default_factory=dict)
-    load_options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    build_options: Settings = field(default_factory=dict)
+    load_options: Settings = field(default_factory=dict)
     bounds: Mapping[str, float] = field(default_factory=dict)
     bounds_need_vnni: bool = False
     batch_tokens: int | None = None
     has_modes: bool = False
+    tunable: Mapping[Mode, Mapping[str, tuple[str | int | bool, ...]]] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> Settings:
+        """What it is loaded with: ``load_options``, and ``batch_tokens`` where it has any."""
+        budget = {} if self.batch_tokens is None else {"batch_tokens": self.batch_tokens}
+        return {**self.load_options, **budget}
+
+    def with_settings(self, changes: Settings) -> "Backend":
+        """Return the row with some of its :attr:`settings` changed."""
+        settings = {**self.settings, **changes}
+        batch_tokens = settings.pop("batch_tokens", None)
+        return replace(
+            self, batch_tokens=None if batch_tokens is None else int(batch_tokens), load_options=settings
+        )
 
     @property
     def missing_packages(self) -> tuple[str, ...]:
@@ -76,6 +93,7 @@ _ORT_SESSION = {
     "session.intra_op.allow_spinning": "1",
     "session.force_spinning_stop": "1",
     "session.dynamic_block_base": "4",
+    "disabled_optimizers": "",
 }
 # The fused kernel is slower than the addition and the normalisation that it stands for: 781 against
 # 952 texts/s of our corpus with onnx-int8 in throughput mode on two cores (Zen 4).
@@ -83,6 +101,20 @@ _ORT_INT8_SESSION = {**_ORT_SESSION, "disabled_optimizers": "SkipLayerNormFusion
 # A batch whose activations leave a core's cache is slower per token: 952 texts/s at 512 padded tokens,
 # 811 at 2,048, 594 at 4,096, measured likewise.
 _BATCH_TOKENS = 512
+
+# What depends on the machine and leaves an embedding as it is, but for the rounding of floats; only
+# batch_tokens gives a text other company, which dynamic INT8 depends on. In throughput mode, a replica has
+# one thread, so there is nobody to share blocks with or to spin for; in latency mode, one text has no budget.
+_BUDGETS = {"batch_tokens": (_BATCH_TOKENS, 256, 1024, 2048)}
+_TUNABLE: Mapping[Mode, Mapping[str, tuple[str | int | bool, ...]]] = {"throughput": _BUDGETS}
+_ORT_TUNABLE: Mapping[Mode, Mapping[str, tuple[str | int | bool, ...]]] = {
+    "latency": {
+        "session.intra_op.allow_spinning": ("1", "0"),
+        "session.dynamic_block_base": ("4", "0", "2", "8"),
+        "disabled_optimizers": ("SkipLayerNormFusion", ""),
+    },
+    "throughput": {**_BUDGETS, "disabled_optimizers": ("SkipLayerNormFusion", "")},
+}
 
 _ROWS = (
     Backend(
@@ -111,6 +143,7 @@ _ROWS = (
         load_options=_ORT_SESSION,
         batch_tokens=_BATCH_TOKENS,
         has_modes=True,
+        tunable=_ORT_TUNABLE,
         bounds={"cosine_min": 0.99999, "max_abs_error": 1e-5, "batch_invariance_min": 0.99999},
     ),
     Backend(
@@ -124,6 +157,7 @@ _ROWS = (
         load_options=_ORT_INT8_SESSION,
         batch_tokens=_BATCH_TOKENS,
         has_modes=True,
+        tunable=_ORT_TUNABLE,
         bounds={"cosine_mean": 0.995, "cosine_min": 0.985, "batch_invariance_min": 0.985},
         bounds_need_vnni=True,
     ),
@@ -138,6 +172,7 @@ _ROWS = (
         load_options=_ORT_INT8_SESSION,
         batch_tokens=_BATCH_TOKENS,
         has_modes=True,
+        tunable=_ORT_TUNABLE,
         bounds={"cosine_mean": 0.95, "cosine_min": 0.85, "batch_invariance_min": 0.94},
         bounds_need_vnni=True,
     ),
@@ -154,6 +189,7 @@ _ROWS = (
         load_options=_ORT_INT8_SESSION,
         batch_tokens=_BATCH_TOKENS,
         has_modes=True,
+        tunable=_ORT_TUNABLE,
         bounds={"cosine_mean": 0.999, "cosine_min": 0.998, "batch_invariance_min": 0.99999},
         bounds_need_vnni=True,
     ),
@@ -186,6 +222,7 @@ _ROWS = (
         load_options={"INFERENCE_PRECISION_HINT": "bf16"},
         batch_tokens=_BATCH_TOKENS,
         has_modes=True,
+        tunable=_TUNABLE,
         bounds={"cosine_mean": 0.9999, "cosine_min": 0.9995, "batch_invariance_min": 0.9995},
         packages=("openvino",),
     ),
@@ -199,6 +236,7 @@ _ROWS = (
         load_options={"INFERENCE_PRECISION_HINT": "f32"},
         batch_tokens=_BATCH_TOKENS,
         has_modes=True,
+        tunable=_TUNABLE,
         bounds={"cosine_mean": 0.995, "cosine_min": 0.985, "batch_invariance_min": 0.999},
         bounds_need_vnni=True,
         packages=("openvino", "nncf"),
@@ -214,6 +252,7 @@ _ROWS = (
         load_options={"compute_type": "int8_float32"},
         batch_tokens=_BATCH_TOKENS,
         has_modes=True,
+        tunable=_TUNABLE,
         bounds={"cosine_mean": 0.995, "cosine_min": 0.985, "batch_invariance_min": 0.985},
         packages=("ctranslate2",),
     ),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from embedopt.errors import InputError
 from embedopt.inference.weights import digest_of
 
@@ -56,6 +58,12 @@ def load_corpus(path: Path, *, keep_blank: bool = False) -> Corpus:
     if not lines:
         raise InputError(f"corpus {path} has no texts; wanted a text a line, or JSON lines with a text field")
     return Corpus(path.name, tuple(line.text for line in lines), _judgements(lines))
+
+
+def mixed(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the texts shuffled, the same way each time: any stretch of them is a fair sample."""
+    order = np.random.default_rng(0).permutation(len(texts))
+    return tuple(texts[index] for index in order)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def measure_footprint(backend: Backend, folder: Path, weights: Weights, texts: S
 
 
 def _cold_start(backend: Backend, folder: Path, texts: Sequence[str]) -> dict[str, float]:
-    command = [sys.executable, "-m", "embedopt.inference.cold_start", backend.name, str(folder)]
+    settings = json.dumps(dict(backend.settings))
+    command = [sys.executable, "-m", "embedopt.inference.cold_start", backend.name, settings, str(folder)]
     try:
         done = subprocess.run(
             [*command, str(time.monotonic())],

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
 from embedopt.inference.spec import BACKENDS, DEFAULT, REFERENCE, Backend, Mode
+from embedopt.inference.tuning import tuned
 from embedopt.inference.weights import Weights, resolve_weights
 from embedopt.measure.accuracy import Pairs, load_pairs, spearman
-from embedopt.measure.corpus import Corpus, load_corpus
+from embedopt.measure.corpus import Corpus, load_corpus, mixed
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import PROFILES, Options, Profile
 from embedopt.measure.roofline import measure_roofline, operations_per_token, product_shapes
@@ -50,6 +51,7 @@ class Session:
         self._on_step = on_step
         self._reference: Encoder | None = None
         self._folders: dict[str, Path] = {}
+        self._rows: dict[tuple[str, Mode], Backend] = {}
         self._embeddings: dict[str, FloatArray] = {}
         self._mean_tokens: float | None = None
         self._accuracy: dict[str, Accuracy] = {}
@@ -85,8 +87,7 @@ class Session:
     @cached_property
     def mixed_texts(self) -> tuple[str, ...]:
         """The corpus's texts, shuffled the same way each time: any stretch of them is a fair sample."""
-        order = np.random.default_rng(0).permutation(len(self.corpus.texts))
-        return tuple(self.corpus.texts[index] for index in order)
+        return mixed(self.corpus.texts)
 
     def prepare(self, names: Collection[str]) -> None:
         """Read all input and build what the named backends and the reference load.
@@ -98,6 +99,14 @@ class Session:
         for name, row in BACKENDS.items():
             if (name in names or name == REFERENCE) and not row.missing_packages:
                 self.folder(name)
+                for mode in get_args(Mode):
+                    self.row(name, mode)
+
+    def row(self, name: str, mode: Mode = "latency") -> Backend:
+        """Return a backend with the settings it runs with here: those that ``tune`` saved, or its own."""
+        if (name, mode) not in self._rows:
+            self._rows[name, mode] = tuned(BACKENDS[name], mode, self.weights, self.options.cache_dir)
+        return self._rows[name, mode]
 
     def folder(self, name: str) -> Path:
         """Return what a backend loads, built if need be."""
@@ -109,7 +118,7 @@ class Session:
         """Load a backend; the reference is loaded once and stays, since the others are held against it."""
         if name == REFERENCE and self._reference is not None:
             return self._reference
-        encoder = open_encoder(BACKENDS[name], self.folder(name), mode)
+        encoder = open_encoder(self.row(name, mode), self.folder(name), mode)
         if name == REFERENCE:
             self._reference = encoder
         if self._mean_tokens is None:
@@ -233,11 +242,22 @@ class Session:
             ),
             profile=self.options.profile,
             reference=REFERENCE,
-            backends={row.name: _info(row) for row in self.options.backends if not row.missing_packages},
+            backends={
+                row.name: self._info(row.name) for row in self.options.backends if not row.missing_packages
+            },
             accuracy=self._accuracy,
             throughput=self._throughput,
             footprint=self._footprint,
             side_by_side=self._side_by_side,
+        )
+
+    def _info(self, name: str) -> BackendInfo:
+        row, many = self.row(name), self.row(name, "throughput")
+        return BackendInfo(
+            precision=row.precision,
+            base=row.base,
+            settings={**row.build_options, **row.settings},
+            throughput_settings={**many.build_options, **many.settings} if many.has_modes else {},
         )
 
 
@@ -250,10 +270,3 @@ def _merged(known: M | None, found: M) -> M:
         if (value := getattr(found, item.name)) is not None
     }
     return dataclasses.replace(known, **measured)
-
-
-def _info(row: Backend) -> BackendInfo:
-    settings = {**row.build_options, **row.load_options}
-    if row.batch_tokens is not None:
-        settings["batch_tokens"] = row.batch_tokens
-    return BackendInfo(precision=row.precision, base=row.base, settings=settings)

@@ -12,7 +12,7 @@ from embedopt.judge.history import SavedRun, differences
 from embedopt.judge.recommend import Recommendation
 from embedopt.judge.side_by_side import Ratio, Standing, standings
 from embedopt.judge.summary import Factors, Row, speed_up_factors, summary_rows
-from embedopt.records import Accuracy, Footprint, Run, SideBySide
+from embedopt.records import Accuracy, Footprint, Run, SideBySide, Trial
 
 WIDTH = 100
 
@@ -79,6 +79,31 @@ def render_recommendation(answer: Recommendation, source: str) -> str:
         for backend, unmet in answer.obstacles.items()
     ]
     return "\n".join(lines) + "\n"
+
+
+def render_tuning(title: str, trials: Sequence[Trial], *, color: bool = False) -> str:
+    """Return the table of a search for settings, and name the settings that there was no time for.
+
+    Args:
+        title: what was tuned, for what.
+        trials: those of one setting follow each other, its default first.
+        color: whether to use the terminal's colours.
+    """
+    table = _table(title, "setting", "value", "x default", "95 % interval", "rounds", "")
+    for trial in trials:
+        table.add_row(
+            Text(trial.setting if trial.default else ""),
+            Text(str(trial.value) or "none"),
+            _number(trial.speed_up, 3),
+            "-" if trial.speed_up_ci is None else "{:.3f} to {:.3f}".format(*trial.speed_up_ci),
+            str(trial.rounds),
+            "kept" if trial.kept else "",
+        )
+    untold = [trial for trial in trials if trial.default and trial.speed_up is None]
+    notes = [
+        Text(f"{trial.setting}: the budget was too small for it, so the default stays") for trial in untold
+    ]
+    return _rendered([table, *notes], color=color)
 
 
 def _comparison(base: SavedRun, head: SavedRun) -> str:

@@ -5,20 +5,20 @@ from typing import Any
 import cpuinfo
 import pytest
 
-from embedopt.inference import threads
-from embedopt.measure import machine as machine_module
+from embedopt.inference import hardware, threads
 from embedopt.measure.machine import this_machine
 
 
 @pytest.fixture(autouse=True)
 def _afresh() -> None:
     this_machine.cache_clear()
+    hardware._cpu.cache_clear()
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, **info: Any) -> None:
     monkeypatch.setattr(cpuinfo, "get_cpu_info", lambda: info)
     monkeypatch.setattr(threads, "usable_cores", lambda: 4)
-    monkeypatch.setattr(machine_module, "usable_cores", lambda: 4)
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 4)
 
 
 def test_instruction_sets_are_those_that_pick_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from embedopt.errors import InputError
-from embedopt.inference.spec import BACKENDS
+from embedopt.errors import ArtifactError, InputError
+from embedopt.inference.spec import BACKENDS, Backend
+from embedopt.inference.tuning import save
 from embedopt.measure import session as session_module
 from embedopt.measure.options import Options
 from embedopt.measure.session import Session
@@ -106,6 +107,47 @@ def test_the_reference_is_loaded_once_and_kept(tmp_path: Path, monkeypatch: pyte
     session.close()
     assert [encoder.released for encoder in loaded] == [1, 1]
     assert session.run().corpus.mean_tokens == pytest.approx((3 + 4 + 3) / 3)
+
+
+def test_what_was_tuned_is_what_runs_and_what_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each mode its own; what was not tuned keeps the row's."""
+    opened: list[Backend] = []
+
+    def open_fake(row: Backend, folder: Path, mode: str) -> FakeEncoder:
+        opened.append(row)
+        return FakeEncoder(row.name)
+
+    monkeypatch.setattr(session_module, "open_encoder", open_fake)
+    monkeypatch.setattr(Session, "folder", lambda self, name: tmp_path)
+    session, row = _session(tmp_path), BACKENDS["onnx-int8"]
+    save(row, "latency", session.weights, {"session.dynamic_block_base": "0"})
+    save(row, "throughput", session.weights, {"batch_tokens": 1024})
+    with session.many_texts(session.open("onnx-int8")):
+        pass
+    assert opened == [
+        row.with_settings({"session.dynamic_block_base": "0"}),
+        row.with_settings({"batch_tokens": 1024}),
+    ]
+    own = {**row.build_options, **row.settings}
+    info = session.run().backends["onnx-int8"]
+    assert info.settings == {**own, "session.dynamic_block_base": "0"}
+    assert info.throughput_settings == {**own, "batch_tokens": 1024}
+    assert session.run().backends["torch-fp32"].throughput_settings == {}
+
+
+def test_damaged_settings_are_found_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "folder", lambda self, name: tmp_path)
+    session = _session(tmp_path)
+    file = save(BACKENDS["onnx-int8"], "throughput", session.weights, {"batch_tokens": 1024})
+    assert file is not None
+    file.write_text("{", encoding="utf8")
+    session.prepare(["onnx-fp32"])
+    with pytest.raises(ArtifactError, match="is damaged; wanted settings that embedopt tune saved"):
+        session.prepare(["onnx-int8"])
 
 
 def test_bad_input_is_found_before_anything_is_built(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """The tables fit 100 columns, are plain where they must be, and say what is missing."""
 
+from typing import Any
+
 import pytest
 
 from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, parse_run
 from embedopt.judge.recommend import Wishes, candidates, cheapest, with_pareto_front
-from embedopt.records import Accuracy, BackendInfo, Model, SideBySide, Turns, to_json
-from embedopt.report.terminal import render_comparisons, render_recommendation, render_summary
+from embedopt.records import Accuracy, BackendInfo, Model, SideBySide, Trial, Turns, to_json
+from embedopt.report.terminal import render_comparisons, render_recommendation, render_summary, render_tuning
 from tests.runs import make_file, make_run
 
 _EXPECTED = """\
@@ -175,3 +177,31 @@ def test_nothing_to_compare_with(color: bool) -> None:
 def test_settings_do_not_show_but_are_kept() -> None:
     info = BackendInfo(precision="int8", base=None, settings={"session.intra_op.allow_spinning": "0"})
     assert parse_run("run", make_file(make_run(backends={"x": info}))).run == make_run(backends={"x": info})
+
+
+_TUNED = """\
+onnx-int8, throughput
+setting                           value x default  95 % interval rounds
+batch_tokens                        512     1.000              -      7
+                                   1024     1.084 1.051 to 1.118      7 kept
+disabled_optimizers SkipLayerNormFusion         -              -      3 kept
+                                   none         -              -      3
+disabled_optimizers: the budget was too small for it, so the default stays
+"""
+
+
+def test_what_was_tuned() -> None:
+    """A setting is named once; where there was no time for it, that is said."""
+
+    def trial(value: str | int, default: bool, kept: bool, **found: Any) -> Trial:
+        setting = "batch_tokens" if found else "disabled_optimizers"
+        rounds = 7 if found else 3
+        return Trial(setting=setting, value=value, default=default, kept=kept, rounds=rounds, **found)
+
+    trials = [
+        trial(512, True, False, speed_up=1.0),
+        trial(1024, False, True, speed_up=1.084, speed_up_ci=(1.051, 1.118)),
+        trial("SkipLayerNormFusion", True, True),
+        trial("", False, False),
+    ]
+    assert render_tuning("onnx-int8, throughput", trials) == _TUNED
