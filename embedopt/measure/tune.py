@@ -56,14 +56,16 @@ class Search:
 def search(wanted: Search) -> tuple[Trial, ...]:
     """Race the values of each setting in turn, each race with the winners of those before it.
 
-    The settings share what is left of the budget evenly. Where a setting's share is too short for
-    :data:`MIN_ROUNDS`, its default stays.
+    The settings share what is left of the budget by how many values they have. Where a setting's share is too
+    short for :data:`MIN_ROUNDS`, its default stays.
     """
     started_s, trials, row = wanted.clock(), list[Trial](), wanted.backend
     settings = wanted.backend.tunable.get(wanted.mode, {})
-    for index, (setting, values) in enumerate(settings.items()):
+    left = sum(map(len, settings.values()))
+    for setting, values in settings.items():
         spent_s = wanted.clock() - started_s
-        share_s = (wanted.budget_s - spent_s) / (len(settings) - index)
+        share_s = (wanted.budget_s - spent_s) * len(values) / left
+        left -= len(values)
         costs_s = _race(wanted, row, setting, values, _Span(started_s, spent_s + share_s))
         trials += judge(setting, costs_s, row.settings[setting])
         row = wanted.backend.with_settings(winners(trials))

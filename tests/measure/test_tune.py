@@ -133,13 +133,14 @@ def test_no_budget_loads_nothing() -> None:
     assert bench.opened == []
 
 
-def test_the_settings_share_the_budget() -> None:
+def test_the_settings_share_the_budget_by_their_values() -> None:
+    """12 s for each value: the first of its rounds warms up."""
     bench = _Bench(lambda row: 1.0)
-    trials = bench.run({"x": ("a", "b"), "y": ("c", "d")}, budget_s=40.0)
-    assert [trial.rounds for trial in trials] == [9, 9, 9, 9]  # 20 s each, of which 2 s warm up
-    assert bench.clock.now_s == 40.0
+    trials = bench.run({"x": ("a", "b"), "y": ("c", "d", "e")}, budget_s=60.0)
+    assert [trial.rounds for trial in trials] == [11] * 5
+    assert bench.clock.now_s == 60.0
     assert bench.steps[0] == ("throughput: x", 2.0)
-    assert bench.steps[-1] == ("throughput: y", 40.0)
+    assert bench.steps[-1] == ("throughput: y", 60.0)
 
 
 def test_a_setting_is_tried_with_the_winners_of_those_before_it() -> None:
