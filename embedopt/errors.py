@@ -25,6 +25,10 @@ class ArtifactError(EmbedoptError):
     """An artifact can't be built, stored or loaded."""
 
 
+class Overloaded(EmbedoptError):  # noqa: N818  # a state of the service, which a caller answers with "try later"
+    """A request was refused: there is no room for it, or no time left to answer it."""
+
+
 class MeasureError(EmbedoptError):
     """A quantity can't be measured here."""
 
