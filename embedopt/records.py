@@ -235,8 +235,8 @@ class Run:
     """All that pytest-benchmark has no column for: the top-level ``embedopt`` key of a saved file.
 
     ``reference`` names the backend that accuracy and speed-ups of the others are held against;
-    ``pareto_front`` those that no other beats on speed and fidelity at once. ``load`` is by backend and way of
-    batching.
+    ``pareto_front`` those that no other beats on speed and fidelity at once.
+    ``load`` is by backend and way of batching.
     """
 
     __pydantic_config__ = _STRICT

@@ -7,7 +7,7 @@ are busy the queue grows, and what has gathered goes next.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from embedopt.errors import UsageError
@@ -23,9 +23,10 @@ _DECAY = 0.99
 _OUTLIER = 4.0
 # Below this share of its largest possible value, the spread of lengths tells no base from a slope.
 _LEAST_SPREAD = 1e-3
-# Half of what a p99 allows: the other half is for what the policy can't foresee.
-_LATE_SHARE = 0.005
-_MARGIN_STEP = 0.02
+# Of 1 % that a p99 allows; the rest is for what comes before it is learnt, and for a stalling machine.
+_LATE_SHARE = 0.003
+_ROOM_STEP = 0.01
+FIRST_ROOM = 0.8  # of the promise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,23 +205,13 @@ def expected_latency_s(tokens: int, backlog: Backlog, cost: Cost, limits: Limits
     return (backlog.busy_s + max(work_s - own_s, 0.0)) / backlog.replicas + own_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Margin:
-    """How much later than expected an answer may come, all but one time in 200: learnt from each answer.
+def learned_room_s(room_s: float, latency_s: float, limits: Limits) -> float:
+    """Return the longest expected latency to accept, after an answer that took ``latency_s``.
 
-    A step of the gradient of the pinball loss, whose minimum is the quantile (Koenker and Bassett, Regression
-    Quantiles, Econometrica 46, 1978).
+    Each answer later than promised lowers it, each other raises it a little, so that it settles where as many
+    are late as a p99 allows, less a reserve. It is a step of the gradient of the pinball loss (Koenker and
+    Bassett, Regression Quantiles, Econometrica 46, 1978).
     """
-
-    seconds: float
-
-    @classmethod
-    def of(cls, limits: Limits) -> "Margin":
-        """Begin with a fifth of the promise."""
-        return cls(seconds=limits.promise_s / 5)
-
-    def learned(self, late_s: float, limits: Limits) -> "Margin":
-        """Return what is known after an answer that came ``late_s`` later than expected."""
-        step_s = limits.promise_s * _MARGIN_STEP
-        moved_s = self.seconds + step_s * ((late_s > self.seconds) - _LATE_SHARE)
-        return replace(self, seconds=min(max(moved_s, 0.0), limits.promise_s / 2))
+    promise_s = limits.promise_s
+    moved_s = room_s - promise_s * _ROOM_STEP * ((latency_s > promise_s) - _LATE_SHARE)
+    return min(max(moved_s, promise_s / 4), promise_s)

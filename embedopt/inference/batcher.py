@@ -16,12 +16,13 @@ from typing import Self
 
 from embedopt.errors import EmbedoptError, Overloaded
 from embedopt.inference.batch_policy import (
+    FIRST_ROOM,
     Backlog,
     Cost,
     Limits,
-    Margin,
     expected_latency_s,
     hopeless,
+    learned_room_s,
     pick,
 )
 from embedopt.inference.encoder import Encoder, FloatArray, check_texts
@@ -37,7 +38,6 @@ class _Request:
     text: str
     tokens: int  # a guess until a worker has counted them
     arrived_s: float
-    expected_s: float
     due_s: float
     deadline_s: float
     counted: bool = False
@@ -72,7 +72,7 @@ class AdaptiveBatcher:
         self._encoder = encoder
         self._clock = clock
         self._cost = _calibrated(encoder, clock) if cost is None else cost
-        self._margin = Margin.of(self.limits)
+        self._room_s = FIRST_ROOM * self.limits.promise_s
         self._changed = threading.Condition()  # guards all that follows
         self._waiting: list[_Request] = []
         self._waiting_tokens = 0
@@ -80,7 +80,9 @@ class AdaptiveBatcher:
         self._busy_until_s = [-math.inf] * encoder.replicas
         self._closed = False
         self._threads = [
-            threading.Thread(target=self._work, args=(replica,), name=f"embedopt-batcher-{replica}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(replica,), name=f"embedopt-batcher-{replica}", daemon=True
+            )
             for replica in range(encoder.replicas if start else 0)
         ]
         for thread in self._threads:
@@ -125,19 +127,17 @@ class AdaptiveBatcher:
         now_s, tokens = self._clock(), math.ceil(self._usual_tokens)
         expected_s = self._expected_s(tokens, now_s)
         idle = not self._waiting and min(self._busy_until_s) == -math.inf
-        room_s = min(timeout_s, math.inf if idle else self.limits.promise_s - self._margin.seconds)
+        room_s = min(timeout_s, math.inf if idle else self._room_s)
         if expected_s > room_s:
             raise Overloaded(
                 f"an answer would take {expected_s * 1e3:.0f} ms; wanted {room_s * 1e3:.0f}: try again later"
             )
         due_s, deadline_s = now_s + min(self.limits.promise_s, timeout_s), now_s + timeout_s
-        return _Request(text, tokens, now_s, expected_s, due_s, deadline_s)
+        return _Request(text, tokens, now_s, due_s, deadline_s)
 
     def _expected_s(self, tokens: int, now_s: float) -> float:
         busy_s = sum(max(until_s - now_s, 0.0) for until_s in self._busy_until_s)
-        backlog = Backlog(
-            waiting_tokens=self._waiting_tokens, busy_s=busy_s, replicas=self._encoder.replicas
-        )
+        backlog = Backlog(waiting_tokens=self._waiting_tokens, busy_s=busy_s, replicas=self._encoder.replicas)
         return expected_latency_s(tokens, backlog, self._cost, self.limits)
 
     def _forget_cancelled(self) -> None:
@@ -218,12 +218,8 @@ class AdaptiveBatcher:
                     self._answer([request])
             return False
         if len(embeddings) != len(batch):
-            error = EmbedoptError(
-                f"{self._encoder.name} returned {len(embeddings)} embeddings for {len(batch)} texts: "
-                "whose they are is not known; mend the encoder"
-            )
             for request in batch:
-                request.future.set_exception(error)
+                request.future.set_exception(_wrong_length(self._encoder.name, len(embeddings), len(batch)))
             return False
         for request, embedding in zip(batch, embeddings, strict=True):
             request.future.set_result(embedding.copy())  # else one answer keeps the whole batch in memory
@@ -237,8 +233,7 @@ class AdaptiveBatcher:
                 return
             self._cost = self._cost.learned(_padded(batch), ended_s - started_s)
             for request in batch:
-                late_s = ended_s - request.arrived_s - request.expected_s
-                self._margin = self._margin.learned(late_s, self.limits)
+                self._room_s = learned_room_s(self._room_s, ended_s - request.arrived_s, self.limits)
 
     def close(self, *, drain: bool = True) -> None:
         """Take no more requests, and wait until the last batch is answered. Closing twice is harmless.
@@ -266,6 +261,13 @@ class AdaptiveBatcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _wrong_length(encoder: str, embeddings: int, texts: int) -> EmbedoptError:
+    return EmbedoptError(
+        f"{encoder} returned {embeddings} embeddings for {texts} texts: whose they are is not known; "
+        "mend the encoder"
+    )
 
 
 def _padded(batch: Sequence[_Request]) -> int:

@@ -27,10 +27,9 @@ Times = NDArray[np.float64]
 _HISTOGRAM = (1, 100_000_000, 3)
 # A generator that sends 1 % of its requests later than this share of the promise has measured itself.
 _LATE_PROMISE_SHARE = 0.2
-_P99_SHARE = 0.99
+P99_SHARE = 0.99
 # After the last arrival, this is how long the answers may take.
 _PATIENCE_S = 20.0
-_STEP_DOWN = 0.95
 
 
 def poisson(rate_per_s: float, seconds: float, seed: int = 0) -> Times:
@@ -127,7 +126,7 @@ def _summary(log: _Log, arrivals_s: Times, cpu_s: float) -> LoadPoint:
     promise_s = log.traffic.promise_ms / 1e3
     latencies_s = log.answered_s - arrivals_s
     answered_s = latencies_s[~np.isnan(latencies_s)]
-    lateness_s = float(np.quantile(log.sent_s - arrivals_s, _P99_SHARE))
+    lateness_s = float(np.quantile(log.sent_s - arrivals_s, P99_SHARE))
     point = LoadPoint(
         rate_per_s=requests / seconds,
         seconds=seconds,
@@ -140,56 +139,15 @@ def _summary(log: _Log, arrivals_s: Times, cpu_s: float) -> LoadPoint:
     )
     if point.fell_behind:
         return point
+    p50_ms, p95_ms, p99_ms = _percentiles_ms(answered_s)
     kept_share = float(np.sum(answered_s <= promise_s)) / requests
-    return replace(point, kept_share=kept_share, **_percentiles_ms(answered_s))
+    return replace(point, kept_share=kept_share, p50_ms=p50_ms, p95_ms=p95_ms, p99_ms=p99_ms)
 
 
-def _percentiles_ms(latencies_s: Times) -> dict[str, float]:
+def _percentiles_ms(latencies_s: Times) -> list[float | None]:
     if not len(latencies_s):
-        return {}
+        return [None, None, None]
     histogram = HdrHistogram(*_HISTOGRAM)
     for latency_s in latencies_s.tolist():
         histogram.record_value(max(round(latency_s * 1e6), 1))
-    return {f"p{percent}_ms": histogram.get_value_at_percentile(percent) / 1e3 for percent in (50, 95, 99)}
-
-
-def keeps_promise(point: LoadPoint) -> bool:
-    """Return whether 99 % of all requests were answered within the promise: a refusal is a miss."""
-    return point.kept_share is not None and point.kept_share >= _P99_SHARE
-
-
-def highest_rate(
-    measure: Callable[[float, bool], LoadPoint], low_per_s: float, high_per_s: float, steps: int
-) -> tuple[float | None, tuple[LoadPoint, ...]]:
-    """Search the highest rate that keeps the promise, and verify the answer.
-
-    Args:
-        measure: does one run at a rate, a longer one where it is told that it verifies.
-        low_per_s: to begin with; where it misses the promise there is no answer.
-        high_per_s: what can't be kept.
-        steps: bisections, of the ratio of the bounds.
-
-    Returns:
-        The rate, or None, and all runs. A run in which the generator fell behind keeps no promise. While the
-        verifying run misses the promise, the rate is lowered by 5 %, down to ``low_per_s``.
-    """
-    runs: list[LoadPoint] = []
-
-    def keeps(rate_per_s: float, verifying: bool) -> bool:
-        runs.append(measure(rate_per_s, verifying))
-        return keeps_promise(runs[-1])
-
-    if not keeps(low_per_s, False):
-        return None, tuple(runs)
-    best_per_s = low_per_s
-    for _ in range(steps):
-        middle_per_s = math.sqrt(best_per_s * high_per_s)
-        if keeps(middle_per_s, False):
-            best_per_s = middle_per_s
-        else:
-            high_per_s = middle_per_s
-    while not keeps(best_per_s, True):
-        best_per_s *= _STEP_DOWN
-        if best_per_s < low_per_s:
-            return None, tuple(runs)
-    return best_per_s, tuple(runs)
+    return [histogram.get_value_at_percentile(percent) / 1e3 for percent in (50, 95, 99)]

@@ -24,6 +24,7 @@ from embedopt.records import (
     BackendInfo,
     CorpusInfo,
     Footprint,
+    Load,
     Model,
     Run,
     Throughput,
@@ -31,7 +32,7 @@ from embedopt.records import (
 )
 
 Measured = Accuracy | Throughput | Footprint
-M = TypeVar("M", Accuracy, Throughput, Footprint)
+M = TypeVar("M", Accuracy, Throughput, Footprint, Load)
 
 
 class Session:
@@ -52,6 +53,7 @@ class Session:
         self._accuracy: dict[str, Accuracy] = {}
         self._throughput: dict[str, Throughput] = {}
         self._footprint: dict[str, Footprint] = {}
+        self._load: dict[str, dict[str, Load]] = {}
 
     @property
     def profile(self) -> Profile:
@@ -158,10 +160,15 @@ class Session:
             case Footprint():
                 self._footprint[name] = _merged(self._footprint.get(name), found)
 
+    def add_load(self, name: str, batching: str, found: Load) -> None:
+        """Keep what load on a backend found, behind one way of batching."""
+        behind = self._load.setdefault(name, {})
+        behind[batching] = _merged(behind.get(batching), found)
+
     @property
     def has_found_something(self) -> bool:
         """Whether a benchmark has added anything yet."""
-        return bool(self._accuracy or self._throughput or self._footprint)
+        return bool(self._accuracy or self._throughput or self._footprint or self._load)
 
     def missed_bounds(self, name: str, found: Accuracy) -> list[str]:
         """Say which bounds a measured accuracy misses.
@@ -201,6 +208,7 @@ class Session:
             accuracy=self._accuracy,
             throughput=self._throughput,
             footprint=self._footprint,
+            load=self._load,
         )
 
 

@@ -10,8 +10,8 @@ from rich.text import Text
 from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, differences
 from embedopt.judge.recommend import Recommendation
-from embedopt.judge.summary import Factors, Row, speed_up_factors, summary_rows
-from embedopt.records import Accuracy, Footprint, Run
+from embedopt.judge.summary import Factors, LoadRow, Row, load_rows, speed_up_factors, summary_rows
+from embedopt.records import Accuracy, Footprint, LoadPoint, Run
 
 WIDTH = 100
 
@@ -27,7 +27,8 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
     rows = summary_rows(saved, price_per_hour)
     run = saved.run
     scored = sorted({*run.accuracy, *run.footprint}, key=list(run.backends).index) if run else []
-    if not rows and not scored:
+    loads = load_rows(saved, price_per_hour)
+    if not rows and not scored and not loads:
         return f"{saved.name}: nothing that this suite measured in it\n"
     parts: list[RenderableType] = []
     if rows:
@@ -36,6 +37,8 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
         parts += [_speed_up(factors), ""]
     if run and scored:
         parts += [_scores(run, scored), ""]
+    if any(row.load.points for row in loads):
+        parts += [_highest_rates(loads), "", _curves(loads), ""]
     if run:
         parts += [Text(_provenance(run), style="dim")]
     return _rendered(parts, color=color)
@@ -180,6 +183,53 @@ def _scores(run: Run, names: Sequence[str]) -> Table:
             *spearman,
         )
     return table
+
+
+def _highest_rates(rows: Sequence[LoadRow]) -> Table:
+    promise_ms = next(row.load.promise_ms for row in rows if row.load.promise_ms)
+    table = _table(
+        f"Under load: the highest arrival rate at which 99 % are answered within {promise_ms:g} ms",
+        "backend", "batching", "replicas", "texts/s", "x", "$/M", "one by one", "worst cosine", "soak MB",
+    )  # fmt: skip
+    for row in rows:
+        table.add_row(
+            Text(row.backend),
+            Text(row.batching),
+            _number(row.load.replicas, 0),
+            _number(row.load.highest_per_s, 0),
+            _number(row.speed_up, 1),
+            _number(row.dollars_per_million, 3),
+            _number(row.load.single_per_s, 0),
+            _number(row.load.worst_cosine, 5),
+            _number(row.load.soak_growth_bytes, 1, 1e-6),
+        )
+    return table
+
+
+def _curves(rows: Sequence[LoadRow]) -> Table:
+    table = _table(
+        "Latency over arrival rate (ms from the intended arrival; kept: of all requests, within the promise)",
+        "backend", "batching", "rate/s", "p50", "p95", "p99", "kept", "refused", "slowest refusal", "sender",
+    )  # fmt: skip
+    for row in rows:
+        overload = (row.load.overload,) if row.load.overload else ()
+        for place, point in enumerate((*row.curve, *overload)):
+            names = (row.backend, row.batching) if place == 0 else ("", "")
+            table.add_row(*map(Text, names), *_curve_cells(point))
+    return table
+
+
+def _curve_cells(point: LoadPoint) -> list[str]:
+    return [
+        _number(point.rate_per_s, 0),
+        _number(point.p50_ms, 1),
+        _number(point.p95_ms, 1),
+        _number(point.p99_ms, 1),
+        _percent(point.kept_share),
+        _percent(point.refused_share),
+        _number(point.refusal_ms, 2),
+        "late" if point.fell_behind else _percent(point.generator_cpu),
+    ]
 
 
 def _provenance(run: Run) -> str:

@@ -1,0 +1,150 @@
+"""How much load can a server take? Rates to try, a search, and what comes of it."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
+import numpy as np
+
+from embedopt.inference.encoder import Encoder, FloatArray
+from embedopt.measure.latency import Clock
+from embedopt.measure.load import P99_SHARE, Traffic, drive, poisson
+from embedopt.measure.options import LoadPlan
+from embedopt.measure.servers import Batching, open_server
+from embedopt.records import Load, LoadPoint
+
+# Where the search begins and ends, as shares of the rate one by one.
+_SEARCH = (0.3, 1.8)
+_STEP_DOWN = 0.95
+_LEAST_REQUESTS = 150
+_OVERLOAD = 3.0
+# A run in which the generator was late is made again, so often.
+_ATTEMPTS = 2
+
+
+def keeps_promise(point: LoadPoint) -> bool:
+    """Return whether 99 % of all requests were answered within the promise: a refusal is a miss."""
+    return point.kept_share is not None and point.kept_share >= P99_SHARE
+
+
+def highest_rate(
+    measure: Callable[[float, bool], LoadPoint], low_per_s: float, high_per_s: float, steps: int
+) -> tuple[float | None, tuple[LoadPoint, ...]]:
+    """Search the highest rate that keeps the promise, and verify the answer.
+
+    Args:
+        measure: does one run at a rate, a longer one where it is told that it verifies.
+        low_per_s: to begin with; where it misses the promise there is no answer.
+        high_per_s: what can't be kept.
+        steps: bisections, of the ratio of the bounds.
+
+    Returns:
+        The rate, or None, and all runs. A run in which the generator fell behind keeps no promise. While the
+        verifying run misses the promise, the rate is lowered by 5 %, down to ``low_per_s``.
+    """
+    runs: list[LoadPoint] = []
+
+    def keeps(rate_per_s: float, verifying: bool) -> bool:
+        runs.append(measure(rate_per_s, verifying))
+        return keeps_promise(runs[-1])
+
+    if not keeps(low_per_s, False):
+        return None, tuple(runs)
+    best_per_s = low_per_s
+    for _ in range(steps):
+        middle_per_s = math.sqrt(best_per_s * high_per_s)
+        if keeps(middle_per_s, False):
+            best_per_s = middle_per_s
+        else:
+            high_per_s = middle_per_s
+    while not keeps(best_per_s, True):
+        best_per_s *= _STEP_DOWN
+        if best_per_s < low_per_s:
+            return None, tuple(runs)
+    return best_per_s, tuple(runs)
+
+
+class LoadBench:
+    """Puts load on one encoder behind different ways of batching.
+
+    Args:
+        encoder: with all its replicas.
+        texts: that arrive.
+        promise_ms: what the p99 is held to.
+        plan: how much is measured.
+    """
+
+    def __init__(self, encoder: Encoder, texts: Sequence[str], promise_ms: float, plan: LoadPlan) -> None:
+        self._encoder, self._plan = encoder, plan
+        texts = texts[: plan.texts]
+        self._traffic = Traffic(texts=texts, promise_ms=promise_ms, alone=_one_by_one(encoder, texts))
+        self._single_per_s = single_rate(encoder, texts, plan.point_s)
+
+    def measure(self, batching: Batching) -> Load:
+        """Measure fixed rates, search the highest that keeps the promise, then ask for three times of it."""
+        plan, single_per_s = self._plan, self._single_per_s
+        points = tuple(self._point(batching, share * single_per_s, plan.point_s) for share in plan.shares)
+        highest_per_s: float | None = None
+        searched: tuple[LoadPoint, ...] = ()
+        overload = None
+        if plan.search_steps:
+            low_per_s, high_per_s = (share * single_per_s for share in _SEARCH)
+            highest_per_s, searched = highest_rate(
+                lambda rate, verifying: self._point(
+                    batching, rate, plan.verify_s if verifying else plan.point_s
+                ),
+                low_per_s,
+                high_per_s,
+                plan.search_steps,
+            )
+        if highest_per_s and plan.overload_s and batching == "adaptive":
+            overload = self._point(batching, _OVERLOAD * highest_per_s, plan.overload_s)
+        runs = (*points, *searched, *((overload,) if overload else ()))
+        return Load(
+            replicas=self._encoder.replicas,
+            promise_ms=self._traffic.promise_ms,
+            single_per_s=single_per_s,
+            highest_per_s=highest_per_s,
+            worst_cosine=min(
+                (run.worst_cosine for run in runs if run.worst_cosine is not None), default=None
+            ),
+            points=points + searched,
+            overload=overload,
+        )
+
+    def _point(self, batching: Batching, rate_per_s: float, seconds: float) -> LoadPoint:
+        """Drive a new server; other arrivals at each rate, the same for each way of batching."""
+        arrivals_s = poisson(rate_per_s, max(seconds, _LEAST_REQUESTS / rate_per_s), seed=round(rate_per_s))
+        for _attempt in range(_ATTEMPTS):
+            server = open_server(batching, self._encoder, self._traffic.promise_ms)
+            point = drive(server, arrivals_s, self._traffic)
+            server.close()
+            if not point.fell_behind:
+                break
+        return point
+
+
+def _one_by_one(encoder: Encoder, texts: Sequence[str]) -> FloatArray:
+    return np.concatenate([encoder.encode([text]) for text in texts])
+
+
+def single_rate(
+    encoder: Encoder, texts: Sequence[str], seconds: float, clock: Clock = time.perf_counter
+) -> float:
+    """Return how many texts a second the replicas encode one by one, each with the next text at hand."""
+    ends_s, turns = clock() + seconds, count()
+
+    def encode() -> int:
+        done = 0
+        while clock() < ends_s:
+            encoder.encode([texts[next(turns) % len(texts)]], 1)
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(encoder.replicas) as pool:
+        started_s = clock()
+        calls = [pool.submit(encode) for _ in range(encoder.replicas)]
+        encoded = sum(call.result() for call in calls)
+        return encoded / (clock() - started_s)
