@@ -18,7 +18,7 @@ _FLAT_BYTES = 4_000_000
 
 
 def test_load(encoder: Encoder, measuring: Session) -> None:
-    """Latency over arrival rate without batching, in fixed windows and adaptively; the highest rate of each."""
+    """Latency over arrival rate, and the highest rate: without batching, in fixed windows, adaptively."""
     if encoder.name not in (REFERENCE, _ADAPTIVE):
         pytest.skip("load is put on the reference and on onnx-int8")
     plan = measuring.profile.load

@@ -1,4 +1,4 @@
-"""What to encode next, what it will cost, and whom to refuse: no clock, no thread; time and data are arguments.
+"""What to encode next, what it will cost, and whom to refuse: no clock, no thread.
 
 The policy is work-conserving. It has no timer: there are only two moments at which something can be
 decided, when a request comes and when a replica is free, and a free replica never waits. While all
@@ -26,7 +26,6 @@ _LEAST_SPREAD = 1e-3
 # Of 1 % that a p99 allows; the rest is for what comes before it is learnt, and for a stalling machine.
 _LATE_SHARE = 0.003
 _ROOM_STEP = 0.01
-FIRST_ROOM = 0.8  # of the promise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +161,7 @@ def _gather(lengths: Sequence[int], urgent: int, budget: float, cost: Cost) -> t
         wider = [
             (_yield(useful + lengths[new], base_s + token_s * padded), start, end, useful + lengths[new])
             for start, end, new in ((low - 1, high, low - 1), (low, high + 1, high))
-            if 0 <= start and end <= len(lengths)
+            if start >= 0 and end <= len(lengths)
             if (padded := lengths[end - 1] * (end - start)) <= budget
         ]
         if not wider or max(wider)[0] < best:

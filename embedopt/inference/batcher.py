@@ -16,7 +16,6 @@ from typing import Self
 
 from embedopt.errors import EmbedoptError, Overloaded
 from embedopt.inference.batch_policy import (
-    FIRST_ROOM,
     Backlog,
     Cost,
     Limits,
@@ -72,7 +71,7 @@ class AdaptiveBatcher:
         self._encoder = encoder
         self._clock = clock
         self._cost = _calibrated(encoder, clock) if cost is None else cost
-        self._room_s = FIRST_ROOM * self.limits.promise_s
+        self._room_s = self.limits.promise_s
         self._changed = threading.Condition()  # guards all that follows
         self._waiting: list[_Request] = []
         self._waiting_tokens = 0
@@ -177,16 +176,17 @@ class AdaptiveBatcher:
             return
         try:
             counts = self._encoder.token_counts([request.text for request in fresh]).tolist()
-        except Exception:  # the guess stands; if a text is to blame, encoding it says so to its owner
+            counted = list(zip(fresh, counts, strict=True))
+        except BaseException:  # the guesses stand; if a text is to blame, encoding it says so to its owner
             return
         with self._changed:
-            for request, tokens in zip(fresh, counts, strict=True):
+            for request, tokens in counted:
                 request.tokens = max(tokens, 1)
                 self._usual_tokens += 0.02 * (request.tokens - self._usual_tokens)
             self._keep(self._waiting)
 
     def _take(self, replica: int) -> tuple[list[_Request], list[_Request]]:
-        """Take out of the queue what to encode and what to refuse; nobody else can cancel either from now on."""
+        """Take what to encode and what to refuse out of the queue; none of it can be cancelled any more."""
         with self._changed:
             self._forget_cancelled()
             now_s = self._clock()
@@ -210,6 +210,7 @@ class AdaptiveBatcher:
         """Answer each request of a batch; return whether the first attempt went well."""
         try:
             embeddings = self._encoder.encode([request.text for request in batch], batch_size=len(batch))
+            returned = len(embeddings)
         except BaseException as error:  # whatever it is, it goes to those who wait
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
@@ -217,9 +218,9 @@ class AdaptiveBatcher:
                 for request in batch:
                     self._answer([request])
             return False
-        if len(embeddings) != len(batch):
+        if returned != len(batch):
             for request in batch:
-                request.future.set_exception(_wrong_length(self._encoder.name, len(embeddings), len(batch)))
+                request.future.set_exception(_wrong_length(self._encoder.name, returned, len(batch)))
             return False
         for request, embedding in zip(batch, embeddings, strict=True):
             request.future.set_result(embedding.copy())  # else one answer keeps the whole batch in memory
@@ -250,6 +251,8 @@ class AdaptiveBatcher:
         for request in refused:
             if request.future.set_running_or_notify_cancel():
                 request.future.set_exception(EmbedoptError("the batcher was closed before this was encoded"))
+        while not self._threads and self._waiting:
+            self.step()
         for thread in self._threads:
             if thread is not threading.current_thread():  # a callback of an answer may close
                 thread.join()
