@@ -8,7 +8,6 @@ import pytest
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.spec import REFERENCE
 from embedopt.measure.capacity import LoadBench
-from embedopt.measure.servers import BATCHINGS
 from embedopt.measure.session import Session
 from embedopt.measure.soak import soak
 
@@ -26,7 +25,7 @@ def test_load(encoder: Encoder, measuring: Session) -> None:
         plan = dataclasses.replace(plan, overload_s=0.0)
     with measuring.many_texts(encoder) as replicated:
         bench = LoadBench(replicated, measuring.mixed_texts, measuring.options.slo_p99_ms, plan)
-        found = {batching: bench.measure(batching) for batching in BATCHINGS}
+        found = bench.measure()
     for batching, load in found.items():
         measuring.add_load(encoder.name, batching, load)
     runs = [run for load in found.values() for run in (*(load.points or ()), load.overload) if run]

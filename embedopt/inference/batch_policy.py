@@ -204,13 +204,14 @@ def expected_latency_s(tokens: int, backlog: Backlog, cost: Cost, limits: Limits
     return (backlog.busy_s + max(work_s - own_s, 0.0)) / backlog.replicas + own_s
 
 
-def learned_room_s(room_s: float, latency_s: float, limits: Limits) -> float:
-    """Return the longest expected latency to accept, after an answer that took ``latency_s``.
+def learned_room_s(room_s: float, latencies_s: Sequence[float], limits: Limits) -> float:
+    """Return the longest expected latency to accept, after a batch of answers that took ``latencies_s``.
 
-    Each answer later than promised lowers it, each other raises it a little, so that it settles where as many
-    are late as a p99 allows, less a reserve. It is a step of the gradient of the pinball loss (Koenker and
-    Bassett, Regression Quantiles, Econometrica 46, 1978).
+    A batch with an answer later than promised lowers it, each answer raises it a little, so that it settles
+    where fewer are late than a p99 allows. It is a step of the gradient of the pinball loss (Koenker and
+    Bassett, Regression Quantiles, Econometrica 46, 1978); a batch counts once, since a stall is one event.
     """
     promise_s = limits.promise_s
-    moved_s = room_s - promise_s * _ROOM_STEP * ((latency_s > promise_s) - _LATE_SHARE)
+    late = max(latencies_s) > promise_s
+    moved_s = room_s - promise_s * _ROOM_STEP * (late - _LATE_SHARE * len(latencies_s))
     return min(max(moved_s, promise_s / 4), promise_s)

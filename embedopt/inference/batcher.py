@@ -233,8 +233,8 @@ class AdaptiveBatcher:
             if not went_well:  # how long a failure takes says nothing of the next batch
                 return
             self._cost = self._cost.learned(_padded(batch), ended_s - started_s)
-            for request in batch:
-                self._room_s = learned_room_s(self._room_s, ended_s - request.arrived_s, self.limits)
+            latencies_s = [ended_s - request.arrived_s for request in batch]
+            self._room_s = learned_room_s(self._room_s, latencies_s, self.limits)
 
     def close(self, *, drain: bool = True) -> None:
         """Take no more requests, and wait until the last batch is answered. Closing twice is harmless.

@@ -12,13 +12,15 @@ from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.measure.latency import Clock
 from embedopt.measure.load import P99_SHARE, Traffic, drive, poisson
 from embedopt.measure.options import LoadPlan
-from embedopt.measure.servers import Batching, open_server
+from embedopt.measure.servers import BATCHINGS, Batching, open_server
 from embedopt.records import Load, LoadPoint
 
-# Where the search begins and ends, as shares of the rate one by one.
-_SEARCH = (0.3, 1.8)
+# Where the search begins, as a share of the rate one by one.
+_FIRST_SHARE = 0.5
+_STRIDE = 1.5
+_STRIDES = 5
 _STEP_DOWN = 0.95
-_LEAST_REQUESTS = 150
+_LEAST_REQUESTS = 100
 _OVERLOAD = 3.0
 # A run in which the generator was late is made again, so often.
 _ATTEMPTS = 2
@@ -30,38 +32,49 @@ def keeps_promise(point: LoadPoint) -> bool:
 
 
 def highest_rate(
-    measure: Callable[[float, bool], LoadPoint], low_per_s: float, high_per_s: float, steps: int
+    measure: Callable[[float, bool], LoadPoint], first_per_s: float, steps: int
 ) -> tuple[float | None, tuple[LoadPoint, ...]]:
     """Search the highest rate that keeps the promise, and verify the answer.
 
+    From ``first_per_s`` it goes up, or down, by half until the promise is missed, or kept, at most five
+    times. Then it halves the ratio of the two rates ``steps`` times. While a longer, verifying run misses the
+    promise, it lowers the rate by 5 %.
+
     Args:
         measure: does one run at a rate, a longer one where it is told that it verifies.
-        low_per_s: to begin with; where it misses the promise there is no answer.
-        high_per_s: what can't be kept.
-        steps: bisections, of the ratio of the bounds.
+        first_per_s: to begin with.
+        steps: bisections.
 
     Returns:
-        The rate, or None, and all runs. A run in which the generator fell behind keeps no promise. While the
-        verifying run misses the promise, the rate is lowered by 5 %, down to ``low_per_s``.
+        The rate, or None, and all runs. A run in which the generator fell behind keeps no promise.
     """
     runs: list[LoadPoint] = []
 
-    def keeps(rate_per_s: float, verifying: bool) -> bool:
+    def keeps(rate_per_s: float, *, verifying: bool = False) -> bool:
         runs.append(measure(rate_per_s, verifying))
         return keeps_promise(runs[-1])
 
-    if not keeps(low_per_s, False):
-        return None, tuple(runs)
+    low_per_s = high_per_s = first_per_s
+    if keeps(first_per_s):
+        high_per_s *= _STRIDE
+        while high_per_s < first_per_s * _STRIDE**_STRIDES and keeps(high_per_s):
+            low_per_s, high_per_s = high_per_s, high_per_s * _STRIDE
+    else:
+        low_per_s /= _STRIDE
+        while not keeps(low_per_s):
+            low_per_s, high_per_s = low_per_s / _STRIDE, low_per_s
+            if low_per_s < first_per_s / _STRIDE**_STRIDES:
+                return None, tuple(runs)
     best_per_s = low_per_s
     for _ in range(steps):
         middle_per_s = math.sqrt(best_per_s * high_per_s)
-        if keeps(middle_per_s, False):
+        if keeps(middle_per_s):
             best_per_s = middle_per_s
         else:
             high_per_s = middle_per_s
-    while not keeps(best_per_s, True):
+    while not keeps(best_per_s, verifying=True):
         best_per_s *= _STEP_DOWN
-        if best_per_s < low_per_s:
+        if best_per_s < low_per_s / _STRIDE:
             return None, tuple(runs)
     return best_per_s, tuple(runs)
 
@@ -82,21 +95,26 @@ class LoadBench:
         self._traffic = Traffic(texts=texts, promise_ms=promise_ms, alone=_one_by_one(encoder, texts))
         self._single_per_s = single_rate(encoder, texts, plan.point_s)
 
-    def measure(self, batching: Batching) -> Load:
-        """Measure fixed rates, search the highest that keeps the promise, then ask for three times of it."""
-        plan, single_per_s = self._plan, self._single_per_s
-        points = tuple(self._point(batching, share * single_per_s, plan.point_s) for share in plan.shares)
+    def measure(self) -> dict[Batching, Load]:
+        """Measure fixed rates, the highest that keeps the promise and, adaptively, three times that."""
+        # Rate by rate: what is compared at a rate runs in the same mood of the machine.
+        curves: dict[Batching, list[LoadPoint]] = {batching: [] for batching in BATCHINGS}
+        for share in self._plan.shares:
+            for batching, points in curves.items():
+                points.append(self._point(batching, share * self._single_per_s, self._plan.point_s))
+        return {batching: self._searched(batching, points) for batching, points in curves.items()}
+
+    def _searched(self, batching: Batching, points: Sequence[LoadPoint]) -> Load:
+        plan = self._plan
         highest_per_s: float | None = None
         searched: tuple[LoadPoint, ...] = ()
         overload = None
         if plan.search_steps:
-            low_per_s, high_per_s = (share * single_per_s for share in _SEARCH)
             highest_per_s, searched = highest_rate(
                 lambda rate, verifying: self._point(
                     batching, rate, plan.verify_s if verifying else plan.point_s
                 ),
-                low_per_s,
-                high_per_s,
+                _FIRST_SHARE * self._single_per_s,
                 plan.search_steps,
             )
         if highest_per_s and plan.overload_s and batching == "adaptive":
@@ -105,12 +123,12 @@ class LoadBench:
         return Load(
             replicas=self._encoder.replicas,
             promise_ms=self._traffic.promise_ms,
-            single_per_s=single_per_s,
+            single_per_s=self._single_per_s,
             highest_per_s=highest_per_s,
             worst_cosine=min(
                 (run.worst_cosine for run in runs if run.worst_cosine is not None), default=None
             ),
-            points=points + searched,
+            points=(*points, *searched),
             overload=overload,
         )
 

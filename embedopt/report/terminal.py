@@ -188,7 +188,7 @@ def _scores(run: Run, names: Sequence[str]) -> Table:
 def _highest_rates(rows: Sequence[LoadRow]) -> Table:
     promise_ms = next(row.load.promise_ms for row in rows if row.load.promise_ms)
     table = _table(
-        f"Under load: the highest arrival rate at which 99 % are answered within {promise_ms:g} ms",
+        f"Under load: the highest rate with 99 % answered within {promise_ms:g} ms",
         "backend", "batching", "replicas", "texts/s", "x", "$/M", "one by one", "worst cosine", "soak MB",
     )  # fmt: skip
     for row in rows:
@@ -208,7 +208,7 @@ def _highest_rates(rows: Sequence[LoadRow]) -> Table:
 
 def _curves(rows: Sequence[LoadRow]) -> Table:
     table = _table(
-        "Latency over arrival rate (ms from the intended arrival; kept: of all requests, within the promise)",
+        "Latency in ms over arrival rate (kept: of all requests, within the promise)",
         "backend", "batching", "rate/s", "p50", "p95", "p99", "kept", "refused", "slowest refusal", "sender",
     )  # fmt: skip
     for row in rows:

@@ -141,9 +141,9 @@ def test_a_cancelled_request_makes_room_in_a_full_queue() -> None:
 
 
 def test_what_would_be_answered_later_than_promised_is_refused_at_once() -> None:
-    """A request is taken for 16 tokens, 1.6 ms, and shares a base of 1 ms with five more."""
+    """28 texts of 16 tokens are 44.8 ms, and five batches of 1 ms each: one more would be late."""
     batcher = make_batcher(FakeEncoder(), promise_ms=50.0)
-    assert admitted(batcher) == 22
+    assert admitted(batcher) == 28
     with pytest.raises(Overloaded, match=r"^an answer would take 5\d ms; wanted 50: try again later$"):
         batcher.submit(TEXT)
 
@@ -224,7 +224,7 @@ def test_a_failure_teaches_nothing_of_costs() -> None:
     for _ in range(100):
         batcher.submit("guilty " * 14)
         batcher.step()
-    assert admitted(batcher) == 22
+    assert admitted(batcher) == 28
 
 
 def test_a_result_of_the_wrong_length_fails_the_whole_batch() -> None:
@@ -260,9 +260,6 @@ def test_costs_are_learnt_as_it_runs() -> None:
     clock = FakeClock()
     encoder = FakeEncoder(on_encode=lambda texts: clock.advance(0.010 + 0.016 * texts))
     batcher = make_batcher(encoder, clock, promise_ms=200.0)
-    assert admitted(batcher, 100) == 100
-    while batcher.step():
-        pass
     for size in (1, 2, 3) * 100:
         for _ in range(size):
             batcher.submit(TEXT)
@@ -271,7 +268,7 @@ def test_costs_are_learnt_as_it_runs() -> None:
     slow = AdaptiveBatcher(
         FakeEncoder(), Limits(promise_ms=200.0), cost=_cost(0.010, 0.001), clock=clock, start=False
     )
-    assert admitted(batcher) == admitted(slow)
+    assert admitted(batcher) == admitted(slow) < admitted(make_batcher(encoder, clock, promise_ms=200.0))
 
 
 def test_without_known_costs_it_tries_a_few_texts_first() -> None:
@@ -322,7 +319,11 @@ def test_an_answers_callback_may_submit_and_close() -> None:
 def test_each_replica_has_a_batch_of_its_own() -> None:
     """Two batches are in the encoder at once: each waits there until the other has come."""
     both = threading.Barrier(2, timeout=60)
-    encoder = FakeEncoder(on_encode=lambda _: both.wait() and None)
+
+    def meet(_: int) -> None:
+        both.wait()
+
+    encoder = FakeEncoder(on_encode=meet)
     encoder.replicas = 2
     with make_batcher(encoder, start=True) as batcher:
         futures = [batcher.submit("a"), batcher.submit("b c d e f g h i j k")]
