@@ -39,6 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--pairs", type=Path, metavar="FILE", help="judged pairs: score, tab, sentence, tab, sentence"
     )
     group.addoption("--price-per-hour", type=float, default=0.05, help="dollars for an hour of this machine")
+    group.addoption(
+        "--slo-p99-ms", type=float, default=50.0, help="what a p99 under load is held to (default: 50)"
+    )
+    group.addoption("--soak-s", type=float, default=0.0, help="seconds of a soak under load (default: none)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
             min_cosine=option.min_cosine,
             pairs=option.pairs,
             price_per_hour=option.price_per_hour,
+            slo_p99_ms=option.slo_p99_ms,
+            soak_s=option.soak_s,
         )
     except EmbedoptError as error:
         raise pytest.UsageError(str(error)) from error

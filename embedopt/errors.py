@@ -29,6 +29,10 @@ class MissingPackageError(EmbedoptError):
     """A backend needs a package of an extra that is not installed."""
 
 
+class Overloaded(EmbedoptError):  # noqa: N818  # a state of the service, which a caller answers with "try later"
+    """A request was refused: there is no room for it, or no time left to answer it."""
+
+
 class MeasureError(EmbedoptError):
     """A quantity can't be measured here."""
 

@@ -160,6 +160,65 @@ class SideBySide:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPoint:
+    """What one server did at one arrival rate; latencies are of answers and count from the intended arrival.
+
+    Attributes:
+        rate_per_s: requests that came, a second.
+        seconds: that they came for.
+        kept_share: of all requests, those answered within the promise.
+        refused_share: of all requests, those refused.
+        refusal_ms: what the slowest refusal took.
+        lost: requests that got an error, or no answer at all.
+        worst_cosine: between an answer and the same text encoded alone.
+        generator_cpu: share of a core that sending the requests took.
+        fell_behind: whether the generator was too late to be believed: no latencies then.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    rate_per_s: float
+    seconds: float
+    p50_ms: float | None = metric("ms", "lower")
+    p95_ms: float | None = metric("ms", "lower")
+    p99_ms: float | None = metric("ms", "lower")
+    kept_share: float | None = metric("share", "higher")
+    refused_share: float | None = metric("share", "lower")
+    refusal_ms: float | None = metric("ms", "lower")
+    lost: int | None = metric("", "lower")
+    worst_cosine: float | None = metric("", "higher")
+    generator_cpu: float | None = None
+    fell_behind: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One backend behind one way of batching, under open-loop load.
+
+    Attributes:
+        replicas: batches that are encoded at a time.
+        promise_ms: what the 99th percentile is held to.
+        single_per_s: texts a second that the replicas encode one by one, without a queue.
+        highest_per_s: highest arrival rate at which 99 % of all requests are answered within the promise.
+        worst_cosine: between an answer and the same text encoded alone, over all rates.
+        points: at fixed shares of ``single_per_s``, then those of the search.
+        overload: at three times the highest rate.
+        soak_growth_bytes: resident memory at the end of a soak minus that after its first quarter.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    replicas: int | None = None
+    promise_ms: float | None = None
+    single_per_s: float | None = metric("texts/s", "higher")
+    highest_per_s: float | None = metric("texts/s", "higher")
+    worst_cosine: float | None = metric("", "higher")
+    points: tuple[LoadPoint, ...] | None = None
+    overload: LoadPoint | None = None
+    soak_growth_bytes: int | None = metric("bytes", "lower")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendInfo:
     """A backend as it was measured; ``base`` is the backend whose speed its precision is held against.
 
@@ -249,7 +308,8 @@ class Run:
 
     ``reference`` names the backend that accuracy and speed-ups of the others are held against;
     ``pareto_front`` those that no other beats on speed and fidelity at once;
-    ``side_by_side`` holds the cases ``short`` and ``mixed`` of texts.
+    ``side_by_side`` holds the cases ``short`` and ``mixed`` of texts; ``load`` is by backend and way of
+    batching.
     """
 
     __pydantic_config__ = _STRICT
@@ -267,6 +327,7 @@ class Run:
     footprint: dict[str, Footprint]
     pareto_front: tuple[str, ...] = ()
     side_by_side: dict[str, SideBySide] = field(default_factory=dict)
+    load: dict[str, dict[str, Load]] = field(default_factory=dict)
 
 
 def to_json(record: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Made-up runs with round figures."""
 
+import dataclasses
 from typing import Any
 
 from embedopt.records import (
@@ -9,6 +10,8 @@ from embedopt.records import (
     CorpusInfo,
     Footprint,
     Latency,
+    Load,
+    LoadPoint,
     Machine,
     Model,
     Run,
@@ -68,6 +71,57 @@ def make_run(**changes: Any) -> Run:
         },
     }
     return Run(**(values | changes))
+
+
+def make_load() -> dict[str, dict[str, Load]]:
+    """Load on two backends: the adaptive batcher ends in an overload, a generator fell behind at a window."""
+    return {
+        "torch-fp32": {"none": _load(40.0, _load_point(25.0, 20.0), _load_point(75.0, 400.0))},
+        "onnx-int8": {
+            "none": _load(400.0, _load_point(200.0, 5.0)),
+            "window": _load(None, LoadPoint(rate_per_s=200.0, seconds=2.0, fell_behind=True)),
+            "adaptive": dataclasses.replace(
+                _load(500.0, _load_point(600.0, 24.0), _load_point(200.0, 5.0)),
+                overload=LoadPoint(
+                    rate_per_s=1500.0,
+                    seconds=30.0,
+                    p50_ms=25.0,
+                    p95_ms=40.0,
+                    p99_ms=48.5,
+                    kept_share=0.3,
+                    refused_share=0.69,
+                    refusal_ms=0.25,
+                    generator_cpu=0.1,
+                ),
+                soak_growth_bytes=500_000,
+            ),
+        },
+    }
+
+
+def _load(highest_per_s: float | None, *points: LoadPoint) -> Load:
+    return Load(
+        replicas=2,
+        promise_ms=50.0,
+        single_per_s=600.0,
+        highest_per_s=highest_per_s,
+        worst_cosine=0.97815,
+        points=points,
+    )
+
+
+def _load_point(rate_per_s: float, p50_ms: float) -> LoadPoint:
+    return LoadPoint(
+        rate_per_s=rate_per_s,
+        seconds=2.0,
+        p50_ms=p50_ms,
+        p95_ms=2 * p50_ms,
+        p99_ms=3 * p50_ms,
+        kept_share=1.0,
+        refused_share=0.0,
+        lost=0,
+        generator_cpu=0.025,
+    )
 
 
 def make_file(run: Run | None) -> dict[str, Any]:

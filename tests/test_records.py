@@ -10,13 +10,15 @@ from embedopt.records import (
     Accuracy,
     Footprint,
     Latency,
+    Load,
+    LoadPoint,
     Throughput,
     from_json,
     metrics,
     run_from_json,
     to_json,
 )
-from tests.runs import make_run
+from tests.runs import make_load, make_run
 
 
 def test_a_run_is_read_back_as_it_was_written() -> None:
@@ -28,6 +30,14 @@ def test_a_run_from_before_modes_had_settings_is_read() -> None:
     values = to_json(make_run())
     for info in values["backends"].values():
         del info["throughput_settings"]
+    assert run_from_json(values).backends["onnx-int8"].throughput_settings == {}
+
+
+def test_load_is_read_back_and_a_file_from_before_it_still_reads() -> None:
+    run = make_run(load=make_load())
+    values = json.loads(json.dumps(to_json(run)))
+    assert run_from_json(values) == run
+    del values["load"]
     assert run_from_json(values) == make_run()
 
 
@@ -62,9 +72,9 @@ def test_every_metric_has_a_unit_and_a_direction() -> None:
         "load_s": ("s", "lower"),
         "peak_rss_bytes": ("bytes", "lower"),
     }
-    for kind in (Latency, Accuracy, Throughput, Footprint):
+    for kind in (Latency, Accuracy, Throughput, Footprint, Load, LoadPoint):
         floats = {item.name for item in dataclasses.fields(kind) if item.type == "float | None"}
-        assert floats - set(metrics(kind)) <= {"seconds"}
+        assert floats - set(metrics(kind)) <= {"seconds", "promise_ms", "generator_cpu"}
 
 
 def test_the_hardware_class_is_what_decides_a_time() -> None:

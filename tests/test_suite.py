@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
+from embedopt.measure import capacity as capacity_module
 from embedopt.measure import footprint as footprint_module
 from embedopt.measure import session as session_module
 from embedopt.measure.session import Session
-from embedopt.records import Footprint, run_from_json
+from embedopt.records import Footprint, LoadPoint, run_from_json
 from tests.fakes import FakeEncoder, MoodyEncoder
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     monkeypatch.setattr(Session, "folder", lambda self, name: Path())
     found = Footprint(disk_bytes=1_000_000, load_s=0.5, peak_rss_bytes=10_000_000)
     monkeypatch.setattr(footprint_module, "measure_footprint", lambda *_: found)
+    point = LoadPoint(rate_per_s=9.0, seconds=1.0, p99_ms=5.0, kept_share=1.0, lost=0)
+    monkeypatch.setattr(capacity_module, "drive", lambda *_: point)
+    monkeypatch.setattr(capacity_module, "single_rate", lambda *_: 27.0)
     return counted
 
 
@@ -63,7 +67,7 @@ def _saved(suite: pytest.Pytester) -> list[Path]:
 
 def test_each_backend_is_loaded_once_in_the_tables_order(suite: pytest.Pytester, loads: Counter[str]) -> None:
     result = _run(suite, "--backends", "onnx-int8,onnx-fp32", "--batch-sizes", "1,8,32", "-v")
-    result.assert_outcomes(passed=3 * (3 + 1 + 3 + 1), skipped=3)
+    result.assert_outcomes(passed=3 * (3 + 1 + 3 + 1) + 2, skipped=3 + 1 + 3)
     assert loads.items() >= {"torch-fp32": 1, "onnx-fp32": 1, "onnx-int8": 1}.items()
     assert list(loads) == [
         "torch-fp32",
@@ -81,7 +85,7 @@ def test_each_backend_is_loaded_once_when_the_reference_comes_last(
 ) -> None:
     """Only another backend's accuracy is asked for: the reference is loaded for it, once."""
     _run(suite, "--backends", "onnx-int8", "-k", "onnx-int8 and agreement").assert_outcomes(
-        passed=1, deselected=15
+        passed=1, deselected=19
     )
     assert loads == {"torch-fp32": 1, "onnx-int8": 1}
 
@@ -96,6 +100,7 @@ def test_a_first_run_is_saved_and_has_nothing_to_compare_with(suite: pytest.Pyte
             "onnx-int8 * 1 *",
             "Where the speed comes from*",
             "What a search finds*",
+            "Under load: the highest rate with 99 % answered within 50 ms",
             "nothing to compare with yet: no earlier run that can be read; this one is saved for the next",
         ]
     )
@@ -109,6 +114,10 @@ def test_a_first_run_is_saved_and_has_nothing_to_compare_with(suite: pytest.Pyte
     assert run.accuracy["onnx-int8"].batch_invariance_min == pytest.approx(1.0)
     assert run.accuracy["onnx-int8"].overlap_at_10 == 1.0
     assert run.footprint["onnx-int8"].disk_bytes == 1_000_000
+    assert set(run.load) == {"torch-fp32", "onnx-int8"}
+    assert list(run.load["onnx-int8"]) == ["none", "window", "adaptive"]
+    assert run.load["onnx-int8"]["adaptive"].promise_ms == 50.0
+    assert run.load["onnx-int8"]["adaptive"].single_per_s == 27.0
     [latency] = [bench for bench in saved["benchmarks"] if bench["name"] == "test_latency[onnx-int8-1]"]
     assert latency["extra_info"]["backend"] == "onnx-int8"
     assert latency["extra_info"]["batch_size"] == 1
@@ -203,7 +212,7 @@ def test_an_encoder_below_its_floor_fails_with_its_figure(suite: pytest.Pytester
 def test_pairs_are_scored(suite: pytest.Pytester) -> None:
     (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
     result = _run(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv")
-    result.assert_outcomes(passed=2 * (4 + 1 + 2 + 1))
+    result.assert_outcomes(passed=2 * (4 + 1 + 2 + 1 + 1), skipped=2)
     result.stdout.re_match_lines([r".*Spearman x 100 to reference", r"onnx-int8 .* -?\d+\.\d\d +0\.00$"])
     [file] = _saved(suite)
     accuracy = json.loads(file.read_text(encoding="utf8"))["embedopt"]["accuracy"]
@@ -214,7 +223,7 @@ def test_pairs_are_scored(suite: pytest.Pytester) -> None:
 def test_pairs_are_shown_when_nothing_is_timed(suite: pytest.Pytester) -> None:
     (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
     result = _run(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv", "-k", "test_pairs")
-    result.assert_outcomes(passed=2, deselected=14)
+    result.assert_outcomes(passed=2, deselected=18)
     result.stdout.re_match_lines([r".*Spearman x 100 to reference", r"onnx-int8 .* -?\d+\.\d\d +0\.00$"])
 
 
@@ -222,7 +231,7 @@ def test_another_benchmark_with_our_words_in_it_does_no_harm(suite: pytest.Pytes
     source = "def test_it(benchmark):\n    benchmark.extra_info.update(p50_ms='x')\n    benchmark(int)\n"
     (suite.path / "benchmarks" / "test_mine.py").write_text(source, encoding="utf8")
     result = _run(suite, "--backends", "onnx-int8", "-k", "test_it")
-    result.assert_outcomes(passed=1, deselected=16)
+    result.assert_outcomes(passed=1, deselected=20)
 
 
 def test_a_run_of_other_benchmarks_cant_be_compared(suite: pytest.Pytester) -> None:
@@ -249,7 +258,7 @@ def test_on_a_real_model_each_artifact_is_built_once(
     ]
     arguments += ["--model", str(tiny_model()), "--min-cosine", "-1", "--cache-dir", "cache"]
     first = pytester.runpytest_subprocess(*arguments, "-k", "accuracy or footprint")
-    first.assert_outcomes(passed=12, skipped=3, deselected=6)
+    first.assert_outcomes(passed=12, skipped=3, deselected=12)
     steps = [line.split(":")[0] for line in first.outlines if line.startswith(("building", "built"))]
     assert [step.split(" in ")[0] for step in steps] == [
         "building onnx-fp32",
@@ -258,13 +267,13 @@ def test_on_a_real_model_each_artifact_is_built_once(
         "built onnx-int8",
     ]
     second = pytester.runpytest_subprocess(*arguments, "-k", "retrieval")
-    second.assert_outcomes(passed=3, deselected=18)
+    second.assert_outcomes(passed=3, deselected=24)
     assert [line for line in second.outlines if line.startswith("buil")] == []
 
 
 def test_without_timing_nothing_is_saved_but_scores_are_shown(suite: pytest.Pytester) -> None:
     result = _run(suite, "--backends", "onnx-int8", "--benchmark-disable")
-    result.assert_outcomes(passed=2 * (3 + 1 + 2 + 1), skipped=2)
+    result.assert_outcomes(passed=2 * (3 + 1 + 2 + 1 + 1), skipped=2 + 2)
     assert _saved(suite) == []
     result.stdout.no_fnmatch_line("*Key results*")
     result.stdout.fnmatch_lines(["What a search finds*"])
@@ -278,6 +287,7 @@ def test_without_timing_nothing_is_saved_but_scores_are_shown(suite: pytest.Pyte
             "ERROR: unknown backend 'onnx-int4'; known are: torch-fp32, torch-bf16, *",
         ),
         (["--batch-sizes", "3"], "ERROR: unknown batch size 3; known are: 1, 2, 4, 8, 16, 32, 64"),
+        (["--slo-p99-ms", "0"], "ERROR: --slo-p99-ms is 0.0; wanted milliseconds above 0"),
         (["--min-cosine", "2"], "ERROR: --min-cosine is 2.0; wanted a cosine, from -1 to 1"),
         (["--corpus", "nowhere.txt"], "ERROR: corpus nowhere.txt: no such file or directory; *"),
         (["--pairs", "nowhere.tsv"], "ERROR: pairs nowhere.tsv can't be read*"),

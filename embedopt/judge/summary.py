@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from embedopt.judge.cost import dollars_per_million
 from embedopt.judge.history import SavedRun
-from embedopt.records import Accuracy, Footprint, Latency, Throughput
+from embedopt.records import Accuracy, Footprint, Latency, Load, LoadPoint, Throughput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,46 @@ class Factors:
     total: float
     in_order_padding: float | None
     planned_padding: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRow:
+    """One backend behind one way of batching, under load.
+
+    Attributes:
+        backend: its name.
+        batching: ``none``, ``window`` or ``adaptive``.
+        load: what was found.
+        speed_up: its highest rate over the reference's without batching.
+        dollars_per_million: texts, at its highest rate.
+        curve: all rates that were tried, the lowest first.
+    """
+
+    backend: str
+    batching: str
+    load: Load
+    speed_up: float | None
+    dollars_per_million: float | None
+    curve: tuple[LoadPoint, ...]
+
+
+def load_rows(saved: SavedRun, price_per_hour: float) -> tuple[LoadRow, ...]:
+    """Return a row for each backend and way of batching that load was put on."""
+    found = saved.run.load if saved.run else {}
+    reference = found.get(saved.run.reference, {}).get("none", Load()).highest_per_s if saved.run else None
+    return tuple(
+        LoadRow(
+            backend=backend,
+            batching=batching,
+            load=load,
+            speed_up=rate / reference if rate and reference else None,
+            dollars_per_million=dollars_per_million(rate, price_per_hour) if rate else None,
+            curve=tuple(sorted(load.points or (), key=lambda point: point.rate_per_s)),
+        )
+        for backend, by_batching in found.items()
+        for batching, load in by_batching.items()
+        for rate in [load.highest_per_s]
+    )
 
 
 def summary_rows(saved: SavedRun, price_per_hour: float) -> tuple[Row, ...]:

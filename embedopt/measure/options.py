@@ -14,6 +14,27 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """How much load is put on a server.
+
+    Attributes:
+        shares: arrival rates, as shares of what the replicas encode one by one.
+        point_s: seconds at each of them, and at each rate of the search.
+        search_steps: bisections of the search for the highest rate; 0 for no search.
+        verify_s: seconds at the rate found.
+        overload_s: seconds at three times that rate; 0 for none.
+        texts: that arrive, at most.
+    """
+
+    shares: tuple[float, ...]
+    point_s: float
+    search_steps: int
+    verify_s: float
+    overload_s: float
+    texts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """How much is measured.
 
@@ -32,6 +53,7 @@ class Profile:
         invariance_texts: texts that batch invariance is measured on.
         invariance_rounds: batches that each of them is seen in.
         footprint_texts: texts that the process which loads a backend encodes at batch 32.
+        load: how much load is put on a server.
     """
 
     backends: str
@@ -48,6 +70,7 @@ class Profile:
     invariance_texts: int
     invariance_rounds: int
     footprint_texts: int
+    load: LoadPlan
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -66,6 +89,14 @@ PROFILES: Mapping[str, Profile] = {
         invariance_texts=128,
         invariance_rounds=3,
         footprint_texts=128,
+        load=LoadPlan(
+            shares=(1 / 3, 2 / 3, 1.0),
+            point_s=2.0,
+            search_steps=3,
+            verify_s=5.0,
+            overload_s=30.0,
+            texts=805,
+        ),
     ),
     "quick": Profile(
         # Those that load without sentence-transformers, which takes 5 s to import, and the reference.
@@ -83,6 +114,14 @@ PROFILES: Mapping[str, Profile] = {
         invariance_texts=40,
         invariance_rounds=2,
         footprint_texts=32,
+        load=LoadPlan(
+            shares=(1 / 3,),
+            point_s=0.7,
+            search_steps=0,
+            verify_s=0.0,
+            overload_s=0.0,
+            texts=64,
+        ),
     ),
 }
 
@@ -100,10 +139,16 @@ class Options:
     min_cosine: float = 0.95
     pairs: Path | None = None
     price_per_hour: float = 0.05
+    slo_p99_ms: float = 50.0
+    soak_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.price_per_hour < math.inf:
             raise UsageError(f"--price-per-hour is {self.price_per_hour}; wanted dollars, 0 or more")
+        if not 0.0 <= self.soak_s < math.inf:
+            raise UsageError(f"--soak-s is {self.soak_s}; wanted seconds, 0 or more")
+        if not 0.0 < self.slo_p99_ms < math.inf:
+            raise UsageError(f"--slo-p99-ms is {self.slo_p99_ms}; wanted milliseconds above 0")
         if not -1.0 <= self.min_cosine <= 1.0:
             raise UsageError(f"--min-cosine is {self.min_cosine}; wanted a cosine, from -1 to 1")
 

@@ -27,6 +27,7 @@ from embedopt.records import (
     BackendInfo,
     CorpusInfo,
     Footprint,
+    Load,
     Model,
     Run,
     SideBySide,
@@ -35,7 +36,7 @@ from embedopt.records import (
 )
 
 Measured = Accuracy | Throughput | Footprint
-M = TypeVar("M", Accuracy, Throughput, Footprint)
+M = TypeVar("M", Accuracy, Throughput, Footprint, Load)
 
 
 class Session:
@@ -58,6 +59,7 @@ class Session:
         self._throughput: dict[str, Throughput] = {}
         self._footprint: dict[str, Footprint] = {}
         self._side_by_side: dict[str, SideBySide] = {}
+        self._load: dict[str, dict[str, Load]] = {}
 
     @property
     def profile(self) -> Profile:
@@ -203,10 +205,15 @@ class Session:
             case Footprint():
                 self._footprint[name] = _merged(self._footprint.get(name), found)
 
+    def add_load(self, name: str, batching: str, found: Load) -> None:
+        """Keep what load on a backend found, behind one way of batching."""
+        behind = self._load.setdefault(name, {})
+        behind[batching] = _merged(behind.get(batching), found)
+
     @property
     def has_found_something(self) -> bool:
         """Whether a benchmark has added anything yet."""
-        return bool(self._accuracy or self._throughput or self._footprint or self._side_by_side)
+        return bool(self._accuracy or self._throughput or self._footprint or self._side_by_side or self._load)
 
     def missed_bounds(self, name: str, found: Accuracy) -> list[str]:
         """Say which bounds a measured accuracy misses.
@@ -249,6 +256,7 @@ class Session:
             throughput=self._throughput,
             footprint=self._footprint,
             side_by_side=self._side_by_side,
+            load=self._load,
         )
 
     def _info(self, name: str) -> BackendInfo:

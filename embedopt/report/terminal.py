@@ -11,8 +11,8 @@ from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, differences
 from embedopt.judge.recommend import Recommendation
 from embedopt.judge.side_by_side import Ratio, Standing, standings
-from embedopt.judge.summary import Factors, Row, speed_up_factors, summary_rows
-from embedopt.records import Accuracy, Footprint, Run, SideBySide, Trial
+from embedopt.judge.summary import Factors, LoadRow, Row, load_rows, speed_up_factors, summary_rows
+from embedopt.records import Accuracy, Footprint, LoadPoint, Run, SideBySide, Trial
 
 WIDTH = 100
 
@@ -29,7 +29,8 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
     run = saved.run
     scored = sorted({*run.accuracy, *run.footprint}, key=list(run.backends).index) if run else []
     cases = run.side_by_side if run else {}
-    if not rows and not scored and not cases:
+    loads = load_rows(saved, price_per_hour)
+    if not rows and not scored and not cases and not loads:
         return f"{saved.name}: nothing that this suite measured in it\n"
     parts: list[RenderableType] = []
     if rows:
@@ -38,6 +39,8 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
         parts += [_speed_up(factors), ""]
     if run and scored:
         parts += [_scores(run, scored), ""]
+    if any(row.load.points for row in loads):
+        parts += [_highest_rates(loads), "", _curves(loads), ""]
     for name, case in cases.items():
         assert run is not None
         parts += [_side_by_side(name, case, standings(run, case)), ""]
@@ -235,6 +238,53 @@ def _ratio(ratio: Ratio | None, digits: int) -> tuple[str, str]:
     if ratio is None:
         return "-", ""
     return f"{ratio.median:.{digits}f}", f"({ratio.low:.{digits}f}-{ratio.high:.{digits}f})"
+
+
+def _highest_rates(rows: Sequence[LoadRow]) -> Table:
+    promise_ms = next(row.load.promise_ms for row in rows if row.load.promise_ms)
+    table = _table(
+        f"Under load: the highest rate with 99 % answered within {promise_ms:g} ms",
+        "backend", "batching", "replicas", "texts/s", "x", "$/M", "one by one", "worst cosine", "soak MB",
+    )  # fmt: skip
+    for row in rows:
+        table.add_row(
+            Text(row.backend),
+            Text(row.batching),
+            _number(row.load.replicas, 0),
+            _number(row.load.highest_per_s, 0),
+            _number(row.speed_up, 1),
+            _number(row.dollars_per_million, 3),
+            _number(row.load.single_per_s, 0),
+            _number(row.load.worst_cosine, 5),
+            _number(row.load.soak_growth_bytes, 1, 1e-6),
+        )
+    return table
+
+
+def _curves(rows: Sequence[LoadRow]) -> Table:
+    table = _table(
+        "Latency in ms over arrival rate (kept: of all requests, within the promise)",
+        "backend", "batching", "rate/s", "p50", "p95", "p99", "kept", "refused", "slowest refusal", "sender",
+    )  # fmt: skip
+    for row in rows:
+        overload = (row.load.overload,) if row.load.overload else ()
+        for place, point in enumerate((*row.curve, *overload)):
+            names = (row.backend, row.batching) if place == 0 else ("", "")
+            table.add_row(*map(Text, names), *_curve_cells(point))
+    return table
+
+
+def _curve_cells(point: LoadPoint) -> list[str]:
+    return [
+        _number(point.rate_per_s, 0),
+        _number(point.p50_ms, 1),
+        _number(point.p95_ms, 1),
+        _number(point.p99_ms, 1),
+        _percent(point.kept_share),
+        _percent(point.refused_share),
+        _number(point.refusal_ms, 2),
+        "late" if point.fell_behind else _percent(point.generator_cpu),
+    ]
 
 
 def _provenance(run: Run) -> str:

@@ -6,9 +6,9 @@ import pytest
 
 from embedopt.judge.cost import dollars_per_million
 from embedopt.judge.history import parse_run
-from embedopt.judge.summary import speed_up_factors, summary_rows
+from embedopt.judge.summary import load_rows, speed_up_factors, summary_rows
 from embedopt.records import Accuracy, Footprint
-from tests.runs import make_file, make_run
+from tests.runs import make_file, make_load, make_run
 
 
 def test_two_rows_a_backend() -> None:
@@ -67,3 +67,30 @@ def test_without_base_or_reference_one_by_one_there_are_no_factors(missing: str)
 def test_cost_is_per_million_texts() -> None:
     """The seed study's 68 texts/s at 5 cents an hour: 20 cents a million, not a thousand."""
     assert dollars_per_million(68, 0.05) == pytest.approx(0.2042, abs=1e-4)
+
+
+def test_load_is_priced_at_the_rate_that_a_user_can_run_at() -> None:
+    rows = load_rows(parse_run("run", make_file(make_run(load=make_load()))), price_per_hour=0.05)
+    assert [(row.backend, row.batching, row.speed_up) for row in rows] == [
+        ("torch-fp32", "none", 1.0),
+        ("onnx-int8", "none", 10.0),
+        ("onnx-int8", "window", None),
+        ("onnx-int8", "adaptive", 12.5),
+    ]
+    assert [row.dollars_per_million for row in rows] == [
+        dollars_per_million(40, 0.05),
+        dollars_per_million(400, 0.05),
+        None,
+        dollars_per_million(500, 0.05),
+    ]
+    assert [point.rate_per_s for point in rows[-1].curve] == [200.0, 600.0]
+
+
+def test_without_load_there_are_no_rows_and_without_the_reference_no_speed_up() -> None:
+    assert load_rows(parse_run("run", make_file(make_run())), 0.05) == ()
+    assert load_rows(parse_run("run", make_file(None)), 0.05) == ()
+    [row] = load_rows(
+        parse_run("run", make_file(make_run(load={"onnx-int8": {"none": make_load()["onnx-int8"]["none"]}}))),
+        0.05,
+    )
+    assert row.speed_up is None

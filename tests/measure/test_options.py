@@ -65,3 +65,15 @@ def test_a_floor_is_a_cosine(tmp_path: Path, value: float) -> None:
 def test_a_price_is_dollars(tmp_path: Path, value: float) -> None:
     with pytest.raises(UsageError, match=r"--price-per-hour is .*; wanted dollars, 0 or more"):
         Options(backends=(), batch_sizes=(1,), profile="full", corpus=tmp_path, price_per_hour=value)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_promise_is_milliseconds(tmp_path: Path, value: float) -> None:
+    with pytest.raises(UsageError, match=r"--slo-p99-ms is .*; wanted milliseconds above 0"):
+        Options(backends=(), batch_sizes=(1,), profile="full", corpus=tmp_path, slo_p99_ms=value)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
+def test_a_soak_is_seconds(tmp_path: Path, value: float) -> None:
+    with pytest.raises(UsageError, match=r"--soak-s is .*; wanted seconds, 0 or more"):
+        Options(backends=(), batch_sizes=(1,), profile="full", corpus=tmp_path, soak_s=value)

@@ -11,7 +11,7 @@ from embedopt.inference.tuning import save
 from embedopt.measure import session as session_module
 from embedopt.measure.options import Options
 from embedopt.measure.session import Session
-from embedopt.records import Accuracy, Footprint, Throughput
+from embedopt.records import Accuracy, Footprint, Load, Throughput
 from tests.fakes import FakeEncoder
 from tests.runs import make_run
 
@@ -45,6 +45,20 @@ def test_what_benchmarks_find_is_merged(tmp_path: Path) -> None:
     assert run.backends["onnx-int8"].base == "onnx-fp32"
     assert run.backends["onnx-int8"].settings["per_channel"] is True
     assert run.hardware_class == run.machine.hardware_class
+
+
+def test_load_is_kept_by_backend_and_way_of_batching(tmp_path: Path) -> None:
+    session = _session(tmp_path)
+    session.add_load("onnx-int8", "none", Load(highest_per_s=400.0))
+    session.add_load("onnx-int8", "adaptive", Load(highest_per_s=500.0))
+    session.add_load("onnx-int8", "adaptive", Load(soak_growth_bytes=7))
+    assert session.has_found_something
+    assert session.run().load == {
+        "onnx-int8": {
+            "none": Load(highest_per_s=400.0),
+            "adaptive": Load(highest_per_s=500.0, soak_growth_bytes=7),
+        }
+    }
 
 
 def test_bounds_are_floors_or_ceilings(tmp_path: Path) -> None:

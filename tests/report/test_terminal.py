@@ -7,9 +7,9 @@ import pytest
 from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, parse_run
 from embedopt.judge.recommend import Wishes, candidates, cheapest, with_pareto_front
-from embedopt.records import Accuracy, BackendInfo, Model, SideBySide, Trial, Turns, to_json
+from embedopt.records import Accuracy, BackendInfo, Load, Model, SideBySide, Trial, Turns, to_json
 from embedopt.report.terminal import render_comparisons, render_recommendation, render_summary, render_tuning
-from tests.runs import make_file, make_run
+from tests.runs import make_file, make_load, make_run
 
 _EXPECTED = """\
 Key results (times in ms, of one call with a whole batch)
@@ -64,6 +64,38 @@ def test_side_by_side() -> None:
         "onnx-int8    1,600 21.0 (20.0-22.0)           1.00   (1.00-1.00) 2.0 4.0   49.0%\n"
         "torch-fp32     150  2.0   (2.0-2.0)          10.50 (10.00-11.00)   -   -       -"
     )
+
+
+_LOAD = """\
+Under load: the highest rate with 99 % answered within 50 ms
+backend    batching replicas texts/s    x   $/M one by one worst cosine soak MB
+torch-fp32     none        2      40  1.0 0.347        600      0.97815       -
+onnx-int8      none        2     400 10.0 0.035        600      0.97815       -
+onnx-int8    window        2       -    -     -        600      0.97815       -
+onnx-int8  adaptive        2     500 12.5 0.028        600      0.97815     0.5
+
+Latency in ms over arrival rate (kept: of all requests, within the promise)
+backend    batching rate/s   p50   p95     p99   kept refused slowest refusal sender
+torch-fp32     none     25  20.0  40.0    60.0 100.0%    0.0%               -   2.5%
+                        75 400.0 800.0 1,200.0 100.0%    0.0%               -   2.5%
+onnx-int8      none    200   5.0  10.0    15.0 100.0%    0.0%               -   2.5%
+onnx-int8    window    200     -     -       -      -       -               -   late
+onnx-int8  adaptive    200   5.0  10.0    15.0 100.0%    0.0%               -   2.5%
+                       600  24.0  48.0    72.0 100.0%    0.0%               -   2.5%
+                     1,500  25.0  40.0    48.5  30.0%   69.0%            0.25  10.0%
+
+"""
+
+
+def test_load_has_tables_of_its_own() -> None:
+    rendered = render_summary(parse_run("run", make_file(make_run(load=make_load()))), 0.05)
+    assert rendered.replace(_LOAD, "") == _EXPECTED
+    assert rendered.count(_LOAD) == 1
+
+
+def test_a_soak_alone_is_no_table_of_load() -> None:
+    run = make_run(load={"onnx-int8": {"adaptive": Load(soak_growth_bytes=7)}})
+    assert render_summary(parse_run("run", make_file(run)), 0.05) == _EXPECTED
 
 
 def test_the_pareto_front_is_marked() -> None:

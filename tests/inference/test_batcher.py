@@ -1,0 +1,495 @@
+"""One test a promise, then random events: every accepted request gets exactly one answer, its own.
+
+Time is a fake clock, batches are encoded by :meth:`AdaptiveBatcher.step` on the test's own thread; the tests
+on real threads wait for answers, never for a time.
+
+``test_random_events`` draws some 8,000 events. For 100,000 and more, some two minutes:
+
+    python -m pytest tests/inference/test_batcher.py -k random_events --hypothesis-profile=many-events
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedopt.errors import EmbedoptError, InputError, Overloaded
+from embedopt.inference.batch_policy import Cost, Limits
+from embedopt.inference.batcher import AdaptiveBatcher
+from embedopt.inference.encoder import FloatArray, IntArray
+from tests.fakes import FakeClock, FakeEncoder, fake_embedding
+
+CLOCK = FakeClock()
+TEXT = "a " * 14  # of 16 tokens, as many as a text is taken for before the first is counted
+
+
+def _cost(base_s: float = 0.001, token_s: float = 0.0001) -> Cost:
+    return Cost().learned(10, base_s + 10 * token_s).learned(100, base_s + 100 * token_s)
+
+
+def make_batcher(
+    encoder: FakeEncoder, clock: FakeClock = CLOCK, *, start: bool = False, **limits: float
+) -> AdaptiveBatcher:
+    return AdaptiveBatcher(
+        encoder,
+        Limits(**limits),  # type: ignore[arg-type]  # integers where they should be
+        cost=_cost(),
+        clock=clock,
+        start=start,
+    )
+
+
+def admitted(batcher: AdaptiveBatcher, texts: int = 1000) -> int:
+    """How many requests a batcher accepts at a time."""
+    for accepted in range(texts):
+        try:
+            batcher.submit(TEXT)
+        except Overloaded:
+            return accepted
+    return texts
+
+
+def is_answer(future: "Future[FloatArray]", text: str) -> bool:
+    return bool(np.array_equal(future.result(timeout=0), fake_embedding(text)))
+
+
+class GuiltyEncoder(FakeEncoder):
+    """Can't encode texts with "guilty" in them, and says which."""
+
+    def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
+        embeddings = super()._encode(texts, batch_size)
+        for text in texts:
+            if "guilty" in text:
+                raise ValueError(text)
+        return embeddings
+
+
+class ShortEncoder(FakeEncoder):
+    """Loses the last embedding of each batch."""
+
+    def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
+        return super()._encode(texts, batch_size)[:-1]
+
+
+def test_a_lone_request_is_encoded_alone_and_at_once() -> None:
+    encoder = FakeEncoder()
+    batcher = make_batcher(encoder)
+    future = batcher.submit("welder")
+    assert batcher.step() == 1
+    assert is_answer(future, "welder")
+    assert encoder.calls == [["welder"]]
+    assert batcher.step() == 0
+
+
+def test_what_has_gathered_goes_next_in_one_batch_each_answer_to_its_own_text() -> None:
+    encoder = FakeEncoder()
+    batcher = make_batcher(encoder)
+    texts = ["a b", "c d", "e f"]
+    futures = [batcher.submit(text) for text in texts]
+    assert batcher.step() == 3
+    assert encoder.calls == [texts]
+    assert all(map(is_answer, futures, texts))
+
+
+def test_requests_that_come_while_a_batch_is_encoded_wait_for_the_next() -> None:
+    late: list[Future[FloatArray]] = []
+    encoder = FakeEncoder(on_encode=lambda _: late.append(batcher.submit("late")) if not late else None)
+    batcher = make_batcher(encoder)
+    first = batcher.submit("first")
+    batcher.step()
+    assert is_answer(first, "first")
+    assert not late[0].done()
+    batcher.step()
+    assert is_answer(late[0], "late")
+    assert encoder.calls == [["first"], ["late"]]
+
+
+def test_texts_of_like_length_share_a_batch_and_the_oldest_comes_first() -> None:
+    encoder = FakeEncoder()
+    clock = FakeClock()
+    batcher = make_batcher(encoder, clock, promise_ms=100.0)
+    long, longer = "a " * 60, "b " * 61
+    for text in (long, "x", longer, "y"):
+        batcher.submit(text)
+        clock.advance(0.0001)
+    assert [batcher.step(), batcher.step()] == [2, 2]
+    assert encoder.calls == [[long, longer], ["x", "y"]]
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    batcher = make_batcher(FakeEncoder(), max_waiting=2)
+    accepted = [batcher.submit("a"), batcher.submit("b")]
+    with pytest.raises(Overloaded, match=r"^2 requests wait; wanted fewer than that: try again later$"):
+        batcher.submit("c")
+    batcher.close()
+    assert [future.done() for future in accepted] == [True, True]
+
+
+def test_a_cancelled_request_makes_room_in_a_full_queue() -> None:
+    encoder = FakeEncoder()
+    batcher = make_batcher(encoder, max_waiting=1)
+    assert batcher.submit("a").cancel()
+    future = batcher.submit("b")
+    batcher.step()
+    assert is_answer(future, "b")
+    assert encoder.calls == [["b"]]
+
+
+def test_what_would_be_answered_later_than_promised_is_refused_at_once() -> None:
+    """28 texts of 16 tokens are 44.8 ms, and five batches of 1 ms each: one more would be late."""
+    batcher = make_batcher(FakeEncoder(), promise_ms=50.0)
+    assert admitted(batcher) == 28
+    with pytest.raises(Overloaded, match=r"^an answer would take 5\d ms; wanted 50: try again later$"):
+        batcher.submit(TEXT)
+
+
+def test_an_idle_batcher_accepts_what_must_be_late() -> None:
+    """Else a machine slower than the promise would never answer, and never learn that it is not."""
+    encoder = FakeEncoder()
+    batcher = AdaptiveBatcher(encoder, cost=_cost(base_s=1.0), clock=CLOCK, start=False)
+    batcher.submit("a")
+    with pytest.raises(Overloaded):
+        batcher.submit("b")
+    assert batcher.step() == 1
+
+
+def test_a_deadline_that_cant_be_met_is_refused_at_once() -> None:
+    batcher = make_batcher(FakeEncoder())
+    with pytest.raises(Overloaded, match=r"^an answer would take 3 ms; wanted 1: try again later$"):
+        batcher.submit("a", timeout_s=0.001)
+
+
+def test_a_deadline_that_can_no_longer_be_met_is_refused_and_not_encoded() -> None:
+    encoder = FakeEncoder()
+    clock = FakeClock()
+    batcher = make_batcher(encoder, clock)
+    early, late = batcher.submit("early", timeout_s=0.010), batcher.submit("late", timeout_s=0.020)
+    clock.advance(0.009)
+    assert batcher.step() == 2
+    assert str(early.exception()) == "there is no time left to answer: try again later"
+    assert isinstance(early.exception(), Overloaded)
+    assert is_answer(late, "late")
+    assert encoder.calls == [["late"]]
+
+
+def test_the_nearest_deadline_goes_first() -> None:
+    encoder = FakeEncoder()
+    batcher = make_batcher(encoder)
+    batcher.submit("a " * 80)
+    batcher.submit("b", timeout_s=0.040)
+    batcher.step()
+    assert encoder.calls == [["b"]]
+
+
+def test_a_cancelled_request_is_not_encoded() -> None:
+    encoder = FakeEncoder()
+    batcher = make_batcher(encoder)
+    cancelled, kept = batcher.submit("a"), batcher.submit("b")
+    assert cancelled.cancel()
+    assert batcher.step() == 1
+    assert encoder.calls == [["b"]]
+    assert is_answer(kept, "b")
+
+
+def test_what_is_being_encoded_cant_be_cancelled() -> None:
+    cancelled: list[bool] = []
+    encoder = FakeEncoder(on_encode=lambda _: cancelled.append(future.cancel()))
+    batcher = make_batcher(encoder)
+    future = batcher.submit("a")
+    batcher.step()
+    assert cancelled == [False]
+    assert is_answer(future, "a")
+
+
+def test_of_a_batch_that_fails_only_the_guilty_text_fails_with_its_own_error() -> None:
+    encoder = GuiltyEncoder()
+    batcher = make_batcher(encoder)
+    texts = ["a", "guilty b", "c", "guilty d"]
+    futures = [batcher.submit(text) for text in texts]
+    batcher.close()
+    assert sorted(map(len, encoder.calls))[-1] > 1
+    assert [str(futures[index].exception()) for index in (1, 3)] == ["guilty b", "guilty d"]
+    assert is_answer(futures[0], "a")
+    assert is_answer(futures[2], "c")
+
+
+def test_a_failure_teaches_nothing_of_costs() -> None:
+    """It is quick: else everybody would be let in."""
+    batcher = make_batcher(GuiltyEncoder(), promise_ms=50.0)
+    for _ in range(100):
+        batcher.submit("guilty " * 14)
+        batcher.step()
+    assert admitted(batcher) == 28
+
+
+def test_a_result_of_the_wrong_length_fails_the_whole_batch() -> None:
+    encoder = ShortEncoder()
+    batcher = make_batcher(encoder)
+    futures = [batcher.submit("a"), batcher.submit("b")]
+    batcher.step()
+    assert {str(future.exception()) for future in futures} == {
+        "fake returned 1 embeddings for 2 texts: whose they are is not known; mend the encoder"
+    }
+    assert len(encoder.calls) == 1
+
+
+def test_texts_that_cant_be_counted_are_encoded_all_the_same() -> None:
+    class Countless(FakeEncoder):
+        def _token_counts(self, texts: list[str]) -> IntArray:
+            raise ValueError("no tokenizer")
+
+    batcher = make_batcher(Countless())
+    future = batcher.submit("a")
+    batcher.step()
+    assert is_answer(future, "a")
+
+
+@pytest.mark.parametrize("text", ["\ud800", None, 7])
+def test_a_text_that_is_none_is_refused_at_once(text: str) -> None:
+    with pytest.raises(InputError, match=r"^text 0 "):
+        make_batcher(FakeEncoder()).submit(text)
+
+
+def test_costs_are_learnt_as_it_runs() -> None:
+    """A machine ten times slower than it was is soon known for it: as few are let in as if it always was."""
+    clock = FakeClock()
+    encoder = FakeEncoder(on_encode=lambda texts: clock.advance(0.010 + 0.016 * texts))
+    batcher = make_batcher(encoder, clock, promise_ms=200.0)
+    for size in (1, 2, 3) * 100:
+        for _ in range(size):
+            batcher.submit(TEXT)
+        while batcher.step():
+            pass
+    slow = AdaptiveBatcher(
+        FakeEncoder(), Limits(promise_ms=200.0), cost=_cost(0.010, 0.001), clock=clock, start=False
+    )
+    assert admitted(batcher) == admitted(slow) < admitted(make_batcher(encoder, clock, promise_ms=200.0))
+
+
+def test_without_known_costs_it_tries_a_few_texts_first() -> None:
+    encoder = FakeEncoder(on_encode=lambda texts: clock.advance(0.004 * texts))
+    clock = FakeClock()
+    batcher = AdaptiveBatcher(encoder, clock=clock, start=False)
+    assert len(encoder.calls) == 6
+    with pytest.raises(Overloaded, match=r"^an answer would take"):
+        batcher.submit("a", timeout_s=0.0001)
+
+
+def test_closing_drains() -> None:
+    batcher = make_batcher(FakeEncoder(), start=True)
+    futures = [batcher.submit(str(number)) for number in range(5)]
+    batcher.close()
+    batcher.close()
+    assert all(is_answer(future, str(number)) for number, future in enumerate(futures))
+    with pytest.raises(EmbedoptError, match=r"^the batcher is closed: make a new one$"):
+        batcher.submit("late")
+
+
+def test_closing_without_draining_refuses_what_waits() -> None:
+    encoder = FakeEncoder()
+    batcher = make_batcher(encoder)
+    futures = [batcher.submit("a"), batcher.submit("b")]
+    futures[1].cancel()
+    batcher.close(drain=False)
+    assert str(futures[0].exception()) == "the batcher was closed before this was encoded"
+    assert encoder.calls == []
+    assert futures[1].cancelled()
+
+
+def test_an_answers_callback_may_submit_and_close() -> None:
+    answered: list[Future[FloatArray]] = []
+
+    def again(_: "Future[FloatArray]") -> None:
+        answered.append(batcher.submit("second"))
+        batcher.close()
+
+    batcher = make_batcher(FakeEncoder(), start=True)
+    batcher.submit("first").add_done_callback(again)
+    while not answered:
+        threading.Event().wait(0.001)
+    np.testing.assert_array_equal(answered[0].result(timeout=60), fake_embedding("second"))
+    batcher.close()
+
+
+def test_each_replica_has_a_batch_of_its_own() -> None:
+    """Two batches are in the encoder at once: each waits there until the other has come."""
+    both = threading.Barrier(2, timeout=60)
+
+    def meet(_: int) -> None:
+        both.wait()
+
+    encoder = FakeEncoder(on_encode=meet)
+    encoder.replicas = 2
+    with make_batcher(encoder, start=True) as batcher:
+        futures = [batcher.submit("a"), batcher.submit("b c d e f g h i j k")]
+        np.testing.assert_array_equal(futures[0].result(timeout=60), fake_embedding("a"))
+    assert sorted(map(len, encoder.calls)) == [1, 1]
+
+
+def test_the_event_loop_is_never_blocked() -> None:
+    """While a batch is in the encoder, the loop runs on; what it does next lets the encoder go on."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def wait(_: int) -> None:
+        inside.set()
+        assert go_on.wait(timeout=60)
+
+    async def ask() -> FloatArray:
+        answer = asyncio.ensure_future(batcher.embed("a"))
+        await asyncio.to_thread(inside.wait, 60)
+        go_on.set()
+        return await answer
+
+    with make_batcher(FakeEncoder(on_encode=wait), start=True) as batcher:
+        np.testing.assert_array_equal(asyncio.run(ask()), fake_embedding("a"))
+
+
+def test_cancelling_a_task_drops_its_request() -> None:
+    encoder = FakeEncoder()
+    batcher = make_batcher(encoder)
+
+    async def give_up() -> None:
+        task = asyncio.ensure_future(batcher.embed("a"))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+
+    asyncio.run(give_up())
+    assert batcher.step() == 0
+    assert encoder.calls == []
+
+
+def test_several_loops_and_threads_at_once_get_their_own_answers() -> None:
+    encoder = FakeEncoder()
+    encoder.replicas = 2
+    wrong: list[str] = []
+
+    def check(text: str, answer: FloatArray) -> None:
+        if not np.array_equal(answer, fake_embedding(text)):
+            wrong.append(text)
+
+    async def ask_all(texts: Sequence[str]) -> None:
+        for text, answer in zip(texts, await asyncio.gather(*map(batcher.embed, texts)), strict=True):
+            check(text, answer)
+
+    def submit_all(texts: Sequence[str]) -> None:
+        for text, future in [(text, batcher.submit(text)) for text in texts]:
+            check(text, future.result(timeout=60))
+
+    with make_batcher(encoder, start=True, promise_ms=1e6, max_waiting=10_000) as batcher:
+        runs: list[Callable[[Sequence[str]], None]] = [submit_all, lambda texts: asyncio.run(ask_all(texts))]
+        threads = [
+            threading.Thread(target=runs[caller % 2], args=([f"{caller} {turn}" for turn in range(50)],))
+            for caller in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert sum(map(len, encoder.calls)) == 300
+
+
+class _Script:
+    """Plays events against a batcher, also while a batch is being encoded, and keeps book."""
+
+    def __init__(self, replicas: int) -> None:
+        self.clock = FakeClock()
+        self.encoder = _ScriptedEncoder(self)
+        self.encoder.replicas = replicas
+        self.batcher = make_batcher(self.encoder, self.clock, max_waiting=12)
+        self.sent: list[tuple[str, Future[FloatArray]]] = []
+        self.answers: list[int] = []
+        self.cancelled: set[int] = set()
+        self.meanwhile: list[tuple[str, int]] = []
+        self.moods: list[int] = []
+
+    def play(self, event: tuple[str, int]) -> None:
+        kind, value = event
+        match kind:
+            case "submit":
+                self.submit(value)
+            case "cancel" if self.sent:
+                if self.sent[value % len(self.sent)][1].cancel():
+                    self.cancelled.add(value % len(self.sent))
+            case "wait":
+                self.clock.advance(value / 1000)
+            case "encode":
+                self.batcher.step(value % self.encoder.replicas)
+            case "meanwhile":
+                self.meanwhile.append(("submit" if value % 2 else "cancel", value))
+            case "mood":
+                self.moods.append(value)
+
+    def submit(self, value: int) -> None:
+        number = len(self.sent)
+        text = " ".join([f"{number}", *("guilty" for _ in range(value % 7 == 0)), *["x"] * (value % 30)])
+        try:
+            future = self.batcher.submit(text, (value / 500) if value % 3 == 0 else None)
+        except Overloaded:
+            return
+        self.sent.append((text, future))
+        self.answers.append(0)
+        future.add_done_callback(lambda _: self.count(number))
+
+    def count(self, number: int) -> None:
+        self.answers[number] += 1
+
+
+class _ScriptedEncoder(GuiltyEncoder):
+    """Takes time, lets others in meanwhile, and has moods: 1 drops a row, 2 fails at all texts."""
+
+    def __init__(self, script: _Script) -> None:
+        super().__init__()
+        self._script = script
+
+    def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
+        self._script.clock.advance(0.002 * len(texts))
+        meanwhile, self._script.meanwhile = self._script.meanwhile, []
+        for event in meanwhile:
+            self._script.play(event)
+        mood = self._script.moods.pop() % 4 if self._script.moods else 0
+        if mood == 2:
+            raise MemoryError("no memory")
+        embeddings = super()._encode(texts, batch_size)
+        return embeddings[: len(texts) - (mood == 1)]
+
+
+_EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["submit", "submit", "submit", "encode", "cancel", "wait", "meanwhile", "mood"]),
+        st.integers(0, 60),
+    ),
+    min_size=80,
+    max_size=80,
+)
+
+
+@given(events=_EVENTS, replicas=st.integers(1, 3), drain=st.booleans())
+def test_random_events(events: list[tuple[str, int]], replicas: int, drain: bool) -> None:
+    """Nothing is lost, answered twice, answered with another's vector or encoded after it was cancelled."""
+    script = _Script(replicas)
+    for event in events:
+        script.play(event)
+    script.batcher.close(drain=drain)
+    assert script.answers == [1] * len(script.sent)
+    for number, (text, future) in enumerate(script.sent):
+        if number in script.cancelled:
+            assert future.cancelled()
+            continue
+        error = future.exception(timeout=0)
+        match error:
+            case None:
+                assert is_answer(future, text)
+                assert "guilty" not in text
+            case ValueError():
+                assert str(error) == text
+            case _:
+                assert isinstance(error, Overloaded | EmbedoptError | MemoryError)

@@ -1,0 +1,113 @@
+"""The search ends at a rate that was verified; all runs are kept."""
+
+import pytest
+
+from embedopt.measure import capacity as capacity_module
+from embedopt.measure.capacity import LoadBench, highest_rate, keeps_promise, single_rate
+from embedopt.measure.load import Traffic
+from embedopt.measure.options import LoadPlan
+from embedopt.measure.servers import BATCHINGS
+from embedopt.records import LoadPoint
+from tests.fakes import FakeClock, FakeEncoder
+
+
+def _point(rate_per_s: float, kept_share: float | None) -> LoadPoint:
+    return LoadPoint(rate_per_s=rate_per_s, seconds=1.0, kept_share=kept_share, worst_cosine=0.9)
+
+
+def _search(limit: float, verified_limit: float) -> tuple[float | None, list[tuple[float, bool]]]:
+    asked: list[tuple[float, bool]] = []
+
+    def measure(rate_per_s: float, verifying: bool) -> LoadPoint:
+        asked.append((round(rate_per_s), verifying))
+        return _point(rate_per_s, float(rate_per_s <= (verified_limit if verifying else limit)))
+
+    found, runs = highest_rate(measure, 100.0, 2)
+    assert [round(run.rate_per_s) for run in runs] == [rate for rate, _ in asked]
+    return found, asked
+
+
+def test_one_per_cent_may_miss_the_promise() -> None:
+    assert keeps_promise(_point(1.0, 0.99))
+    assert not keeps_promise(_point(1.0, 0.9899))
+    assert not keeps_promise(_point(1.0, None))  # the generator fell behind
+
+
+def _rates(asked: list[tuple[float, bool]], *, verifying: bool = False) -> list[float]:
+    return [rate for rate, verified in asked if verified == verifying]
+
+
+def test_the_search_strides_up_then_halves_the_ratio_and_verifies() -> None:
+    found, asked = _search(limit=200.0, verified_limit=200.0)
+    assert _rates(asked) == [100, 150, 225, 184, 203]
+    assert asked[-1] == (184, True)
+    assert found == pytest.approx(183.71, abs=0.01)
+
+
+def test_the_search_strides_down_where_the_first_rate_is_too_much() -> None:
+    found, asked = _search(limit=50.0, verified_limit=50.0)
+    assert _rates(asked) == [100, 67, 44, 54, 49]
+    assert found == pytest.approx(49.18, abs=0.01)
+
+
+def test_an_answer_that_is_not_verified_is_lowered() -> None:
+    found, asked = _search(limit=200.0, verified_limit=170.0)
+    assert _rates(asked, verifying=True) == [184, 175, 166]
+    assert found == pytest.approx(165.80, abs=0.01)
+
+
+def test_no_rate_keeps_the_promise() -> None:
+    found, asked = _search(limit=0.0, verified_limit=0.0)
+    assert (found, _rates(asked)) == (None, [100, 67, 44, 30, 20, 13])
+    found, asked = _search(limit=200.0, verified_limit=0.0)
+    assert found is None
+    assert len(_rates(asked, verifying=True)) == 12
+
+
+def test_the_search_ends_where_nothing_is_too_much() -> None:
+    found, asked = _search(limit=1e9, verified_limit=1e9)
+    assert _rates(asked) == [100, 150, 225, 338, 506, 620, 686]
+    assert found == pytest.approx(686.17, abs=0.01)
+
+
+def test_the_rate_one_by_one_is_texts_over_time() -> None:
+    clock = FakeClock()
+    encoder = FakeEncoder(on_encode=lambda _: clock.advance(0.25))
+    assert single_rate(encoder, ["a", "b"], 2.0, clock) == pytest.approx(4.0)
+    assert encoder.calls[:3] == [["a"], ["b"], ["a"]]
+
+
+PLAN = LoadPlan(
+    shares=(0.5, 1.0), point_s=2.0, search_steps=1, verify_s=5.0, overload_s=30.0, texts=2
+)  # fmt: skip
+
+
+def test_what_is_measured_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one 100/s: fixed rates of all three, then the search of each from 50 and its verification."""
+    driven: list[int] = []
+
+    def drive(server: object, arrivals_s: list[float], traffic: Traffic) -> LoadPoint:
+        assert traffic.texts == ["a", "b"]
+        driven.append(len(arrivals_s))
+        return _point(float(len(arrivals_s)), float(len(arrivals_s) < 500))
+
+    monkeypatch.setattr(capacity_module, "drive", drive)
+    monkeypatch.setattr(capacity_module, "single_rate", lambda *_: 100.0)
+    found = LoadBench(FakeEncoder(), ["a", "b", "c"], 50.0, PLAN).measure()
+    searched = [100, 150, 225, 338, 507, 414, 1034]  # requests in 2 s, in 5 s to verify
+    assert driven[:6] == [100, 100, 100, 200, 200, 200]
+    assert driven[6:13] == searched
+    assert list(found) == list(BATCHINGS)
+    adaptive = found["adaptive"]
+    assert (adaptive.replicas, adaptive.promise_ms, adaptive.single_per_s) == (1, 50.0, 100.0)
+    assert adaptive.worst_cosine == 0.9
+
+
+def test_a_run_in_which_the_generator_fell_behind_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = iter([LoadPoint(rate_per_s=1.0, seconds=1.0, fell_behind=True), *[_point(2.0, 1.0)] * 10])
+    monkeypatch.setattr(capacity_module, "drive", lambda *_: next(runs))
+    monkeypatch.setattr(capacity_module, "single_rate", lambda *_: 100.0)
+    plan = LoadPlan(shares=(1.0,), point_s=1.0, search_steps=0, verify_s=0, overload_s=0, texts=2)
+    found = LoadBench(FakeEncoder(), ["a"], 50.0, plan).measure()["none"]
+    assert found.points == (_point(2.0, 1.0),)
+    assert (found.highest_per_s, found.overload) == (None, None)

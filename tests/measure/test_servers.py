@@ -1,0 +1,90 @@
+"""The servers that adaptive batching is compared with answer each its own, and refuse what is too much."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from embedopt.errors import Overloaded
+from embedopt.inference.batcher import AdaptiveBatcher
+from embedopt.measure import servers as servers_module
+from embedopt.measure.servers import BATCHINGS, Batching, WindowServer, open_server
+from tests.fakes import FakeEncoder, fake_embedding
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_every_server_answers_each_its_own(batching: Batching, replicas: int) -> None:
+    encoder = FakeEncoder()
+    encoder.replicas = replicas
+    server = open_server(batching, encoder, 1e6)
+    futures = [server.submit(f"text {number}") for number in range(70)]
+    server.close()
+    for number, future in enumerate(futures):
+        np.testing.assert_array_equal(future.result(timeout=0), fake_embedding(f"text {number}"))
+
+
+def test_without_batching_each_text_is_encoded_alone() -> None:
+    encoder = FakeEncoder()
+    server = open_server("none", encoder, 50.0)
+    for number in range(5):
+        server.submit(str(number))
+    server.close()
+    assert encoder.calls == [[str(number)] for number in range(5)]
+
+
+def test_a_window_is_full_at_its_number_of_texts() -> None:
+    """However long it is: the rest comes when the server is closed."""
+    encoder = FakeEncoder()
+    server = WindowServer(encoder, 2, 1e6)
+    for number in range(5):
+        server.submit(str(number))
+    server.close()
+    assert encoder.calls == [["0", "1"], ["2", "3"], ["4"]]
+
+
+def test_a_window_ends_after_its_time() -> None:
+    server = WindowServer(FakeEncoder(), 32, 0.0)
+    np.testing.assert_array_equal(server.submit("a").result(timeout=60), fake_embedding("a"))
+    server.close()
+
+
+def test_the_seed_studys_window() -> None:
+    assert (servers_module.WINDOW_TEXTS, servers_module.WINDOW_S) == (32, 0.05)
+
+
+def test_a_full_queue_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers_module, "_MAX_WAITING", 2)
+    go_on, inside = threading.Event(), threading.Event()
+
+    def wait(_: int) -> None:
+        inside.set()
+        assert go_on.wait(timeout=60)
+
+    server = WindowServer(FakeEncoder(on_encode=wait), 1, 0.0)
+    futures = [server.submit("a")]
+    assert inside.wait(timeout=60)
+    futures += [server.submit("b"), server.submit("c")]
+    with pytest.raises(Overloaded, match=r"^2 requests wait: try again later$"):
+        server.submit("d")
+    go_on.set()
+    for future in futures:
+        future.result(timeout=60)
+    server.close()
+
+
+def test_an_error_reaches_those_who_wait() -> None:
+    def fail(_: int) -> None:
+        raise ValueError("no")
+
+    server = open_server("none", FakeEncoder(on_encode=fail), 50.0)
+    future = server.submit("a")
+    server.close()
+    assert str(future.exception(timeout=0)) == "no"
+
+
+def test_adaptive_batching_is_held_to_the_promise() -> None:
+    server = open_server("adaptive", FakeEncoder(), 70.0)
+    assert isinstance(server, AdaptiveBatcher)
+    assert server.limits.promise_ms == 70.0
+    server.close()
