@@ -1,6 +1,6 @@
 """Did this change make anything slower, bigger or less faithful?
 
-A time varies: its verdict rests on process pairs, and one that would fail is confirmed with fresh pairs first.
+A time varies: its verdict rests on process pairs, and fresh pairs confirm it before it fails.
 A score or a size does not: it fails at once beyond its own small threshold.
 """
 
