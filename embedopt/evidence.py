@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 
 PairedMetric = Literal["latency", "load_s"]
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
