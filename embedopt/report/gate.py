@@ -45,7 +45,7 @@ def render_verdicts(
     return rendered([*parts, *map(Text, notes)], color=color)
 
 
-def render_places(verdicts: Sequence[Verdict]) -> str:
+def render_places(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
     """Say of each time where it lies in the prediction interval of its own history."""
     times = [of for of in verdicts if of.metric == "latency"]
     short = [of for of in times if of.effect is None]
@@ -63,7 +63,7 @@ def render_places(verdicts: Sequence[Verdict]) -> str:
         missing = max(FEWEST_RUNS - of.pairs for of in short)
         cells = f"{len(short)} of {len(times)} cells"
         lines += [f"history: {cells} need up to {missing} more runs of this class, model and corpus"]
-    return "\n".join([*head, *lines]) + "\n"
+    return "\n".join([*head, *lines, *notes]) + "\n"
 
 
 def render_history(
@@ -123,12 +123,10 @@ def render_calibration(found: Sequence[Finding], *, color: bool = False) -> str:
 def _verdicts(title: str, verdicts: Sequence[Verdict]) -> RenderableType:
     shown = table(title, "what", "verdict", "change", "95 % interval", "could see", "pairs or runs")
     for of in verdicts:
-        is_share = of.interval is not None or of.smallest_effect is not None or of.metric == "disk_bytes"
-        change = f"{of.effect:+.1%}" if is_share else f"{of.effect:+.5f}"
         shown.add_row(
             Text(_subject(of)),
             Text(of.outcome, style=_STYLES.get(of.outcome, "")),
-            "-" if of.effect is None else change,
+            _change(of),
             _span(of.interval) if of.interval else "-",
             percent(of.smallest_effect),
             str(of.pairs or "-"),
@@ -155,6 +153,13 @@ def _history(metric: str, found: Sequence[Series]) -> RenderableType:
 
 def _subject(of: Verdict) -> str:
     return f"{of.backend} {of.what}".strip() or "the runs"
+
+
+def _change(of: Verdict) -> str:
+    """Show a difference of scores as it is, and a change of a time or a size in per cent."""
+    if of.effect is None:
+        return "-"
+    return f"{of.effect:+.5f}" if of.is_accuracy else f"{of.effect:+.1%}"
 
 
 def _where(of: Verdict) -> str:
