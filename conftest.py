@@ -1,6 +1,7 @@
 """Pytest options, session fixtures and hooks: thin, all logic is called, none lives here."""
 
 from collections.abc import Iterator, Mapping, MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,13 +10,17 @@ import pytest
 from embedopt.errors import EmbedoptError, MissingPackageError, RecordError
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.spec import BACKENDS, REFERENCE
-from embedopt.judge.history import SavedRun, parse_run
+from embedopt.judge.gate import judge_history
+from embedopt.judge.history import History, SavedRun, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
+from embedopt.judge.settings import GateSettings
 from embedopt.measure.options import BATCH_SIZES, Options, ProfileName, parse_backends, parse_batch_sizes
 from embedopt.measure.session import Session
 from embedopt.records import to_json
+from embedopt.report.gate import describe_damaged, render_places
 from embedopt.report.terminal import render_comparisons, render_summary
 
+_STARTED = datetime.now(UTC).isoformat()
 _SESSION = pytest.StashKey[Session]()
 _COMPARED = pytest.StashKey[list[SavedRun | RecordError]]()
 
@@ -137,13 +142,22 @@ def pytest_terminal_summary(
             benchmarks = [{"fullname": bench.fullname, "extra_info": bench.extra_info} for bench in timed]
             head = parse_run(
                 "this run",
-                {"benchmarks": benchmarks, "embedopt": to_json(with_pareto_front(measuring.run()))},
+                {
+                    "benchmarks": benchmarks,
+                    "embedopt": to_json(with_pareto_front(measuring.run())),
+                    "datetime": _STARTED,  # older than the saved file of this very run
+                },
             )
             price, color = measuring.options.price_per_hour, terminalreporter.hasmarkup
             terminalreporter.section("embedopt")
             terminalreporter.write(render_summary(head, price, color=color))
             if config.option.benchmark_compare:
                 terminalreporter.write(render_comparisons(compared, head))
+                storage = config._benchmarksession.storage  # type: ignore[attr-defined]  # its only way in
+                # Elasticsearch has no folder, and so no history here.
+                history = read_history(storage.path) if hasattr(storage, "path") else History()
+                verdicts = judge_history(head, history.before(head), GateSettings())
+                terminalreporter.write(render_places(verdicts, describe_damaged(history.damaged)))
 
 
 def _say(config: pytest.Config, step: str) -> None:

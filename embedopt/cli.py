@@ -13,6 +13,7 @@ import rich.console
 import rich.progress
 import typer
 
+from embedopt import cli_judge
 from embedopt.errors import EmbedoptError, InputError, RecordError, UsageError
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
 from embedopt.inference.load import load_encoder, open_encoder
@@ -210,6 +211,10 @@ def _tunable_modes(backend: str, mode: str) -> list[Mode]:
             f"{backend} has no settings to try with --mode {mode}; choose of: {', '.join(_TUNABLE)}"
         )
     return modes
+
+
+for _command in (cli_judge.compare, cli_judge.history, cli_judge.gate):
+    app.command(epilog=cli_judge.EXIT_HELP)(_command)
 
 
 @contextlib.contextmanager

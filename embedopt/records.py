@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from embedopt.errors import RecordError
+from embedopt.evidence import Against
 
 SCHEMA = 1
 
@@ -20,6 +21,7 @@ Interval = tuple[float, float]
 R = TypeVar("R")
 
 _STRICT = ConfigDict(extra="forbid")
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
 def metric(unit: str, better: Better) -> Any:
@@ -309,7 +311,7 @@ class Run:
     ``reference`` names the backend that accuracy and speed-ups of the others are held against;
     ``pareto_front`` those that no other beats on speed and fidelity at once;
     ``side_by_side`` holds the cases ``short`` and ``mixed`` of texts; ``load`` is by backend and way of
-    batching.
+    batching; ``against`` is there where a base was measured beside this run.
     """
 
     __pydantic_config__ = _STRICT
@@ -328,11 +330,12 @@ class Run:
     pareto_front: tuple[str, ...] = ()
     side_by_side: dict[str, SideBySide] = field(default_factory=dict)
     load: dict[str, dict[str, Load]] = field(default_factory=dict)
+    against: Against | None = None
 
 
 def to_json(record: Any) -> dict[str, Any]:
     """Return a record as JSON values."""
-    values: dict[str, Any] = TypeAdapter(type(record)).dump_python(record, mode="json")
+    values: dict[str, Any] = _adapter(type(record)).dump_python(record, mode="json")
     return values
 
 
@@ -343,11 +346,19 @@ def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
         RecordError: a field is missing, unknown or of the wrong type; the message names it.
     """
     try:
-        return TypeAdapter(kind).validate_python(values)
+        found: R = _adapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RecordError(f"{kind.__name__} record: {where}: {first['msg'].lower()}") from None
+    return found
+
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """Return what reads and writes a record; making one takes longer than reading a record with it."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def run_from_json(values: Mapping[str, Any]) -> Run:
