@@ -140,6 +140,21 @@ def test_a_second_run_compares_with_the_first(suite: pytest.Pytester) -> None:
     assert len(_saved(suite)) == 2
 
 
+def test_each_cell_has_its_place_in_its_own_history(suite: pytest.Pytester) -> None:
+    """The saved file of this very run is not among those before it."""
+    for run in range(6):
+        result = _run(suite, "--backends", "onnx-int8", "-k", "latency", "--benchmark-compare")
+        if run < 5:
+            result.stdout.fnmatch_lines([f"history: 2 of 2 cells need up to {5 - run} more runs of this *"])
+    result.stdout.re_match_lines(
+        [
+            r"this run in the 95 % prediction interval of its own history \(times over torch-fp32's\)",
+            r"  onnx-int8 batch 1: [+-].*%, (inside|above|below) .* from 5 runs",
+            r"  onnx-int8 batch 32: [+-].*%, (inside|above|below) .* from 5 runs",
+        ]
+    )
+
+
 def test_a_run_on_another_corpus_cant_be_compared(suite: pytest.Pytester) -> None:
     (suite.path / "mine.txt").write_text("one\ntwo\n", encoding="utf8")
     _run(suite, "--backends", "onnx-int8")

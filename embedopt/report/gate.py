@@ -52,7 +52,7 @@ def render_places(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str
     if not times:
         return "history: no time over torch-fp32's in this run\n"
     lines = [
-        f"  {of.backend}: {of.effect:+.1%}, {_where(of)} of {_span(of.interval)} from {of.pairs} runs"
+        f"  {of.backend}: {of.effect:+.1%}, {_where(of)} {_span(of.interval)} from {of.pairs} runs"
         for of in times
         if of.effect is not None
     ]
@@ -101,8 +101,9 @@ def describe_roster(found: Roster) -> tuple[str, ...]:
 def render_calibration(found: Sequence[Finding], *, color: bool = False) -> str:
     """Return a table of rules, and one of the gate's cells; intervals are at 95 %."""
     slowdowns = sorted({of.slowdown for of in found if of.slowdown > 0})
-    columns = ["false alarms, cells", "false alarms, runs", *(f"+{of:.0%} found" for of in slowdowns)]
-    rules = table("What each rule says of the same real processes", "rule", *columns)
+    found_columns = [f"+{of:.0%}" for of in slowdowns]
+    title = "False alarms per cell and per run, and slow-downs found, in per cent"
+    rules = table(title, "rule, on the same processes", "per cell", "per run", *found_columns)
     for rule in dict.fromkeys(of.rule for of in found):
         of_rule = [of for of in found if of.rule == rule]
         rules.add_row(
@@ -112,7 +113,7 @@ def render_calibration(found: Sequence[Finding], *, color: bool = False) -> str:
             *(_pooled([of for of in of_rule if of.slowdown == slowdown]) for slowdown in slowdowns),
         )
     gate = [of for of in found if of.rule == found[0].rule and of.cell]
-    cells = table("The gate, cell by cell (95 % interval)", "cell", "false alarms", *columns[2:])
+    cells = table(f"The same of {found[0].rule}, with 95 % intervals", "cell", "false alarms", *found_columns)
     for cell in dict.fromkeys(str(of.cell) for of in gate):
         by_slowdown = {of.slowdown: of for of in gate if str(of.cell) == cell}
         shown = [by_slowdown.get(slowdown) for slowdown in (0.0, *slowdowns)]
@@ -180,9 +181,9 @@ def _some(names: Sequence[str]) -> str:
 
 def _pooled(found: Sequence[Finding]) -> str:
     draws = sum(of.draws for of in found)
-    return percent(sum(of.alarms for of in found) / draws) if draws else "-"
+    return f"{100 * sum(of.alarms for of in found) / draws:.3g}" if draws else "-"
 
 
 def _with_interval(of: Finding) -> str:
     low, high = of.interval
-    return f"{of.share:.1%} ({low:.1%} to {high:.1%})"
+    return f"{100 * of.share:.3g} ({100 * low:.3g}-{100 * high:.3g})"
