@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from embedopt.errors import RecordError
+from embedopt.evidence import Against
 
 SCHEMA = 1
 
@@ -176,7 +177,8 @@ class Run:
     """All that pytest-benchmark has no column for: the top-level ``embedopt`` key of a saved file.
 
     ``reference`` names the backend that accuracy and speed-ups of the others are held against;
-    ``pareto_front`` those that no other beats on speed and fidelity at once.
+    ``pareto_front`` those that no other beats on speed and fidelity at once; ``against`` is there where a
+    base was measured beside this run.
     """
 
     __pydantic_config__ = _STRICT
@@ -193,6 +195,7 @@ class Run:
     throughput: dict[str, Throughput]
     footprint: dict[str, Footprint]
     pareto_front: tuple[str, ...] = ()
+    against: Against | None = None
 
 
 def to_json(record: Any) -> dict[str, Any]:

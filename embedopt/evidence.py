@@ -1,0 +1,144 @@
+"""What the gate judges by: frozen records of two sides, base and head, measured in one go.
+
+The unit of evidence is the process pair: one process of each side, live at the same time and called in
+turns. Calls inside one process share its luck, so a pair yields one log ratio: log(head's time / base's time),
+above 0 where the head is slower.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ConfigDict
+
+PairedMetric = Literal["latency", "load_s"]
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What is timed in pairs: calls of a batch size, or with ``load_s`` (and batch size 0) the cold start."""
+
+    __pydantic_config__ = _STRICT
+
+    backend: str
+    batch_size: int
+    metric: PairedMetric = "latency"
+
+    def __str__(self) -> str:
+        return f"{self.backend} {'load' if self.metric == 'load_s' else f'batch {self.batch_size}'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedCell:
+    """The evidence on one cell: a natural log ratio for each process pair.
+
+    Attributes:
+        cell: what was timed.
+        log_ratios: of the pairs that a first judgement rests on.
+        fresh: of the pairs measured after it flagged the cell, to confirm it; nothing else goes here.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    cell: Cell
+    log_ratios: tuple[float, ...] = ()
+    fresh: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """More pairs that the judge asks for: ``fresh`` ones confirm a flagged cell."""
+
+    __pydantic_config__ = _STRICT
+
+    cell: Cell
+    pairs: int
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExactPair:
+    """A value of both sides that does not vary from run to run.
+
+    ``metric`` is ``disk_bytes`` or a metric of :class:`embedopt.records.Accuracy`.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    backend: str
+    metric: str
+    base: float
+    head: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotComparable:
+    """Why a backend could not be measured on both sides, in words."""
+
+    __pydantic_config__ = _STRICT
+
+    backend: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """One gate run: the field ``against`` of a :class:`embedopt.records.Run`.
+
+    Attributes:
+        base: the REF as it was given.
+        base_commit: the commit that it was.
+        cells: what was timed in pairs.
+        exact: what needs no pairs.
+        not_comparable: backends that could not be measured on both sides.
+        pairs: process pairs measured in all.
+        seconds: that the measurement took.
+        budget_s: that it was given.
+        threshold: of ``--gate-threshold``, a share; None where it was not given.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    base: str
+    base_commit: str
+    cells: tuple[PairedCell, ...]
+    exact: tuple[ExactPair, ...] = ()
+    not_comparable: tuple[NotComparable, ...] = ()
+    pairs: int
+    seconds: float
+    budget_s: float
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledPair:
+    """One process pair of a calibration, with its calls in order: what the usual rules need."""
+
+    __pydantic_config__ = _STRICT
+
+    log_ratio: float
+    base_ms: tuple[float, ...]
+    head_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The pairs of one cell, the head slowed by a share of the call's time: 0.05 is 5 %, 0 is identical."""
+
+    __pydantic_config__ = _STRICT
+
+    cell: Cell
+    slowdown: float
+    pairs: tuple[SampledPair, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Real pairs of identical and of slowed sides, as ``embedopt calibrate`` collects and saves them."""
+
+    __pydantic_config__ = _STRICT
+
+    hardware_class: str
+    samples: tuple[Sample, ...]
+    seconds: float
