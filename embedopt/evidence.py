@@ -1,7 +1,7 @@
 """What the gate judges by: frozen records of two sides, base and head, measured in one go.
 
 The unit of evidence is the process pair: one process of each side, live at the same time and called in
-turns. Calls inside one process share its luck, so a pair yields one log ratio: log(head's time / base's time),
+turns. Calls inside one process share its luck, so a pair yields one log ratio, log(time of head / of base):
 above 0 where the head is slower.
 """
 
@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 
 PairedMetric = Literal["latency", "load_s"]
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
