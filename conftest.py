@@ -1,6 +1,8 @@
 """Pytest options, session fixtures and hooks: thin, all logic is called, none lives here."""
 
 from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,13 +13,24 @@ from embedopt.inference.encoder import Encoder
 from embedopt.inference.spec import BACKENDS
 from embedopt.judge.history import SavedRun, parse_run
 from embedopt.judge.recommend import with_pareto_front
-from embedopt.measure.options import BATCH_SIZES, Options, ProfileName, parse_backends, parse_batch_sizes
+from embedopt.judge.settings import GateSettings, read_settings
+from embedopt.judge.verdict import Verdict, judge, wants_more
+from embedopt.measure.options import (
+    BATCH_SIZES,
+    Options,
+    ProfileName,
+    parse_against,
+    parse_backends,
+    parse_batch_sizes,
+)
 from embedopt.measure.session import Session
 from embedopt.records import to_json
 from embedopt.report.terminal import render_comparisons, render_summary
 
+_ROOT = Path(__file__).parent
 _SESSION = pytest.StashKey[Session]()
 _COMPARED = pytest.StashKey[list[SavedRun | RecordError]]()
+_GATE = pytest.StashKey[GateSettings]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,6 +52,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--pairs", type=Path, metavar="FILE", help="judged pairs: score, tab, sentence, tab, sentence"
     )
     group.addoption("--price-per-hour", type=float, default=0.05, help="dollars for an hour of this machine")
+    group.addoption("--against", metavar="REF", help="measure this code beside a commit or branch, and judge")
+    group.addoption("--against-python", metavar="PATH", help="interpreter of the base's own environment")
+    group.addoption(
+        "--against-budget", type=float, default=480.0, metavar="SECONDS", help="for all of it (default: 480)"
+    )
+    group.addoption(
+        "--gate-threshold", type=float, metavar="SHARE", help="smallest change that counts (default: 0.03)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,21 +69,38 @@ def pytest_configure(config: pytest.Config) -> None:
             backends=parse_backends(option.backends, option.profile),
             batch_sizes=parse_batch_sizes(option.batch_sizes, option.profile),
             profile=option.profile,
-            corpus=option.corpus or Path(__file__).parent / "benchmarks" / "corpus",
+            corpus=option.corpus or _ROOT / "benchmarks" / "corpus",
             model=option.model,
             cache_dir=option.cache_dir,
             min_cosine=option.min_cosine,
             pairs=option.pairs,
             price_per_hour=option.price_per_hour,
+            against=parse_against(option, _ROOT),
         )
+        settings = read_settings(_ROOT / "pyproject.toml", BACKENDS)
     except EmbedoptError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_SESSION] = Session(options, on_step=lambda step: _say(config, step))
     config.stash[_COMPARED] = []
+    config.stash[_GATE] = (
+        settings if (share := option.gate_threshold) is None else replace(settings, threshold=share)
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.name == "test_against.py" and not config.option.against else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Before anything is loaded in this process.
+    items.sort(key=lambda item: item.path.name != "test_against.py")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     options = metafunc.config.stash[_SESSION].options
+    if "against_what" in metafunc.fixturenames and options.against:
+        metafunc.parametrize("against_what", options.against.whats)
+        metafunc.parametrize("against_backend", [row.name for row in options.against.backends])
     if "encoder" not in metafunc.fixturenames:
         return
     names = [row.name for row in options.backends]
@@ -99,6 +137,17 @@ def encoder(request: pytest.FixtureRequest, measuring: Session) -> Iterator[Enco
         pytest.fail(str(error), pytrace=False)
     yield loaded
     measuring.release(loaded)
+
+
+@pytest.fixture(scope="session")
+def verdicts(pytestconfig: pytest.Config, measuring: Session) -> tuple[Verdict, ...]:
+    """What the gate says of all cells, measured at the first of them."""
+    settings = pytestconfig.stash[_GATE]
+    try:
+        against = measuring.measure_against(partial(wants_more, settings=settings))
+    except EmbedoptError as error:
+        pytest.fail(str(error), pytrace=False)
+    return judge(against, settings)
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: MutableMapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The other side of ``--against REF``: a commit of this repository, checked out for as long as it is measured."""
+"""The other side of ``--against REF``: a commit of this repository, checked out while it is measured."""
 
 import contextlib
 import os
@@ -119,7 +119,7 @@ def ended_by_signals() -> Iterator[None]:
         yield
         return
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}

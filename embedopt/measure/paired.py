@@ -8,6 +8,7 @@ not: so each pair of processes yields one number, and the evidence is many pairs
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,8 +30,16 @@ Clock = Callable[[], float]
 class Asked(Protocol):
     """One side, as far as measuring knows it: see :class:`embedopt.measure.side.Side`."""
 
-    def ask(self, do: str, *, long: bool = False, **values: object) -> dict[str, Any]:
+    def ask(self, do: str, **values: object) -> dict[str, Any]:
         """Send a request to the worker and return its answer."""
+        ...
+
+    def send(self, do: str, **values: object) -> None:
+        """Send a request."""
+        ...
+
+    def receive(self) -> dict[str, Any]:
+        """Return the answer to what was sent."""
         ...
 
 
@@ -66,9 +75,13 @@ class Pair:
 
 
 def measure_pair(
-    pair: Pair, cells: Sequence[Cell], work: Work, slowdowns: Sequence[float] = (0.0,), clock: Clock = time.perf_counter
+    pair: Pair,
+    cells: Sequence[Cell],
+    work: Work,
+    slowdowns: Sequence[float] = (0.0,),
+    clock: Clock = time.perf_counter,
 ) -> dict[tuple[Cell, float], SampledPair]:
-    """Load the one backend of ``cells`` on both sides, one after the other, and time every cell.
+    """Load the one backend of ``cells`` on both sides and time every cell.
 
     Args:
         pair: two processes that have loaded nothing.
@@ -81,16 +94,18 @@ def measure_pair(
     Returns:
         What was measured, by cell and slow-down; a cold start is never slowed.
     """
-    load = {"backend": cells[0].backend, "model": work.model, "cache_dir": work.cache_dir}
-    loaded = {id(side): side.ask("load", long=True, **load)["load_s"] for side in pair.in_order}
+    # At the same time: whoever loads second is 5 to 14 % faster.
+    for side in pair.in_order:
+        side.send("load", backend=cells[0].backend, model=work.model, cache_dir=work.cache_dir)
+    loaded_s = {id(side): side.receive()["load_s"] for side in pair.in_order}
     found = {}
     for cell in cells:
         if cell.metric == "load_s":
-            found[cell, 0.0] = sampled([loaded[id(pair.base)]], [loaded[id(pair.head)]])
+            found[cell, 0.0] = sampled([loaded_s[id(pair.base)]], [loaded_s[id(pair.head)]])
             continue
         for slowdown, quads in _quads_of(pair, cell, work, slowdowns, clock).items():
             base_s, head_s = zip(*quads, strict=True)
-            found[cell, slowdown] = sampled(np.ravel(base_s), np.ravel(head_s))
+            found[cell, slowdown] = sampled([*chain(*base_s)], [*chain(*head_s)])
     return found
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,13 @@ from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
 from embedopt.inference.spec import BACKENDS, REFERENCE, Backend, Mode
 from embedopt.inference.weights import Weights, resolve_weights
+from embedopt.evidence import Against, Cell
 from embedopt.measure.accuracy import Pairs, load_pairs, spearman
+from embedopt.measure.against import Asking, WantsMore, measure_against
 from embedopt.measure.corpus import Corpus, load_corpus
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import PROFILES, Options, Profile
+from embedopt.measure.paired import Work
 from embedopt.records import (
     SCHEMA,
     Accuracy,
@@ -44,7 +48,7 @@ class Session:
 
     def __init__(self, options: Options, on_step: Callable[[str], None] | None = None) -> None:
         self.options = options
-        self._on_step = on_step
+        self._on_step = on_step or (lambda _: None)
         self._reference: Encoder | None = None
         self._folders: dict[str, Path] = {}
         self._embeddings: dict[str, FloatArray] = {}
@@ -52,6 +56,7 @@ class Session:
         self._accuracy: dict[str, Accuracy] = {}
         self._throughput: dict[str, Throughput] = {}
         self._footprint: dict[str, Footprint] = {}
+        self.against: Against | None = None
 
     @property
     def profile(self) -> Profile:
@@ -148,6 +153,41 @@ class Session:
         assert self.pairs is not None
         return spearman(self.open(REFERENCE), self.pairs)
 
+    def measure_against(self, wants_more: WantsMore) -> Against:
+        """Measure this code and the base of ``--against`` side by side, and keep the record.
+
+        Raises:
+            EmbedoptError: there is no such base, or a side failed.
+        """
+        options = self.options.against
+        assert options is not None
+        work = Work(
+            texts=self.mixed_texts,
+            model=str(self.weights.path) if self.options.model else None,
+            cache_dir=str(self.store.root.parent),
+        )
+        asking = Asking(
+            ref=options.ref,
+            head=options.head,
+            head_python=sys.executable,
+            base_python=options.python,
+            cells=tuple(
+                cell
+                for row in options.backends
+                for cell in (
+                    *(Cell(backend=row.name, batch_size=size) for size in options.batch_sizes),
+                    Cell(backend=row.name, batch_size=0, metric="load_s"),
+                )
+            ),
+            work=work,
+            budget_s=options.budget_s,
+            invariance_texts=self.profile.invariance_texts,
+            invariance_rounds=self.profile.invariance_rounds,
+            threshold=options.threshold,
+        )
+        self.against = measure_against(asking, wants_more, self._on_step)
+        return self.against
+
     def add(self, name: str, found: Measured) -> None:
         """Keep what a benchmark found of a backend, beside what others found before."""
         match found:
@@ -161,7 +201,7 @@ class Session:
     @property
     def has_found_something(self) -> bool:
         """Whether a benchmark has added anything yet."""
-        return bool(self._accuracy or self._throughput or self._footprint)
+        return bool(self._accuracy or self._throughput or self._footprint or self.against)
 
     def missed_bounds(self, name: str, found: Accuracy) -> list[str]:
         """Say which bounds a measured accuracy misses.
@@ -201,6 +241,7 @@ class Session:
             accuracy=self._accuracy,
             throughput=self._throughput,
             footprint=self._footprint,
+            against=self.against,
         )
 
 

@@ -4,6 +4,7 @@ Each answer has a deadline. A worker that dies, hangs or prints rubbish ends wit
 with its whole process group killed.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -24,10 +25,11 @@ WORKER = "embedopt.measure.worker"
 LONG_S = 900.0
 # A process that imports nothing but this package, and a call with one batch.
 SHORT_S = 60.0
+_LONG = frozenset({"load", "accuracy"})
 
-# Left out, so that threads spin as long as OpenMP's default has it, some milliseconds, and then sleep; a worker
-# answers when they do. Threads that never spin are woken within a call, now and then two on one core: a call of
-# torch-fp32 with 32 texts took 140 to 220 ms so, 90 to 110 ms with the default (two cores, Zen 4).
+# Left out, so that threads spin as briefly as OpenMP's default has it; a worker answers when they sleep.
+# Threads that never spin are put to sleep within a call, and may wake two on one core: a call of torch-fp32
+# with 32 texts took 140 to 220 ms with OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=0, 90 to 110 ms without.
 _LEFT_OUT = frozenset({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "PYTHONSAFEPATH"})
 _CHUNK_BYTES = 1 << 16
 
@@ -70,9 +72,9 @@ class Side:
 
     def __init__(self, place: Place, short_s: float = SHORT_S, module: str = WORKER) -> None:
         self.place = place
-        self._short_s = short_s
+        self._short_s = self._timeout_s = short_s
         self._pending = b""
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the process
         self._process = subprocess.Popen(
             [place.python, "-m", module, str(time.monotonic())],
             cwd=place.root,
@@ -102,20 +104,28 @@ class Side:
             )
         return tuple(hello["backends"])
 
-    def ask(self, do: str, *, long: bool = False, **values: object) -> dict[str, Any]:
-        """Send a request and return the answer.
+    def ask(self, do: str, **values: object) -> dict[str, Any]:
+        """Send a request and return the answer; see :meth:`send` and :meth:`receive`."""
+        self.send(do, **values)
+        return self.receive()
+
+    def send(self, do: str, **values: object) -> None:
+        """Send a request whose answer :meth:`receive` returns.
+
+        Raises:
+            MeasureError: the worker is dead or hangs.
+        """
+        self._timeout_s = LONG_S if do in _LONG else self._short_s
+        self._write({"do": do, **values}, self._timeout_s)
+
+    def receive(self) -> dict[str, Any]:
+        """Wait for the answer to what was sent.
 
         Raises:
             RefusedError: the worker says that it can't.
-            MeasureError: it died, hung or wrote rubbish; it is killed.
+            MeasureError: it died, hung or wrote rubbish.
         """
-        timeout_s = LONG_S if long else self._short_s
-        try:
-            self._write({"do": do, **values}, timeout_s)
-            answer = self._read(timeout_s)
-        except MeasureError:
-            self.close()
-            raise
+        answer = self._read(self._timeout_s)
         if "error" in answer:
             raise RefusedError(f"{self.place.name}: {answer['error']}")
         result: dict[str, Any] = answer["ok"]
@@ -177,10 +187,8 @@ class Side:
 
     def close(self) -> None:
         """Kill the worker and all that it started. Closing twice is harmless."""
-        try:
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended by itself
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             assert stream is not None

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import numpy as np
 
 import embedopt
-from embedopt.errors import EmbedoptError, UsageError, first_line
+from embedopt.errors import EmbedoptError, MeasureError, UsageError, first_line
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes, library_versions
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.load import open_encoder
@@ -49,7 +49,11 @@ class Worker:
         self._ready_s = ready_s
         self._clock = clock
         self._encoders: dict[str, Encoder] = {}
-        self._requests = {"load": self.load, "time": self.time, "accuracy": self.accuracy}
+        self._requests: Mapping[str, Callable[..., dict[str, Any]]] = {
+            "load": self.load,
+            "time": self.time,
+            "accuracy": self.accuracy,
+        }
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Do what a request says.
@@ -145,13 +149,13 @@ def serve(worker: Worker, requests: TextIO, answers: TextIO) -> None:
         if request == {"do": "quit"}:
             return
         try:
-            answer = {"ok": worker.answer(request)}
+            answer: dict[str, Any] = {"ok": worker.answer(request)}
+            rest()
         except EmbedoptError as error:
             answer = {"error": str(error)}
         except Exception as error:  # of any library: the other end of the pipe has to hear of it
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {first_line(error)}"}
-        rest()
         _write(answers, answer)
 
 
@@ -163,13 +167,21 @@ def work_until(end_s: float, clock: Clock) -> None:
 
 
 def rest() -> None:
-    """Wait until no thread of this process works or spins, 50 ms at most."""
+    """Wait until no thread of this process works or spins.
+
+    Raises:
+        MeasureError: they go on; the other side can't be measured beside them.
+    """
     for _ in range(_REST_TRIES):
         used_s, slept_s = time.process_time(), time.perf_counter()
         time.sleep(_REST_SLEEP_S)
         slept_s = time.perf_counter() - slept_s
         if time.process_time() - used_s < _REST_SHARE * slept_s:
             return
+    raise MeasureError(
+        "threads of this side still run 50 ms after a call; wanted threads that sleep: "
+        "leave the backend that spins out with --backends"
+    )
 
 
 def _write(answers: TextIO, values: Mapping[str, Any]) -> None:
