@@ -99,8 +99,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     options = metafunc.config.stash[_SESSION].options
     if "against_what" in metafunc.fixturenames and options.against:
-        metafunc.parametrize("against_what", options.against.whats)
-        metafunc.parametrize("against_backend", [row.name for row in options.against.backends])
+        cells = [(row.name, what) for row in options.against.backends for what in options.against.whats]
+        metafunc.parametrize(("against_backend", "against_what"), cells)
     if "encoder" not in metafunc.fixturenames:
         return
     names = [row.name for row in options.backends]
@@ -188,5 +188,7 @@ def pytest_terminal_summary(
 
 def _say(config: pytest.Config, step: str) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(step)
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is not None and capture is not None:
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(step)

@@ -70,7 +70,7 @@ def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path
             yield folder
         finally:
             _remove(repository, folder)
-    _lock_of(folder).unlink(missing_ok=True)
+            _lock_of(folder).unlink(missing_ok=True)
 
 
 def why_not_comparable(head: Path, base: Path, *, own_python: bool) -> str | None:

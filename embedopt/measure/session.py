@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from embedopt.evidence import Against, Cell
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
 from embedopt.inference.spec import BACKENDS, REFERENCE, Backend, Mode
 from embedopt.inference.weights import Weights, resolve_weights
-from embedopt.evidence import Against, Cell
 from embedopt.measure.accuracy import Pairs, load_pairs, spearman
 from embedopt.measure.against import Asking, WantsMore, measure_against
 from embedopt.measure.corpus import Corpus, load_corpus

@@ -20,7 +20,7 @@ import numpy as np
 import embedopt
 from embedopt.errors import EmbedoptError, MeasureError, UsageError, first_line
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes, library_versions
-from embedopt.inference.encoder import Encoder
+from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
 from embedopt.inference.spec import BACKENDS, REFERENCE, get_backend
 from embedopt.inference.weights import resolve_weights
@@ -49,6 +49,7 @@ class Worker:
         self._ready_s = ready_s
         self._clock = clock
         self._encoders: dict[str, Encoder] = {}
+        self._embeddings: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
         self._requests: Mapping[str, Callable[..., dict[str, Any]]] = {
             "load": self.load,
             "time": self.time,
@@ -125,10 +126,16 @@ class Worker:
         from embedopt.records import Accuracy, metrics
 
         encoder = self._encoders[backend]
-        near = agreement(self._encoders[REFERENCE].encode(texts), encoder.encode(texts))
+        near = agreement(self._embedded(REFERENCE, texts), self._embedded(backend, texts))
         steady = batch_invariance(encoder, texts[:invariance_texts], invariance_rounds)
         found = {name: (getattr(near, name), getattr(steady, name)) for name in metrics(Accuracy)}
         return {name: value for name, values in found.items() for value in values if value is not None}
+
+    def _embedded(self, backend: str, texts: Sequence[str]) -> FloatArray:
+        key = (backend, tuple(texts))
+        if key not in self._embeddings:
+            self._embeddings[key] = self._encoders[backend].encode(texts)
+        return self._embeddings[key]
 
 
 def hello() -> dict[str, Any]:
