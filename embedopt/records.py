@@ -21,6 +21,7 @@ Interval = tuple[float, float]
 R = TypeVar("R")
 
 _STRICT = ConfigDict(extra="forbid")
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
 def metric(unit: str, better: Better) -> Any:
@@ -200,7 +201,7 @@ class Run:
 
 def to_json(record: Any) -> dict[str, Any]:
     """Return a record as JSON values."""
-    values: dict[str, Any] = TypeAdapter(type(record)).dump_python(record, mode="json")
+    values: dict[str, Any] = _adapter(type(record)).dump_python(record, mode="json")
     return values
 
 
@@ -211,11 +212,19 @@ def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
         RecordError: a field is missing, unknown or of the wrong type; the message names it.
     """
     try:
-        return TypeAdapter(kind).validate_python(values)
+        found: R = _adapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RecordError(f"{kind.__name__} record: {where}: {first['msg'].lower()}") from None
+    return found
+
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """Return what reads and writes a record; making one takes longer than reading a record with it."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def run_from_json(values: Mapping[str, Any]) -> Run:

@@ -2,12 +2,28 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from embedopt.errors import RecordError
 from embedopt.records import Latency, Run, from_json, run_from_json
+
+# Files that pytest-benchmark saves by itself: a counter, and more.
+_SAVED = "[0-9][0-9][0-9][0-9]*_*.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What decides a time or a score: runs of one kind make one history."""
+
+    hardware_class: str
+    model: str
+    corpus: str
+
+    def __str__(self) -> str:
+        return f"{self.hardware_class} | model {self.model[:12]} | corpus {self.corpus[:12]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +35,67 @@ class SavedRun:
         run: our record; None for a file that another suite wrote.
         benchmarks: the full names of all benchmarks in it.
         latencies: of the latency benchmarks in it.
+        time: when it was measured; None for a run that is not saved yet.
+        commit: that was measured, as far as it is known.
+        medians_s: of the benchmarks without a :class:`Latency`, by full name.
+        cpu: as pytest-benchmark saw it.
     """
 
     name: str
     run: Run | None
     benchmarks: frozenset[str]
     latencies: tuple[Latency, ...]
+    time: datetime | None = None
+    commit: str = ""
+    medians_s: Mapping[str, float] = field(default_factory=dict)
+    cpu: str = "unknown CPU"
+
+    @property
+    def kind(self) -> Kind:
+        """Which history it belongs to; without our record, the CPU decides alone."""
+        if self.run is None:
+            return Kind(hardware_class=self.cpu, model="unknown", corpus="unknown")
+        return Kind(
+            hardware_class=self.run.hardware_class,
+            model=self.run.model.digest,
+            corpus=self.run.corpus.digest,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Saved runs, the oldest first, and what is wrong with the files that could not be read."""
+
+    runs: tuple[tuple[datetime, SavedRun], ...] = ()
+    damaged: tuple[RecordError, ...] = ()
+
+    def before(self, head: SavedRun) -> tuple[SavedRun, ...]:
+        """Return the runs of ``head``'s kind that are older, the oldest first."""
+        return tuple(
+            run
+            for time, run in self.runs
+            if run.kind == head.kind and (head.time is None or time < head.time)
+        )
+
+
+def read_history(folder: Path) -> History:
+    """Read all runs that pytest-benchmark saved in a folder and below; none where there is no folder."""
+    runs: list[tuple[datetime, SavedRun]] = []
+    damaged: list[RecordError] = []
+    for file in sorted(folder.rglob(_SAVED)):
+        try:
+            runs.append(_timed_run(file))
+        except RecordError as error:
+            damaged.append(error)
+    runs.sort(key=lambda timed: (timed[0], timed[1].name))
+    return History(runs=tuple(runs), damaged=tuple(damaged))
+
+
+def _timed_run(file: Path) -> tuple[datetime, SavedRun]:
+    found = read_run(file)
+    if found.time is None:
+        raise RecordError(f"{file} has no datetime; wanted a file that pytest-benchmark saved")
+    return found.time, found
 
 
 def read_run(path: Path) -> SavedRun:
@@ -53,7 +124,7 @@ def newest_run(folder: Path) -> SavedRun:
     Raises:
         RecordError: there is none, or it can't be read.
     """
-    files = sorted(folder.rglob("[0-9][0-9][0-9][0-9]_*.json"), key=lambda file: (file.name, file.parent))
+    files = sorted(folder.rglob(_SAVED), key=lambda file: (file.name, file.parent))
     if not files:
         raise RecordError(f"{folder} has no saved run: run pytest benchmarks/ first, or name a file")
     return read_run(files[-1])
@@ -70,12 +141,45 @@ def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
     if not all(isinstance(bench, Mapping) for bench in values["benchmarks"]):
         raise RecordError("a benchmark in it is no object; wanted a file that pytest-benchmark saved")
     extras = [bench.get("extra_info") for bench in values["benchmarks"]]
+    machine, commit = values.get("machine_info"), values.get("commit_info")
     return SavedRun(
         name=name,
         run=run_from_json(values["embedopt"]) if "embedopt" in values else None,
         benchmarks=frozenset(str(bench.get("fullname")) for bench in values["benchmarks"]),
         latencies=tuple(from_json(Latency, extra) for extra in extras if _is_latency(extra)),
+        time=_time(values.get("datetime")),
+        commit=str(commit.get("id") or "") if isinstance(commit, Mapping) else "",
+        medians_s=_medians_s(values["benchmarks"]),
+        cpu=_cpu(machine) if isinstance(machine, Mapping) else "unknown CPU",
     )
+
+
+def _time(found: object) -> datetime | None:
+    """Read a time as pytest-benchmark writes it: before 5.0 without a zone, and meant as UTC."""
+    if found is None:
+        return None
+    try:
+        time = datetime.fromisoformat(str(found))
+    except ValueError:
+        raise RecordError(f"datetime is {found!r}; wanted one like 2026-01-31T12:00:00+00:00") from None
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _medians_s(benchmarks: list[Mapping[str, Any]]) -> dict[str, float]:
+    medians = {
+        str(bench.get("fullname")): stats.get("median")
+        for bench in benchmarks
+        if isinstance(stats := bench.get("stats"), Mapping) and not _is_latency(bench.get("extra_info"))
+    }
+    return {name: float(median) for name, median in medians.items() if isinstance(median, int | float)}
+
+
+def _cpu(machine: Mapping[str, Any]) -> str:
+    """Name a CPU: a mapping since pytest-benchmark 3.2, and only as good as py-cpuinfo on the machine."""
+    found = machine.get("cpu")
+    cpu = found if isinstance(found, Mapping) else {}
+    name = cpu.get("brand_raw") or cpu.get("brand") or machine.get("processor") or "unknown CPU"
+    return f"{name} | {cpu.get('count', 'unknown')} cores"
 
 
 def _is_latency(extra: object) -> TypeGuard[Mapping[str, Any]]:

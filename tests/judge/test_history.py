@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embedopt.errors import RecordError
-from embedopt.judge.history import differences, parse_run, read_run
+from embedopt.judge.history import History, differences, parse_run, read_history, read_run
 from embedopt.records import CorpusInfo, Model
 from tests.runs import make_file, make_run
 
@@ -86,3 +88,80 @@ def test_what_differs_is_said() -> None:
         "its corpus is corpus (bbbbbbbbbbbb), this one's is corpus (dddddddddddd)",
         "its profile is full, this one's is quick",
     )
+
+
+def _save(folder: Path, name: str, run: Any, **changes: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / name
+    file.write_text(json.dumps(make_file(run) | changes), encoding="utf8")
+    return file
+
+
+def test_a_history_is_ordered_by_time_not_by_name(tmp_path: Path) -> None:
+    """Files before pytest-benchmark 5 have no zone; counters start again on another machine."""
+    _save(tmp_path / "a", "0002_b.json", make_run(), datetime="2026-03-01T12:00:00+00:00")
+    _save(tmp_path / "a", "0003_c.json", make_run(), datetime="2026-03-01T10:00:00.123456")
+    _save(tmp_path / "b", "0001_a.json", make_run(), datetime="2026-03-01T13:30:00+02:00")
+    _save(tmp_path / "b", "notes.json", make_run(), datetime="2026-03-01T13:30:00+02:00")
+    history = read_history(tmp_path)
+    assert [run.name for _, run in history.runs] == ["0003_c.json", "0001_a.json", "0002_b.json"]
+    assert [run.name for run in history.before(history.runs[2][1])] == ["0003_c.json", "0001_a.json"]
+    assert history.damaged == ()
+
+
+def test_a_history_is_of_one_kind(tmp_path: Path) -> None:
+    """Another corpus or machine has a history of its own; the profile only says how many calls there were."""
+    machine = dataclasses.replace(make_run().machine, cores=4)
+    others = [
+        make_run(profile="quick"),
+        make_run(hardware_class=machine.hardware_class, machine=machine),
+        make_run(model=Model(name="tiny", digest="c" * 64)),
+        None,
+    ]
+    for number, run in enumerate(others):
+        _save(tmp_path, f"000{number}_run.json", run, datetime=f"2026-03-0{number + 1}T12:00:00")
+    head = parse_run("this run", make_file(make_run()))
+    assert [run.name for run in read_history(tmp_path).before(head)] == ["0000_run.json"]
+
+
+def test_damaged_files_are_named_and_passed_over(tmp_path: Path) -> None:
+    _save(tmp_path, "0001_good.json", make_run(), datetime="2026-03-01T12:00:00")
+    _save(tmp_path, "0002_untimed.json", make_run())
+    _save(tmp_path, "0003_mistimed.json", make_run(), datetime="yesterday")
+    (tmp_path / "0004_half.json").write_text('{"benchm', encoding="utf8")
+    history = read_history(tmp_path)
+    assert [run.name for _, run in history.runs] == ["0001_good.json"]
+    assert [str(error).removeprefix(f"{tmp_path}/") for error in history.damaged] == [
+        "0002_untimed.json has no datetime; wanted a file that pytest-benchmark saved",
+        "0003_mistimed.json: datetime is 'yesterday'; wanted one like 2026-01-31T12:00:00+00:00",
+        "0004_half.json is damaged: it is not JSON; delete it, or run the suite again",
+    ]
+
+
+def test_a_folder_that_is_not_there_has_no_history(tmp_path: Path) -> None:
+    assert read_history(tmp_path / "nowhere") == History()
+
+
+def test_a_file_of_pytest_benchmark_4_without_our_record() -> None:
+    """Its shape: no zone, the CPU in machine_info, medians in seconds."""
+    saved = parse_run(
+        "0001_old.json",
+        {
+            "machine_info": {"cpu": {"brand_raw": "Old CPU", "count": 4}},
+            "commit_info": {"id": "abc", "dirty": False},
+            "benchmarks": [
+                {"fullname": "test_sort", "extra_info": {}, "stats": {"median": 0.5, "data": [0.5]}}
+            ],
+            "datetime": "2023-01-01T00:00:00.000001",
+            "version": "4.0.0",
+        },
+    )
+    assert str(saved.kind) == "Old CPU | 4 cores | model unknown | corpus unknown"
+    assert saved.time == datetime(2023, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
+    assert (saved.commit, saved.medians_s) == ("abc", {"test_sort": 0.5})
+
+
+@pytest.mark.parametrize("machine", [None, {}, {"cpu": "text"}, {"cpu": {}}])
+def test_a_file_that_does_not_say_its_cpu(machine: object) -> None:
+    saved = parse_run("run", {"benchmarks": [], "machine_info": machine, "commit_info": None})
+    assert saved.kind.hardware_class.startswith("unknown CPU")
