@@ -12,6 +12,7 @@ import rich.console
 import rich.progress
 import typer
 
+from embedopt import cli_judge
 from embedopt.errors import EmbedoptError, InputError, RecordError
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
 from embedopt.inference.load import load_encoder
@@ -133,6 +134,10 @@ def recommend(
     profile = f", {saved.run.profile} profile on {saved.run.hardware_class}" if saved.run else ""
     typer.echo(render_recommendation(answer, f"{saved.name}{profile}"), nl=False)
     raise typer.Exit(0 if answer.chosen else 1)
+
+
+for _command in (cli_judge.compare, cli_judge.history, cli_judge.gate):
+    app.command(epilog=cli_judge.EXIT_HELP)(_command)
 
 
 @contextlib.contextmanager

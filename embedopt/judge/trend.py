@@ -113,11 +113,12 @@ def _noise(values: Values) -> float:
 
 
 def _levels(values: Values, at: Sequence[int]) -> list[float]:
-    return [float(part.mean()) for part in np.split(values, at)]
+    """Return the median of each part: a bad day in it moves no level."""
+    return [float(np.median(part)) for part in np.split(values, at)]
 
 
 def _without_weak(values: Values, at: list[int], noise: float) -> list[int]:
-    """Leave out the smallest change that does not exceed the noise or does not persist, until none is left."""
+    """Leave out the smallest change that is within the noise or does not persist, until there is none."""
     while weak := [step for step in _steps(values, at) if step.size <= noise or step.runs < FEWEST_RUNS]:
         smallest = min(weak, key=lambda step: step.size)
         at = [index for index in at if index != smallest.at]

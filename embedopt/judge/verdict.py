@@ -69,7 +69,7 @@ def judge(against: Against, settings: GateSettings) -> tuple[Verdict, ...]:
     """Return a verdict for every cell, exact value and backend that could not be compared, in that order."""
     return (
         *judge_cells(against.cells, settings),
-        *(_judge_exact(pair, settings) for pair in against.exact),
+        *(judge_exact(pair, settings) for pair in against.exact),
         *(
             Verdict(backend=of.backend, what="", metric="", outcome="not comparable", why=of.why)
             for of in against.not_comparable
@@ -212,7 +212,8 @@ def _within(cell: Cell, log_ratio: float, settings: GateSettings) -> bool:
     return abs(log_ratio) < math.log1p(settings.threshold_of(cell.backend, cell.metric))
 
 
-def _judge_exact(pair: ExactPair, settings: GateSettings) -> Verdict:
+def judge_exact(pair: ExactPair, settings: GateSettings) -> Verdict:
+    """Return the verdict on a value that does not vary: it changed if it moved by more than its threshold."""
     if pair.metric not in _METRICS:
         why = f"metric {pair.metric!r} is unknown here: read it with the embedopt that wrote it"
         return Verdict(backend=pair.backend, what=pair.metric, metric="", outcome="not comparable", why=why)

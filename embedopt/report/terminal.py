@@ -1,9 +1,8 @@
 """Tables for a terminal: at most 100 columns, and plain where it is none."""
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -12,8 +11,7 @@ from embedopt.judge.history import SavedRun, differences
 from embedopt.judge.recommend import Recommendation
 from embedopt.judge.summary import Factors, Row, speed_up_factors, summary_rows
 from embedopt.records import Accuracy, Footprint, Run
-
-WIDTH = 100
+from embedopt.report.tables import number, percent, rendered, table
 
 
 def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = False) -> str:
@@ -38,7 +36,7 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
         parts += [_scores(run, scored), ""]
     if run:
         parts += [Text(_provenance(run), style="dim")]
-    return _rendered(parts, color=color)
+    return rendered(parts, color=color)
 
 
 def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) -> str:
@@ -89,32 +87,8 @@ def _comparison(base: SavedRun, head: SavedRun) -> str:
     return f"compared with {base.name}: same hardware class, model, corpus and profile; {shared}"
 
 
-def _rendered(parts: Sequence[RenderableType], *, color: bool) -> str:
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=WIDTH,
-        force_terminal=color,
-        color_system="standard" if color else None,
-        highlight=False,
-    )
-    for part in parts:
-        console.print(part)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False, title_style="bold"
-    )
-    table.add_column(columns[0], no_wrap=True)
-    for column in columns[1:]:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
 def _key_results(rows: Sequence[Row], front: Collection[str]) -> Table:
-    table = _table(
+    shown = table(
         "Key results (times in ms, of one call with a whole batch)",
         "backend", "batch", "p50", "p95", "p99", "texts/s", "x", "MB", "cosine", "min", "invar.", "$/M",
     )  # fmt: skip
@@ -122,64 +96,64 @@ def _key_results(rows: Sequence[Row], front: Collection[str]) -> Table:
     for row in rows:
         first = row.backend != previous
         once = [
-            _number(row.footprint.disk_bytes, 1, 1e-6),
-            _number(row.accuracy.cosine_mean, 4),
-            _number(row.accuracy.cosine_min, 4),
-            _number(row.accuracy.batch_invariance_min, 5),
+            number(row.footprint.disk_bytes, 1, 1e-6),
+            number(row.accuracy.cosine_mean, 4),
+            number(row.accuracy.cosine_min, 4),
+            number(row.accuracy.batch_invariance_min, 5),
         ]
-        table.add_row(
+        shown.add_row(
             Text(f"{row.backend}{' *' * (row.backend in front)}" if first else ""),
             str(row.latency.batch_size),
-            _number(row.latency.p50_ms, 1),
-            _number(row.latency.p95_ms, 1),
-            _number(row.latency.p99_ms, 1),
-            _number(row.texts_per_s, 0),
-            _number(row.speed_up, 1),
+            number(row.latency.p50_ms, 1),
+            number(row.latency.p95_ms, 1),
+            number(row.latency.p99_ms, 1),
+            number(row.texts_per_s, 0),
+            number(row.speed_up, 1),
             *(once if first else [""] * len(once)),
-            _number(row.dollars_per_million, 3),
+            number(row.dollars_per_million, 3),
         )
         previous = row.backend
-    return table
+    return shown
 
 
 def _speed_up(factors: Mapping[str, Factors]) -> Table:
-    table = _table(
+    shown = table(
         "Where the speed comes from: x = runtime x precision x batching x padding",
         "backend", "x", "runtime", "precision", "batching", "padding", "padded in order", "planned",
     )  # fmt: skip
     for name, split in factors.items():
-        table.add_row(
+        shown.add_row(
             Text(name),
             *(
-                _number(value, 2)
+                number(value, 2)
                 for value in (split.total, split.runtime, split.precision, split.batching, split.padding)
             ),
-            _percent(split.in_order_padding),
-            _percent(split.planned_padding),
+            percent(split.in_order_padding),
+            percent(split.planned_padding),
         )
-    return table
+    return shown
 
 
 def _scores(run: Run, names: Sequence[str]) -> Table:
     paired = any(found.spearman is not None for found in run.accuracy.values())
     columns = ("Spearman x 100", "to reference") if paired else ()
-    table = _table(
+    shown = table(
         "What a search finds, and what it takes to start",
         "backend", "recall@10", "top-10 overlap", "cosine p1", "load s", "peak MB", *columns,
     )  # fmt: skip
     for name in names:
         found, weight = run.accuracy.get(name, Accuracy()), run.footprint.get(name, Footprint())
-        spearman = [_number(found.spearman, 2), _number(found.spearman_distance, 2)] if paired else []
-        table.add_row(
+        spearman = [number(found.spearman, 2), number(found.spearman_distance, 2)] if paired else []
+        shown.add_row(
             Text(name),
-            _number(found.recall_at_10, 4),
-            _number(found.overlap_at_10, 4),
-            _number(found.cosine_p1, 4),
-            _number(weight.load_s, 2),
-            _number(weight.peak_rss_bytes, 0, 1e-6),
+            number(found.recall_at_10, 4),
+            number(found.overlap_at_10, 4),
+            number(found.cosine_p1, 4),
+            number(weight.load_s, 2),
+            number(weight.peak_rss_bytes, 0, 1e-6),
             *spearman,
         )
-    return table
+    return shown
 
 
 def _provenance(run: Run) -> str:
@@ -193,11 +167,3 @@ def _provenance(run: Run) -> str:
         "*: no other backend is as fast and as near to the reference, and better in one\n"
         "-: not measured, or too few calls for an interval (a p95 takes 72, a p99 368)"
     )
-
-
-def _number(value: float | None, digits: int, scale: float = 1.0) -> str:
-    return "-" if value is None else f"{value * scale:,.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"

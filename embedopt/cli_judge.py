@@ -1,0 +1,103 @@
+"""The commands that judge saved runs: they need no torch, no ONNX Runtime and no model."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedopt.errors import RecordError
+from embedopt.inference.spec import BACKENDS
+from embedopt.judge.gate import compare_runs, judge_against, judge_history
+from embedopt.judge.history import History, SavedRun, read_history, read_run
+from embedopt.judge.series import DEFAULT_METRIC, METRICS, Series, roster, series_of
+from embedopt.judge.settings import GateSettings, read_settings
+from embedopt.judge.verdict import EXIT_CODES, Verdict, exit_code
+from embedopt.report.gate import describe_damaged, describe_roster, render_history, render_verdicts
+
+EXIT_HELP = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
+
+HistoryOption = Annotated[Path, typer.Option("--history", help="Folder of saved runs.", metavar="DIR")]
+_STORAGE = Path(".benchmarks")
+# A history with a file that can't be read is not the whole one.
+_NOT_COMPARABLE = 4
+_NOTHING = 5
+
+
+def compare(
+    base: Annotated[Path, typer.Argument(help="The saved run to compare with.", metavar="BASE.json")],
+    head: Annotated[Path, typer.Argument(help="The saved run that is judged.", metavar="HEAD.json")],
+) -> None:
+    """Compare two saved runs: scores and sizes, and times that moved by more than separate runs do."""
+    old, new = read_run(base), read_run(head)
+    verdicts = compare_runs(old, new, _settings())
+    notes = describe_roster(roster(old, new))
+    _show(f"{new.name} against {old.name}", verdicts, notes)
+    raise typer.Exit(exit_code(verdicts))
+
+
+def history(
+    folder: HistoryOption = _STORAGE,
+    metric: Annotated[
+        str, typer.Option(help=f"One of {', '.join(METRICS)}. Times and rates are over torch-fp32's.")
+    ] = DEFAULT_METRIC,
+) -> None:
+    """Show how a metric moved over the saved runs of each hardware class, model and corpus."""
+    found = read_history(folder)
+    kinds = _series_by_kind(found, metric)
+    notes = [*describe_damaged(found.damaged), *_last_roster(found)]
+    if not kinds:
+        notes.append(f"{folder} has no run with {metric} that can be read: run pytest benchmarks/ first")
+    typer.echo(render_history(metric, kinds, notes, color=sys.stdout.isatty()), nl=False)
+    raise typer.Exit(_NOT_COMPARABLE if found.damaged else 0 if kinds else _NOTHING)
+
+
+def gate(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest of the history"),
+    ] = None,
+    folder: HistoryOption = _STORAGE,
+) -> None:
+    """Judge a run: against the base that was measured beside it (--against), else by its own history."""
+    found = read_history(folder)
+    if run is None and not found.runs:
+        raise RecordError(f"{folder} has no saved run: run pytest benchmarks/ first, or name a file")
+    head = read_run(run) if run else found.runs[-1][1]
+    settings, notes = _settings(), list(describe_damaged(found.damaged))
+    verdicts = judge_against(head, settings)
+    title = f"{head.name} against its base"
+    if not verdicts:
+        earlier = found.before(head)
+        title = f"{head.name} in its own history ({len(earlier)} earlier runs)"
+        verdicts = judge_history(head, earlier, settings)
+        notes += describe_roster(roster(earlier[-1], head)) if earlier else ()
+    _show(title, verdicts, notes)
+    code = exit_code(verdicts)
+    raise typer.Exit(_NOT_COMPARABLE if found.damaged and code == 0 else code)
+
+
+def _settings() -> GateSettings:
+    return read_settings(Path("pyproject.toml"), BACKENDS)
+
+
+def _show(title: str, verdicts: Sequence[Verdict], notes: Sequence[str]) -> None:
+    typer.echo(render_verdicts(title, verdicts, notes, color=sys.stdout.isatty()), nl=False)
+
+
+def _series_by_kind(found: History, metric: str) -> dict[str, tuple[Series, ...]]:
+    kinds: dict[str, list[SavedRun]] = {}
+    for _, run in found.runs:
+        kinds.setdefault(str(run.kind), []).append(run)
+    series = {kind: series_of(runs, metric) for kind, runs in kinds.items()} or {"": series_of((), metric)}
+    return {kind: of for kind, of in series.items() if of}
+
+
+def _last_roster(found: History) -> tuple[str, ...]:
+    """Name what the newest run has that the one of its kind before it has not, and the reverse."""
+    if not found.runs:
+        return ()
+    newest = found.runs[-1][1]
+    earlier = found.before(newest)
+    return describe_roster(roster(earlier[-1], newest)) if earlier else ()

@@ -1,0 +1,183 @@
+"""Verdicts, histories and calibrations as tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from embedopt.errors import RecordError
+from embedopt.judge.calibrate import Finding
+from embedopt.judge.series import Roster, Series
+from embedopt.judge.trend import FEWEST_RUNS, changes
+from embedopt.judge.verdict import Outcome, Verdict, headline
+from embedopt.report.tables import percent, rendered, table
+
+_STYLES: Mapping[Outcome, str] = {
+    "regressed": "red",
+    "improved": "green",
+    "inconclusive": "yellow",
+    "not comparable": "yellow",
+}
+# Names that are listed of what may be many.
+_LISTED = 5
+
+
+def render_verdicts(
+    title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = (), *, color: bool = False
+) -> str:
+    """Return the verdict in one line, then a table of what it rests on.
+
+    Scores and sizes that are as they were are counted, not listed.
+
+    Args:
+        title: what was held against what.
+        verdicts: all of them.
+        notes: lines that follow.
+        color: whether to use the terminal's colours.
+    """
+    listed = [of for of in verdicts if of.outcome != "equivalent" or of.interval or of.smallest_effect]
+    parts: list[RenderableType] = [Text(headline(verdicts), style="bold")]
+    if listed:
+        parts += [_verdicts(title, listed)]
+        parts += [Text(f"{_subject(of)}: {of.why}") for of in listed if of.why]
+    if unlisted := len(verdicts) - len(listed):
+        parts += [Text(f"{unlisted} scores and sizes are as they were")]
+    return rendered([*parts, *map(Text, notes)], color=color)
+
+
+def render_places(verdicts: Sequence[Verdict]) -> str:
+    """Say of each time where it lies in the prediction interval of its own history."""
+    times = [of for of in verdicts if of.metric == "latency"]
+    short = [of for of in times if of.effect is None]
+    if not times:
+        return "history: no time over torch-fp32's in this run\n"
+    lines = [
+        f"  {of.backend}: {of.effect:+.1%}, {_where(of)} of {_span(of.interval)} from {of.pairs} runs"
+        for of in times
+        if of.effect is not None
+    ]
+    head = ["this run in the 95 % prediction interval of its own history (times over torch-fp32's)"] * bool(
+        lines
+    )
+    if short:
+        missing = max(FEWEST_RUNS - of.pairs for of in short)
+        cells = f"{len(short)} of {len(times)} cells"
+        lines += [f"history: {cells} need up to {missing} more runs of this class, model and corpus"]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def render_history(
+    metric: str, kinds: Mapping[str, Sequence[Series]], notes: Sequence[str], *, color: bool = False
+) -> str:
+    """Return a table of series by kind of run, with their changes.
+
+    Args:
+        metric: that is followed.
+        kinds: series by the words for their hardware class, model and corpus.
+        notes: lines that follow.
+        color: whether to use the terminal's colours.
+    """
+    parts: list[RenderableType] = []
+    for kind, found in kinds.items():
+        parts += [Text(kind, style="dim"), _history(metric, found), ""]
+    return rendered([*parts, *map(Text, notes)], color=color)
+
+
+def describe_damaged(damaged: Sequence[RecordError]) -> tuple[str, ...]:
+    """Name the files that were passed over."""
+    return tuple(f"passed over: {error}" for error in damaged)
+
+
+def describe_roster(found: Roster) -> tuple[str, ...]:
+    """Name new, renamed and vanished benchmarks."""
+    groups = {
+        "new": found.new,
+        "renamed": tuple(f"{old} -> {new}" for old, new in found.renamed),
+        "vanished": found.vanished,
+    }
+    return tuple(f"{len(names)} {what}: {_some(names)}" for what, names in groups.items() if names)
+
+
+def render_calibration(found: Sequence[Finding], *, color: bool = False) -> str:
+    """Return a table of rules, and one of the gate's cells; intervals are at 95 %."""
+    slowdowns = sorted({of.slowdown for of in found if of.slowdown > 0})
+    columns = ["false alarms, cells", "false alarms, runs", *(f"+{of:.0%} found" for of in slowdowns)]
+    rules = table("What each rule says of the same real processes", "rule", *columns)
+    for rule in dict.fromkeys(of.rule for of in found):
+        of_rule = [of for of in found if of.rule == rule]
+        rules.add_row(
+            Text(rule),
+            _pooled([of for of in of_rule if of.slowdown == 0 and of.cell]),
+            _pooled([of for of in of_rule if of.slowdown == 0 and not of.cell]),
+            *(_pooled([of for of in of_rule if of.slowdown == slowdown]) for slowdown in slowdowns),
+        )
+    gate = [of for of in found if of.rule == found[0].rule and of.cell]
+    cells = table("The gate, cell by cell (95 % interval)", "cell", "false alarms", *columns[2:])
+    for cell in dict.fromkeys(str(of.cell) for of in gate):
+        by_slowdown = {of.slowdown: of for of in gate if str(of.cell) == cell}
+        shown = [by_slowdown.get(slowdown) for slowdown in (0.0, *slowdowns)]
+        cells.add_row(Text(cell), *("-" if of is None else _with_interval(of) for of in shown))
+    return rendered([rules, "", cells], color=color)
+
+
+def _verdicts(title: str, verdicts: Sequence[Verdict]) -> RenderableType:
+    shown = table(title, "what", "verdict", "change", "95 % interval", "could see", "pairs or runs")
+    for of in verdicts:
+        is_share = of.interval is not None or of.smallest_effect is not None or of.metric == "disk_bytes"
+        change = f"{of.effect:+.1%}" if is_share else f"{of.effect:+.5f}"
+        shown.add_row(
+            Text(_subject(of)),
+            Text(of.outcome, style=_STYLES.get(of.outcome, "")),
+            "-" if of.effect is None else change,
+            _span(of.interval) if of.interval else "-",
+            percent(of.smallest_effect),
+            str(of.pairs or "-"),
+        )
+    return shown
+
+
+def _history(metric: str, found: Sequence[Series]) -> RenderableType:
+    better = found[0].better if found else "lower"
+    shown = table(f"{metric} ({better} is better)", "series", "runs", "first", "last", "changes for good")
+    for series in found:
+        moved = [
+            f"{change.effect:+.1%}" if series.is_log else f"{change.effect:+.5f}"
+            for change in changes(series)
+        ]
+        places = [series.runs[change.at].name for change in changes(series)]
+        steps = [f"{effect} at {place}" for effect, place in zip(moved, places, strict=True)]
+        first, last = (f"{value:,.4g}" for value in (series.values[0], series.values[-1]))
+        shown.add_row(
+            Text(series.name), str(len(series.values)), first, last, Text("\n".join(steps) or "none")
+        )
+    return shown
+
+
+def _subject(of: Verdict) -> str:
+    return f"{of.backend} {of.what}".strip() or "the runs"
+
+
+def _where(of: Verdict) -> str:
+    assert of.effect is not None
+    assert of.interval is not None
+    low, high = of.interval
+    return "above" if of.effect > high else "below" if of.effect < low else "inside"
+
+
+def _span(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:+.1%} to {interval[1]:+.1%}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _pooled(found: Sequence[Finding]) -> str:
+    draws = sum(of.draws for of in found)
+    return percent(sum(of.alarms for of in found) / draws) if draws else "-"
+
+
+def _with_interval(of: Finding) -> str:
+    low, high = of.interval
+    return f"{of.share:.1%} ({low:.1%} to {high:.1%})"
