@@ -12,7 +12,7 @@ import rich.console
 import rich.progress
 import typer
 
-from embedopt import cli_judge
+from embedopt import cli_calibrate, cli_judge
 from embedopt.errors import EmbedoptError, InputError, RecordError
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
 from embedopt.inference.load import load_encoder
@@ -138,6 +138,7 @@ def recommend(
 
 for _command in (cli_judge.compare, cli_judge.history, cli_judge.gate):
     app.command(epilog=cli_judge.EXIT_HELP)(_command)
+app.command()(cli_calibrate.calibrate)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from embedopt.errors import InputError
 from embedopt.inference.weights import digest_of
 
@@ -28,6 +30,12 @@ class Corpus:
     def digest(self) -> str:
         """Sha256 of the texts and judgements."""
         return digest_of([self.texts, sorted(self.relevant.items())])
+
+    @cached_property
+    def mixed_texts(self) -> tuple[str, ...]:
+        """The texts, shuffled the same way each time: any stretch of them is a fair sample."""
+        order = np.random.default_rng(0).permutation(len(self.texts))
+        return tuple(self.texts[index] for index in order)
 
     @property
     def candidates(self) -> tuple[int, ...]:

@@ -74,6 +74,18 @@ class Pair:
         return (self.base, self.head) if self.number % 2 == 0 else (self.head, self.base)
 
 
+def cells_of(backends: Sequence[str], batch_sizes: Sequence[int]) -> tuple[Cell, ...]:
+    """Return what is timed of each backend: a call of every batch size, and the cold start."""
+    return tuple(
+        cell
+        for name in backends
+        for cell in (
+            *(Cell(backend=name, batch_size=size) for size in batch_sizes),
+            Cell(backend=name, batch_size=0, metric="load_s"),
+        )
+    )
+
+
 def measure_pair(
     pair: Pair,
     cells: Sequence[Cell],
@@ -120,8 +132,8 @@ def sampled(base_s: Sequence[float], head_s: Sequence[float]) -> SampledPair:
     logs = np.log(np.reshape(head_s, (-1, size))) - np.log(np.reshape(base_s, (-1, size)))
     return SampledPair(
         log_ratio=float(stats.trim_mean(logs.mean(axis=1), _TRIMMED)),
-        base_ms=tuple(1e3 * float(seconds) for seconds in base_s),
-        head_ms=tuple(1e3 * float(seconds) for seconds in head_s),
+        base_ms=tuple(round(1e3 * float(seconds), 4) for seconds in base_s),
+        head_ms=tuple(round(1e3 * float(seconds), 4) for seconds in head_s),
     )
 
 

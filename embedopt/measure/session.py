@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from embedopt.evidence import Against, Cell
+from embedopt.evidence import Against
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
@@ -21,7 +21,7 @@ from embedopt.measure.against import Asking, WantsMore, measure_against
 from embedopt.measure.corpus import Corpus, load_corpus
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import PROFILES, Options, Profile
-from embedopt.measure.paired import Work
+from embedopt.measure.paired import Work, cells_of
 from embedopt.records import (
     SCHEMA,
     Accuracy,
@@ -83,11 +83,10 @@ class Session:
         """The sentence pairs of ``--pairs``."""
         return load_pairs(self.options.pairs) if self.options.pairs else None
 
-    @cached_property
+    @property
     def mixed_texts(self) -> tuple[str, ...]:
-        """The corpus's texts, shuffled the same way each time: any stretch of them is a fair sample."""
-        order = np.random.default_rng(0).permutation(len(self.corpus.texts))
-        return tuple(self.corpus.texts[index] for index in order)
+        """See :attr:`embedopt.measure.corpus.Corpus.mixed_texts`."""
+        return self.corpus.mixed_texts
 
     def prepare(self, names: Collection[str]) -> None:
         """Read all input and build what the named backends and the reference load.
@@ -171,14 +170,7 @@ class Session:
             head=options.head,
             head_python=sys.executable,
             base_python=options.python,
-            cells=tuple(
-                cell
-                for row in options.backends
-                for cell in (
-                    *(Cell(backend=row.name, batch_size=size) for size in options.batch_sizes),
-                    Cell(backend=row.name, batch_size=0, metric="load_s"),
-                )
-            ),
+            cells=cells_of([row.name for row in options.backends], options.batch_sizes),
             work=work,
             budget_s=options.budget_s,
             invariance_texts=self.profile.invariance_texts,

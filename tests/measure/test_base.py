@@ -19,7 +19,7 @@ from embedopt.measure.base import (
 )
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str) -> str:
     settings = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
     command = ["git", *settings, "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
@@ -29,23 +29,23 @@ def _git(folder: Path, *arguments: str) -> str:
 def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "repository"
     folder.mkdir()
-    _git(folder, "init", "-q")
+    git(folder, "init", "-q")
     (folder / "file.txt").write_text("one", encoding="utf8")
-    _git(folder, "add", ".")
-    _git(folder, "commit", "-qm", "one")
-    _git(folder, "branch", "old")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    git(folder, "branch", "old")
     (folder / "file.txt").write_text("two", encoding="utf8")
-    _git(folder, "commit", "-qam", "two")
+    git(folder, "commit", "-qam", "two")
     return folder
 
 
 def _left(repository: Path, cache: Path) -> tuple[int, list[Path]]:
     """Return what git knows of worktrees beside the first, and what lies in the cache."""
-    return _git(repository, "worktree", "list").count("\n"), list((cache / "worktrees").iterdir())
+    return git(repository, "worktree", "list").count("\n"), list((cache / "worktrees").iterdir())
 
 
 def test_a_branch_is_its_commit(repository: Path) -> None:
-    assert resolve(repository, "old") == _git(repository, "rev-parse", "main~1")
+    assert resolve(repository, "old") == git(repository, "rev-parse", "main~1")
     assert resolve(repository, "main~1") == resolve(repository, "old")
 
 
@@ -102,7 +102,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(repository: Path, tmp_pat
     stale, used = tmp_path / "cache" / "worktrees" / "stale", tmp_path / "cache" / "worktrees" / "used"
     commit = resolve(repository, "old")
     for folder in (stale, used):
-        _git(repository, "worktree", "add", "-q", "--detach", str(folder), commit)
+        git(repository, "worktree", "add", "-q", "--detach", str(folder), commit)
         folder.with_suffix(".lock").touch()
     with (
         FileLock(used.with_suffix(".lock")),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from embedopt.errors import UsageError
+from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.spec import BACKENDS
 from embedopt.inference.weights import Weights
 from embedopt.measure import worker as worker_module
@@ -38,7 +39,7 @@ def worker(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(worker_module, "open_encoder", open_fake)
     monkeypatch.setattr(worker_module, "resolve_weights", lambda model: Weights("tiny", tmp_path))
-    monkeypatch.setattr(worker_module.ArtifactStore, "get", lambda *_: tmp_path)
+    monkeypatch.setattr(ArtifactStore, "get", lambda *_: tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"12345")
     monkeypatch.setattr(gc, "freeze", lambda: None)  # this process is not the worker's
     return Worker(0.5, clock)
