@@ -1,7 +1,9 @@
 """Pytest options, session fixtures and hooks: thin, all logic is called, none lives here."""
 
 from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,16 +15,26 @@ from embedopt.inference.spec import BACKENDS, REFERENCE
 from embedopt.judge.gate import judge_history
 from embedopt.judge.history import History, SavedRun, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
-from embedopt.judge.settings import GateSettings
-from embedopt.measure.options import BATCH_SIZES, Options, ProfileName, parse_backends, parse_batch_sizes
+from embedopt.judge.settings import GateSettings, read_settings
+from embedopt.judge.verdict import Verdict, judge, wants_more
+from embedopt.measure.options import (
+    BATCH_SIZES,
+    Options,
+    ProfileName,
+    parse_against,
+    parse_backends,
+    parse_batch_sizes,
+)
 from embedopt.measure.session import Session
 from embedopt.records import to_json
 from embedopt.report.gate import describe_damaged, render_places
 from embedopt.report.terminal import render_comparisons, render_summary
 
 _STARTED = datetime.now(UTC).isoformat()
+_ROOT = Path(__file__).parent
 _SESSION = pytest.StashKey[Session]()
 _COMPARED = pytest.StashKey[list[SavedRun | RecordError]]()
+_GATE = pytest.StashKey[GateSettings]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +60,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--slo-p99-ms", type=float, default=50.0, help="what a p99 under load is held to (default: 50)"
     )
     group.addoption("--soak-s", type=float, default=0.0, help="seconds of a soak under load (default: none)")
+    group.addoption("--against", metavar="REF", help="measure this code beside a commit or branch, and judge")
+    group.addoption("--against-python", metavar="PATH", help="interpreter of the base's own environment")
+    group.addoption(
+        "--against-budget", type=float, default=480.0, metavar="SECONDS", help="for all of it (default: 480)"
+    )
+    group.addoption(
+        "--gate-threshold", type=float, metavar="SHARE", help="smallest change that counts (default: 0.03)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
             backends=parse_backends(option.backends, option.profile),
             batch_sizes=parse_batch_sizes(option.batch_sizes, option.profile),
             profile=option.profile,
-            corpus=option.corpus or Path(__file__).parent / "benchmarks" / "corpus",
+            corpus=option.corpus or _ROOT / "benchmarks" / "corpus",
             model=option.model,
             cache_dir=option.cache_dir,
             min_cosine=option.min_cosine,
@@ -65,15 +85,32 @@ def pytest_configure(config: pytest.Config) -> None:
             price_per_hour=option.price_per_hour,
             slo_p99_ms=option.slo_p99_ms,
             soak_s=option.soak_s,
+            against=parse_against(option, _ROOT),
         )
+        settings = read_settings(_ROOT / "pyproject.toml", BACKENDS)
     except EmbedoptError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_SESSION] = Session(options, on_step=lambda step: _say(config, step))
     config.stash[_COMPARED] = []
+    config.stash[_GATE] = (
+        settings if (share := option.gate_threshold) is None else replace(settings, threshold=share)
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.name == "test_against.py" and not config.option.against else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Before anything is loaded in this process.
+    items.sort(key=lambda item: item.path.name != "test_against.py")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     options = metafunc.config.stash[_SESSION].options
+    if "against_what" in metafunc.fixturenames and options.against:
+        cells = [(row.name, what) for row in options.against.backends for what in options.against.whats]
+        metafunc.parametrize(("against_backend", "against_what"), cells)
     if "encoder" not in metafunc.fixturenames:
         return
     # What compares all backends opens the others itself, beside the reference.
@@ -113,6 +150,17 @@ def encoder(request: pytest.FixtureRequest, measuring: Session) -> Iterator[Enco
         pytest.fail(str(error), pytrace=False)
     yield loaded
     measuring.release(loaded)
+
+
+@pytest.fixture(scope="session")
+def verdicts(pytestconfig: pytest.Config, measuring: Session) -> tuple[Verdict, ...]:
+    """What the gate says of all cells, measured at the first of them."""
+    settings = pytestconfig.stash[_GATE]
+    try:
+        against = measuring.measure_against(partial(wants_more, settings=settings))
+    except EmbedoptError as error:
+        pytest.fail(str(error), pytrace=False)
+    return judge(against, settings)
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: MutableMapping[str, Any]) -> None:
@@ -162,5 +210,7 @@ def pytest_terminal_summary(
 
 def _say(config: pytest.Config, step: str) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(step)
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is not None and capture is not None:
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(step)

@@ -13,7 +13,7 @@ import rich.console
 import rich.progress
 import typer
 
-from embedopt import cli_judge
+from embedopt import cli_calibrate, cli_judge
 from embedopt.errors import EmbedoptError, InputError, RecordError, UsageError
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
 from embedopt.inference.load import load_encoder, open_encoder
@@ -215,6 +215,7 @@ def _tunable_modes(backend: str, mode: str) -> list[Mode]:
 
 for _command in (cli_judge.compare, cli_judge.history, cli_judge.gate):
     app.command(epilog=cli_judge.EXIT_HELP)(_command)
+app.command()(cli_calibrate.calibrate)
 
 
 @contextlib.contextmanager

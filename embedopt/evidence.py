@@ -89,6 +89,7 @@ class Against:
     Attributes:
         base: the REF as it was given.
         base_commit: the commit that it was.
+        head: the commit that it was compared with, followed by ``+ changes`` where files differed from it.
         cells: what was timed in pairs.
         exact: what needs no pairs.
         not_comparable: backends that could not be measured on both sides.
@@ -108,6 +109,7 @@ class Against:
     pairs: int
     seconds: float
     budget_s: float
+    head: str = ""
     threshold: float | None = None
 
 

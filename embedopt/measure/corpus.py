@@ -31,6 +31,11 @@ class Corpus:
         """Sha256 of the texts and judgements."""
         return digest_of([self.texts, sorted(self.relevant.items())])
 
+    @cached_property
+    def mixed_texts(self) -> tuple[str, ...]:
+        """The texts, :func:`mixed`."""
+        return mixed(self.texts)
+
     @property
     def candidates(self) -> tuple[int, ...]:
         """Indices of the texts that a query searches: all that are no query themselves."""

@@ -1,6 +1,8 @@
 """What was asked for: profiles, and the options of a run, checked."""
 
 import math
+import shutil
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +10,13 @@ from typing import Literal
 
 from embedopt.errors import UsageError
 from embedopt.inference.spec import REFERENCE, Backend, select_backends, split_names
+from embedopt.measure.base import resolve
 
 ProfileName = Literal["full", "quick"]
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+# Of --against, where the user names none: what two cores can tell within the default budget.
+AGAINST_BACKENDS = "torch-fp32,onnx-fp32,onnx-int8"
+AGAINST_BATCH_SIZES = "1,8,32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +133,42 @@ PROFILES: Mapping[str, Profile] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgainstOptions:
+    """What ``--against`` asks for, checked.
+
+    Attributes:
+        ref: commit, branch or tag of the base.
+        head: folder of the code that is compared with it.
+        python: interpreter of the base's own environment; None for this one.
+        budget_s: seconds for all of it.
+        threshold: of ``--gate-threshold``; None for the settings'.
+        backends: that are compared.
+        batch_sizes: likewise.
+    """
+
+    ref: str
+    head: Path
+    python: str | None
+    budget_s: float
+    threshold: float | None
+    backends: tuple[Backend, ...]
+    batch_sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.budget_s < math.inf:
+            raise UsageError(f"--against-budget is {self.budget_s:g}; wanted seconds, above 0")
+        if self.threshold is not None and not 0.0 < self.threshold < 1.0:
+            raise UsageError(f"--gate-threshold is {self.threshold:g}; wanted a share, 0.03 for 3 %")
+        if self.python is not None and shutil.which(self.python) is None:
+            raise UsageError(f"--against-python {self.python} can't be run; wanted a Python interpreter")
+
+    @property
+    def whats(self) -> tuple[str, ...]:
+        """What is compared of each backend, in words."""
+        return (*(f"batch {size}" for size in self.batch_sizes), "load", "size", "accuracy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What the user asked for, checked. ``backends`` always begin with the reference."""
 
@@ -141,6 +183,7 @@ class Options:
     price_per_hour: float = 0.05
     slo_p99_ms: float = 50.0
     soak_s: float = 0.0
+    against: AgainstOptions | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.price_per_hour < math.inf:
@@ -179,3 +222,27 @@ def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...
         named = ", ".join(unknown) or repr(sizes)
         raise UsageError(f"unknown batch size {named}; known are: {', '.join(known)}")
     return tuple(sorted({known[size] for size in asked}))
+
+
+def parse_against(option: Namespace, head: Path) -> AgainstOptions | None:
+    """Read ``--against`` and what goes with it; None where it was not given.
+
+    Args:
+        option: the options of the command line.
+        head: folder of the code that is compared.
+
+    Raises:
+        UsageError: an option means nothing, or there is no such base.
+    """
+    if option.against is None:
+        return None
+    resolve(head, option.against)  # a name that is wrong is told before anything is measured
+    return AgainstOptions(
+        ref=option.against,
+        head=head,
+        python=option.against_python,
+        budget_s=option.against_budget,
+        threshold=option.gate_threshold,
+        backends=select_backends(split_names(option.backends or AGAINST_BACKENDS)),
+        batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
+    )

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeVar, get_args
 
 import numpy as np
 
+from embedopt.evidence import Against
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
@@ -16,9 +18,11 @@ from embedopt.inference.spec import BACKENDS, DEFAULT, REFERENCE, Backend, Mode
 from embedopt.inference.tuning import tuned
 from embedopt.inference.weights import Weights, resolve_weights
 from embedopt.measure.accuracy import Pairs, load_pairs, spearman
-from embedopt.measure.corpus import Corpus, load_corpus, mixed
+from embedopt.measure.against import Asking, WantsMore, measure_against
+from embedopt.measure.corpus import Corpus, load_corpus
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import PROFILES, Options, Profile
+from embedopt.measure.paired import Work, cells_of
 from embedopt.measure.roofline import measure_roofline, operations_per_token, product_shapes
 from embedopt.measure.side_by_side import Case, short_texts, take_turns
 from embedopt.records import (
@@ -49,7 +53,7 @@ class Session:
 
     def __init__(self, options: Options, on_step: Callable[[str], None] | None = None) -> None:
         self.options = options
-        self._on_step = on_step
+        self._on_step = on_step or (lambda _: None)
         self._reference: Encoder | None = None
         self._folders: dict[str, Path] = {}
         self._rows: dict[tuple[str, Mode], Backend] = {}
@@ -60,6 +64,7 @@ class Session:
         self._footprint: dict[str, Footprint] = {}
         self._side_by_side: dict[str, SideBySide] = {}
         self._load: dict[str, dict[str, Load]] = {}
+        self.against: Against | None = None
 
     @property
     def profile(self) -> Profile:
@@ -86,10 +91,10 @@ class Session:
         """The sentence pairs of ``--pairs``."""
         return load_pairs(self.options.pairs) if self.options.pairs else None
 
-    @cached_property
+    @property
     def mixed_texts(self) -> tuple[str, ...]:
-        """The corpus's texts, shuffled the same way each time: any stretch of them is a fair sample."""
-        return mixed(self.corpus.texts)
+        """See :attr:`embedopt.measure.corpus.Corpus.mixed_texts`."""
+        return self.corpus.mixed_texts
 
     def prepare(self, names: Collection[str]) -> None:
         """Read all input and build what the named backends and the reference load.
@@ -195,6 +200,34 @@ class Session:
         assert self.pairs is not None
         return spearman(self.open(REFERENCE), self.pairs)
 
+    def measure_against(self, wants_more: WantsMore) -> Against:
+        """Measure this code and the base of ``--against`` side by side, and keep the record.
+
+        Raises:
+            EmbedoptError: there is no such base, or a side failed.
+        """
+        options = self.options.against
+        assert options is not None
+        work = Work(
+            texts=self.mixed_texts,
+            model=str(self.weights.path) if self.options.model else None,
+            cache_dir=str(self.store.root.parent),
+        )
+        asking = Asking(
+            ref=options.ref,
+            head=options.head,
+            head_python=sys.executable,
+            base_python=options.python,
+            cells=cells_of([row.name for row in options.backends], options.batch_sizes),
+            work=work,
+            budget_s=options.budget_s,
+            invariance_texts=self.profile.invariance_texts,
+            invariance_rounds=self.profile.invariance_rounds,
+            threshold=options.threshold,
+        )
+        self.against = measure_against(asking, wants_more, self._on_step)
+        return self.against
+
     def add(self, name: str, found: Measured) -> None:
         """Keep what a benchmark found of a backend, beside what others found before."""
         match found:
@@ -213,7 +246,14 @@ class Session:
     @property
     def has_found_something(self) -> bool:
         """Whether a benchmark has added anything yet."""
-        return bool(self._accuracy or self._throughput or self._footprint or self._side_by_side or self._load)
+        return bool(
+            self._accuracy
+            or self._throughput
+            or self._footprint
+            or self._side_by_side
+            or self._load
+            or self.against
+        )
 
     def missed_bounds(self, name: str, found: Accuracy) -> list[str]:
         """Say which bounds a measured accuracy misses.
@@ -257,6 +297,7 @@ class Session:
             footprint=self._footprint,
             side_by_side=self._side_by_side,
             load=self._load,
+            against=self.against,
         )
 
     def _info(self, name: str) -> BackendInfo:

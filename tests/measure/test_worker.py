@@ -1,0 +1,136 @@
+"""What a worker answers, and that nothing else reaches its standard output."""
+
+import gc
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedopt.errors import UsageError
+from embedopt.inference.artifacts import ArtifactStore
+from embedopt.inference.spec import BACKENDS
+from embedopt.inference.weights import Weights
+from embedopt.measure import worker as worker_module
+from embedopt.measure.worker import PROTOCOL, Worker, hello, serve, work_until
+from tests.fakes import FakeClock, FakeEncoder, MoodyEncoder
+from tests.models import make_model
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def worker(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """Has fake encoders; a call takes a tenth of a second a text."""
+
+    def open_fake(row: Any, folder: Path) -> FakeEncoder:
+        clock.advance(2.0)
+        kind = MoodyEncoder if row.name == "onnx-int8" else FakeEncoder
+        return kind(row.name, lambda texts: clock.advance(0.1 * texts))
+
+    monkeypatch.setattr(worker_module, "open_encoder", open_fake)
+    monkeypatch.setattr(worker_module, "resolve_weights", lambda model: Weights("tiny", tmp_path))
+    monkeypatch.setattr(ArtifactStore, "get", lambda *_: tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"12345")
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # this process is not the worker's
+    return Worker(0.5, clock)
+
+
+def _load(worker: Worker, name: str) -> dict[str, Any]:
+    return worker.answer({"do": "load", "backend": name, "model": None, "cache_dir": None})
+
+
+def test_loading_is_timed_from_the_start_of_the_process_to_the_first_embedding(worker: Worker) -> None:
+    assert _load(worker, "onnx-int8") == {"load_s": pytest.approx(0.5 + 2.0 + 0.1), "disk_bytes": 5}
+
+
+def test_a_call_is_timed_and_nothing_is_added_by_itself(worker: Worker) -> None:
+    _load(worker, "onnx-int8")
+    request = {"do": "time", "backend": "onnx-int8", "texts": ["a", "b"], "batch_size": 2, "extra": 0.0}
+    assert worker.answer(request) == {"seconds": pytest.approx(0.2)}
+
+
+def test_extra_work_lasts_until_its_share_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at this clock is a tick: the work goes on until the fourth."""
+    ticks = iter([1.0, 2.0, 3.0, 4.0])
+    work_until(4.0, lambda: next(ticks))
+    assert list(ticks) == []
+
+
+def test_extra_work_is_a_share_of_the_very_call(
+    worker: Worker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "work_until", lambda end_s, clock_: clock.advance(end_s - clock_()))
+    _load(worker, "onnx-int8")
+    request = {"do": "time", "backend": "onnx-int8", "texts": ["a", "b"], "batch_size": 2, "extra": 0.05}
+    assert worker.answer(request) == {"seconds": pytest.approx(0.21)}
+
+
+def test_accuracy_is_held_against_this_sides_own_reference(worker: Worker) -> None:
+    for name in ("torch-fp32", "onnx-fp32", "onnx-int8"):
+        _load(worker, name)
+    texts = [f"text {number}" for number in range(8)]
+    request = {"do": "accuracy", "texts": texts, "invariance_texts": 4, "invariance_rounds": 1}
+    same = worker.answer({**request, "backend": "onnx-fp32"})
+    assert same == {
+        "cosine_mean": pytest.approx(1.0),
+        "cosine_p1": pytest.approx(1.0),
+        "cosine_min": pytest.approx(1.0),
+        "max_abs_error": 0.0,
+        "batch_invariance_min": pytest.approx(1.0),
+    }
+    other = worker.answer({**request, "backend": "onnx-int8"})
+    assert other["cosine_min"] < 0.95
+    assert other["batch_invariance_min"] < 0.95
+
+
+def test_an_unknown_request_names_the_known_ones(worker: Worker) -> None:
+    with pytest.raises(UsageError, match=r"unknown request 'dance'; known are: load, time, accuracy"):
+        worker.answer({"do": "dance"})
+
+
+def test_errors_are_answers_and_quit_ends_it(worker: Worker) -> None:
+    lines = ['{"do": "dance"}', '{"do": "load", "backend": "x"}', '{"do": "quit"}', '{"do": "dance"}']
+    answers = io.StringIO()
+    serve(worker, io.StringIO("\n".join(lines)), answers)
+    told = [json.loads(line) for line in answers.getvalue().splitlines()]
+    assert [list(answer) for answer in told] == [["error"], ["error"]]
+    assert told[1]["error"].startswith("TypeError: ")  # an argument is missing
+
+
+def test_the_first_line_says_who_it_is() -> None:
+    told = hello()
+    assert told["protocol"] == PROTOCOL == 1
+    assert told["backends"] == list(BACKENDS)
+    assert told["root"] == str(ROOT)
+    assert told["python"] == sys.version.split()[0]
+    assert "onnxruntime" in told["libraries"]
+
+
+def test_a_real_worker_writes_nothing_but_answers(tmp_path: Path) -> None:
+    """It builds an artifact of a tiny model on the way, which libraries comment on."""
+    model = make_model(tmp_path)
+    load = {"do": "load", "backend": "onnx-fp32", "model": str(model), "cache_dir": str(tmp_path / "cache")}
+    call = {"do": "time", "backend": "onnx-fp32", "texts": ["nurse"], "batch_size": 1, "extra": 0.0}
+    done = subprocess.run(
+        [sys.executable, "-m", "embedopt.measure.worker", "0"],
+        input="".join(json.dumps(request) + "\n" for request in (load, call, {"do": "quit"})),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [sorted(answer) for answer in told[1:]] == [["ok"], ["ok"]]
+    assert told[0]["protocol"] == PROTOCOL
+    assert "building onnx-fp32" in done.stderr  # what it prints goes where it does no harm
