@@ -17,7 +17,6 @@ from typing import Any, TextIO
 
 import numpy as np
 
-import embedopt
 from embedopt.errors import EmbedoptError, MeasureError, UsageError, first_line
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes, library_versions
 from embedopt.inference.encoder import Encoder, FloatArray
@@ -142,7 +141,7 @@ def hello() -> dict[str, Any]:
     """Say who this is: the first line that a worker writes."""
     return {
         "protocol": PROTOCOL,
-        "root": str(Path(embedopt.__file__).resolve().parents[1]),
+        "root": str(Path(__file__).resolve().parents[2]),
         "backends": list(BACKENDS),
         "libraries": library_versions(),
         "python": sys.version.split()[0],
