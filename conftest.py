@@ -17,14 +17,7 @@ from embedopt.judge.history import History, SavedRun, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
 from embedopt.judge.settings import GateSettings, read_settings
 from embedopt.judge.verdict import Verdict, judge, wants_more
-from embedopt.measure.options import (
-    BATCH_SIZES,
-    Options,
-    ProfileName,
-    parse_against,
-    parse_backends,
-    parse_batch_sizes,
-)
+from embedopt.measure.options import BATCH_SIZES, ProfileName, parse_options
 from embedopt.measure.session import Session
 from embedopt.records import to_json
 from embedopt.report.gate import describe_damaged, render_places
@@ -73,20 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     try:
-        options = Options(
-            backends=parse_backends(option.backends, option.profile),
-            batch_sizes=parse_batch_sizes(option.batch_sizes, option.profile),
-            profile=option.profile,
-            corpus=option.corpus or _ROOT / "benchmarks" / "corpus",
-            model=option.model,
-            cache_dir=option.cache_dir,
-            min_cosine=option.min_cosine,
-            pairs=option.pairs,
-            price_per_hour=option.price_per_hour,
-            slo_p99_ms=option.slo_p99_ms,
-            soak_s=option.soak_s,
-            against=parse_against(option, _ROOT),
-        )
+        options = parse_options(option, _ROOT)
         settings = read_settings(_ROOT / "pyproject.toml", BACKENDS)
     except EmbedoptError as error:
         raise pytest.UsageError(str(error)) from error

