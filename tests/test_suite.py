@@ -76,7 +76,9 @@ def test_each_backend_is_loaded_once_in_the_tables_order(suite: pytest.Pytester,
         "onnx-int8",
         "onnx-int8 replicated",
     ]
-    assert set(loads.values()) == {1}
+    assert {name: times for name, times in loads.items() if times != 1} == {
+        "onnx-int8 replicated": 2  # for throughput, and for load
+    }
     result.stdout.fnmatch_lines(["*test_latency[[]onnx-int8-32[]] PASSED*"])
 
 
