@@ -197,9 +197,9 @@ class Backlog:
 
 def expected_latency_s(tokens: int, backlog: Backlog, cost: Cost, limits: Limits) -> float:
     """Return how long a request of ``tokens`` tokens will take, if it comes now."""
-    budget = batch_budget(cost, limits)
+    budget = max(batch_budget(cost, limits), tokens)  # a text longer than the budget is a batch of its own
     all_tokens = backlog.waiting_tokens + tokens
-    own_s = cost.seconds(max(tokens, min(all_tokens, budget)))
+    own_s = cost.seconds(min(all_tokens, budget))
     work_s = cost.base_s * math.ceil(all_tokens / budget) + cost.token_s * all_tokens
     return (backlog.busy_s + max(work_s - own_s, 0.0)) / backlog.replicas + own_s
 

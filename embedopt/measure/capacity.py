@@ -18,7 +18,7 @@ from embedopt.records import Load, LoadPoint
 # Where the search begins, as a share of the rate one by one.
 _FIRST_SHARE = 0.5
 _STRIDE = 1.5
-_STRIDES = 5
+_STRIDES = 3
 _STEP_DOWN = 0.95
 _LEAST_REQUESTS = 100
 _OVERLOAD = 3.0
@@ -36,7 +36,7 @@ def highest_rate(
 ) -> tuple[float | None, tuple[LoadPoint, ...]]:
     """Search the highest rate that keeps the promise, and verify the answer.
 
-    From ``first_per_s`` it goes up, or down, by half until the promise is missed, or kept, at most five
+    From ``first_per_s`` it goes up, or down, by half until the promise is missed, or kept, at most three
     times. Then it halves the ratio of the two rates ``steps`` times. While a longer, verifying run misses the
     promise, it lowers the rate by 5 %.
 
@@ -134,7 +134,8 @@ class LoadBench:
 
     def _point(self, batching: Batching, rate_per_s: float, seconds: float) -> LoadPoint:
         """Drive a new server; other arrivals at each rate, the same for each way of batching."""
-        arrivals_s = poisson(rate_per_s, max(seconds, _LEAST_REQUESTS / rate_per_s), seed=round(rate_per_s))
+        seconds = min(max(seconds, _LEAST_REQUESTS / rate_per_s), 2 * seconds)
+        arrivals_s = poisson(rate_per_s, seconds, seed=round(rate_per_s))
         for _attempt in range(_ATTEMPTS):
             server = open_server(batching, self._encoder, self._traffic.promise_ms)
             point = drive(server, arrivals_s, self._traffic)

@@ -135,6 +135,12 @@ def test_the_expected_latency_of_a_backlog_is_shared_by_the_replicas() -> None:
     )
 
 
+def test_where_each_text_is_a_batch_of_its_own_it_waits_for_those_before_it() -> None:
+    """A base of 30 ms leaves no room for two texts in a batch."""
+    backlog = Backlog(waiting_tokens=20, busy_s=0.0, replicas=1)
+    assert expected_latency_s(20, backlog, line(0.030, 0.0001), LIMITS) == pytest.approx(0.064)
+
+
 def test_a_deadline_that_a_lone_text_would_miss_is_hopeless() -> None:
     assert not hopeless(_Asked(30, deadline_s=1.0055), 1.0, COST)
     assert hopeless(_Asked(30, deadline_s=1.0054), 1.0, COST)

@@ -58,7 +58,7 @@ def test_an_answer_that_is_not_verified_is_lowered() -> None:
 
 def test_no_rate_keeps_the_promise() -> None:
     found, asked = _search(limit=0.0, verified_limit=0.0)
-    assert (found, _rates(asked)) == (None, [100, 67, 44, 30, 20, 13])
+    assert (found, _rates(asked)) == (None, [100, 67, 44, 30])
     found, asked = _search(limit=200.0, verified_limit=0.0)
     assert found is None
     assert len(_rates(asked, verifying=True)) == 12
@@ -66,8 +66,8 @@ def test_no_rate_keeps_the_promise() -> None:
 
 def test_the_search_ends_where_nothing_is_too_much() -> None:
     found, asked = _search(limit=1e9, verified_limit=1e9)
-    assert _rates(asked) == [100, 150, 225, 338, 506, 620, 686]
-    assert found == pytest.approx(686.17, abs=0.01)
+    assert _rates(asked) == [100, 150, 225, 276, 305]
+    assert found == pytest.approx(304.97, abs=0.01)
 
 
 def test_the_rate_one_by_one_is_texts_over_time() -> None:
@@ -94,9 +94,9 @@ def test_what_is_measured_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity_module, "drive", drive)
     monkeypatch.setattr(capacity_module, "single_rate", lambda *_: 100.0)
     found = LoadBench(FakeEncoder(), ["a", "b", "c"], 50.0, PLAN).measure()
-    searched = [100, 150, 225, 338, 507, 414, 1034]  # requests in 2 s, in 5 s to verify
+    searched = [100, 150, 225, 276, 689]  # requests in 2 s, in 5 s to verify
     assert driven[:6] == [100, 100, 100, 200, 200, 200]
-    assert driven[6:13] == searched
+    assert driven[6:11] == searched
     assert list(found) == list(BATCHINGS)
     adaptive = found["adaptive"]
     assert (adaptive.replicas, adaptive.promise_ms, adaptive.single_per_s) == (1, 50.0, 100.0)
