@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +12,8 @@ import pytest
 from embedopt.errors import EmbedoptError, RecordError
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.spec import BACKENDS
-from embedopt.judge.history import SavedRun, parse_run
+from embedopt.judge.gate import judge_against, judge_history
+from embedopt.judge.history import History, SavedRun, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
 from embedopt.judge.settings import GateSettings, read_settings
 from embedopt.judge.verdict import Verdict, judge, wants_more
@@ -23,11 +25,14 @@ from embedopt.measure.options import (
     parse_backends,
     parse_batch_sizes,
 )
+from embedopt.measure.saving import save_without_benchmarks
 from embedopt.measure.session import Session
 from embedopt.records import to_json
+from embedopt.report.gate import describe_damaged, render_places, render_verdicts
 from embedopt.report.terminal import render_comparisons, render_summary
 
 _ROOT = Path(__file__).parent
+_STARTED = datetime.now(UTC).isoformat()
 _SESSION = pytest.StashKey[Session]()
 _COMPARED = pytest.StashKey[list[SavedRun | RecordError]]()
 _GATE = pytest.StashKey[GateSettings]()
@@ -164,6 +169,13 @@ def pytest_benchmark_compare_machine_info(
         config.stash[_COMPARED].append(RecordError(f"{name} can't be compared: {error}"))
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    if session.config.stash[_SESSION].against:
+        save_without_benchmarks(session.config)
+    yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
@@ -173,17 +185,30 @@ def pytest_terminal_summary(
     finally:  # also when --benchmark-compare-fail stops the run inside
         measuring, compared = config.stash[_SESSION], config.stash[_COMPARED]
         timed = [bench for bench in config._benchmarksession.benchmarks if bench]  # type: ignore[attr-defined]  # its only way in
-        if timed or measuring.has_found_something:
+        if timed or measuring.has_found_something or measuring.against:
             benchmarks = [{"fullname": bench.fullname, "extra_info": bench.extra_info} for bench in timed]
             head = parse_run(
                 "this run",
-                {"benchmarks": benchmarks, "embedopt": to_json(with_pareto_front(measuring.run()))},
+                {
+                    "benchmarks": benchmarks,
+                    "embedopt": to_json(with_pareto_front(measuring.run())),
+                    "datetime": _STARTED,  # older than the saved file of this very run
+                },
             )
             price, color = measuring.options.price_per_hour, terminalreporter.hasmarkup
             terminalreporter.section("embedopt")
-            terminalreporter.write(render_summary(head, price, color=color))
+            if timed or measuring.has_found_something:
+                terminalreporter.write(render_summary(head, price, color=color))
+            if verdicts := judge_against(head, config.stash[_GATE]):
+                title = f"this code against {config.option.against}"
+                terminalreporter.write(render_verdicts(title, verdicts, color=color))
             if config.option.benchmark_compare:
                 terminalreporter.write(render_comparisons(compared, head))
+                storage = config._benchmarksession.storage  # type: ignore[attr-defined]  # its only way in
+                # Elasticsearch has no folder, and so no history here.
+                history = read_history(storage.path) if hasattr(storage, "path") else History()
+                places = judge_history(head, history.before(head), config.stash[_GATE])
+                terminalreporter.write(render_places(places, describe_damaged(history.damaged)))
 
 
 def _say(config: pytest.Config, step: str) -> None:

@@ -13,8 +13,8 @@ from embedopt.judge.trend import FEWEST_RUNS, Place, place
 from embedopt.judge.verdict import Outcome, Verdict, judge, judge_exact
 from embedopt.records import Accuracy, Run, metrics
 
-# Of two separate runs, each time over the reference's moves by 9 to 14 % with no change at all, and their ratio
-# by up to 20 %: this much, among a dozen cells, is hardly chance. Pairs and histories see more.
+# Of two separate runs, each time over the reference's moves by 9 to 14 % with no change at all, and their
+# ratio by up to 20 %: this much, among a dozen cells, is hardly chance. Pairs and histories see more.
 _BEYOND_CHANCE = 0.5
 
 

@@ -193,7 +193,7 @@ class Session:
     @property
     def has_found_something(self) -> bool:
         """Whether a benchmark has added anything yet."""
-        return bool(self._accuracy or self._throughput or self._footprint or self.against)
+        return bool(self._accuracy or self._throughput or self._footprint)
 
     def missed_bounds(self, name: str, found: Accuracy) -> list[str]:
         """Say which bounds a measured accuracy misses.

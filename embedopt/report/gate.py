@@ -45,14 +45,14 @@ def render_verdicts(
     return rendered([*parts, *map(Text, notes)], color=color)
 
 
-def render_places(verdicts: Sequence[Verdict]) -> str:
+def render_places(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
     """Say of each time where it lies in the prediction interval of its own history."""
     times = [of for of in verdicts if of.metric == "latency"]
     short = [of for of in times if of.effect is None]
     if not times:
         return "history: no time over torch-fp32's in this run\n"
     lines = [
-        f"  {of.backend}: {of.effect:+.1%}, {_where(of)} of {_span(of.interval)} from {of.pairs} runs"
+        f"  {of.backend}: {of.effect:+.1%}, {_where(of)} {_span(of.interval)} from {of.pairs} runs"
         for of in times
         if of.effect is not None
     ]
@@ -63,7 +63,7 @@ def render_places(verdicts: Sequence[Verdict]) -> str:
         missing = max(FEWEST_RUNS - of.pairs for of in short)
         cells = f"{len(short)} of {len(times)} cells"
         lines += [f"history: {cells} need up to {missing} more runs of this class, model and corpus"]
-    return "\n".join([*head, *lines]) + "\n"
+    return "\n".join([*head, *lines, *notes]) + "\n"
 
 
 def render_history(
@@ -101,8 +101,9 @@ def describe_roster(found: Roster) -> tuple[str, ...]:
 def render_calibration(found: Sequence[Finding], *, color: bool = False) -> str:
     """Return a table of rules, and one of the gate's cells; intervals are at 95 %."""
     slowdowns = sorted({of.slowdown for of in found if of.slowdown > 0})
-    columns = ["false alarms, cells", "false alarms, runs", *(f"+{of:.0%} found" for of in slowdowns)]
-    rules = table("What each rule says of the same real processes", "rule", *columns)
+    found_columns = [f"+{of:.0%}" for of in slowdowns]
+    title = "False alarms per cell and per run, and slow-downs found, in per cent"
+    rules = table(title, "rule, on the same processes", "per cell", "per run", *found_columns)
     for rule in dict.fromkeys(of.rule for of in found):
         of_rule = [of for of in found if of.rule == rule]
         rules.add_row(
@@ -112,7 +113,7 @@ def render_calibration(found: Sequence[Finding], *, color: bool = False) -> str:
             *(_pooled([of for of in of_rule if of.slowdown == slowdown]) for slowdown in slowdowns),
         )
     gate = [of for of in found if of.rule == found[0].rule and of.cell]
-    cells = table("The gate, cell by cell (95 % interval)", "cell", "false alarms", *columns[2:])
+    cells = table(f"The same of {found[0].rule}, with 95 % intervals", "cell", "false alarms", *found_columns)
     for cell in dict.fromkeys(str(of.cell) for of in gate):
         by_slowdown = {of.slowdown: of for of in gate if str(of.cell) == cell}
         shown = [by_slowdown.get(slowdown) for slowdown in (0.0, *slowdowns)]
@@ -123,12 +124,10 @@ def render_calibration(found: Sequence[Finding], *, color: bool = False) -> str:
 def _verdicts(title: str, verdicts: Sequence[Verdict]) -> RenderableType:
     shown = table(title, "what", "verdict", "change", "95 % interval", "could see", "pairs or runs")
     for of in verdicts:
-        is_share = of.interval is not None or of.smallest_effect is not None or of.metric == "disk_bytes"
-        change = f"{of.effect:+.1%}" if is_share else f"{of.effect:+.5f}"
         shown.add_row(
             Text(_subject(of)),
             Text(of.outcome, style=_STYLES.get(of.outcome, "")),
-            "-" if of.effect is None else change,
+            _change(of),
             _span(of.interval) if of.interval else "-",
             percent(of.smallest_effect),
             str(of.pairs or "-"),
@@ -157,6 +156,13 @@ def _subject(of: Verdict) -> str:
     return f"{of.backend} {of.what}".strip() or "the runs"
 
 
+def _change(of: Verdict) -> str:
+    """Show a difference of scores as it is, and a change of a time or a size in per cent."""
+    if of.effect is None:
+        return "-"
+    return f"{of.effect:+.5f}" if of.is_accuracy else f"{of.effect:+.1%}"
+
+
 def _where(of: Verdict) -> str:
     assert of.effect is not None
     assert of.interval is not None
@@ -175,9 +181,9 @@ def _some(names: Sequence[str]) -> str:
 
 def _pooled(found: Sequence[Finding]) -> str:
     draws = sum(of.draws for of in found)
-    return percent(sum(of.alarms for of in found) / draws) if draws else "-"
+    return f"{100 * sum(of.alarms for of in found) / draws:.3g}" if draws else "-"
 
 
 def _with_interval(of: Finding) -> str:
     low, high = of.interval
-    return f"{of.share:.1%} ({low:.1%} to {high:.1%})"
+    return f"{100 * of.share:.3g} ({100 * low:.3g}-{100 * high:.3g})"
