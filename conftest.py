@@ -12,15 +12,16 @@ import pytest
 from embedopt.errors import EmbedoptError, MissingPackageError, RecordError
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.spec import BACKENDS, REFERENCE
-from embedopt.judge.gate import judge_history
+from embedopt.judge.gate import judge_against, judge_history
 from embedopt.judge.history import History, SavedRun, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
 from embedopt.judge.settings import GateSettings, read_settings
 from embedopt.judge.verdict import Verdict, judge, wants_more
 from embedopt.measure.options import BATCH_SIZES, ProfileName, parse_options
+from embedopt.measure.saving import save_without_benchmarks
 from embedopt.measure.session import Session
 from embedopt.records import to_json
-from embedopt.report.gate import describe_damaged, render_places
+from embedopt.report.gate import describe_damaged, render_places, render_verdicts
 from embedopt.report.terminal import render_comparisons, render_summary
 
 _STARTED = datetime.now(UTC).isoformat()
@@ -157,6 +158,13 @@ def pytest_benchmark_compare_machine_info(
         config.stash[_COMPARED].append(RecordError(f"{name} can't be compared: {error}"))
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    if session.config.stash[_SESSION].against:
+        save_without_benchmarks(session.config)
+    yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
@@ -166,7 +174,7 @@ def pytest_terminal_summary(
     finally:  # also when --benchmark-compare-fail stops the run inside
         measuring, compared = config.stash[_SESSION], config.stash[_COMPARED]
         timed = [bench for bench in config._benchmarksession.benchmarks if bench]  # type: ignore[attr-defined]  # its only way in
-        if timed or measuring.has_found_something:
+        if timed or measuring.has_found_something or measuring.against:
             benchmarks = [{"fullname": bench.fullname, "extra_info": bench.extra_info} for bench in timed]
             head = parse_run(
                 "this run",
@@ -178,14 +186,18 @@ def pytest_terminal_summary(
             )
             price, color = measuring.options.price_per_hour, terminalreporter.hasmarkup
             terminalreporter.section("embedopt")
-            terminalreporter.write(render_summary(head, price, color=color))
+            if timed or measuring.has_found_something:
+                terminalreporter.write(render_summary(head, price, color=color))
+            if verdicts := judge_against(head, config.stash[_GATE]):
+                title = f"this code against {config.option.against}"
+                terminalreporter.write(render_verdicts(title, verdicts, color=color))
             if config.option.benchmark_compare:
                 terminalreporter.write(render_comparisons(compared, head))
                 storage = config._benchmarksession.storage  # type: ignore[attr-defined]  # its only way in
                 # Elasticsearch has no folder, and so no history here.
                 history = read_history(storage.path) if hasattr(storage, "path") else History()
-                verdicts = judge_history(head, history.before(head), GateSettings())
-                terminalreporter.write(render_places(verdicts, describe_damaged(history.damaged)))
+                places = judge_history(head, history.before(head), config.stash[_GATE])
+                terminalreporter.write(render_places(places, describe_damaged(history.damaged)))
 
 
 def _say(config: pytest.Config, step: str) -> None:

@@ -16,6 +16,8 @@ def test_against(against_backend: str, against_what: str, verdicts: tuple[Verdic
     saw_nothing = all(of.outcome == "not comparable" for of in verdicts)
     if worse or saw_nothing:
         pytest.fail("\n".join(worse or unsure), pytrace=False)
+    if not found:
+        pytest.skip(f"{against_backend} {against_what}: not measured")
     if unsure:
         pytest.skip("; ".join(unsure))
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
+from embedopt.errors import MeasureError
+from embedopt.evidence import Against, ExactPair, NotComparable, PairedCell
 from embedopt.measure import capacity as capacity_module
 from embedopt.measure import footprint as footprint_module
 from embedopt.measure import session as session_module
+from embedopt.measure.against import Asking, WantsMore
 from embedopt.measure.session import Session
 from embedopt.records import Footprint, LoadPoint, run_from_json
 from tests.fakes import FakeEncoder, MoodyEncoder
@@ -328,6 +332,136 @@ def test_collecting_builds_nothing(suite: pytest.Pytester, loads: Counter[str]) 
     assert loads == {}
 
 
+@pytest.fixture
+def against(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Put a made-up record in the place of a measurement: what each cell's log ratio is, and more."""
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *identity, *command], cwd=suite.path, check=True)
+    found: dict[str, Any] = {"onnx-int8 batch 1": 0.0, "onnx-int8 batch 8": 0.0, "onnx-int8 load": 0.0}
+
+    def measure(asking: Asking, wants_more: WantsMore, on_step: Callable[[str], None]) -> Against:
+        assert wants_more([PairedCell(cell=asking.cells[0])]) != ()
+        on_step("pair 1: onnx-int8 in 7 s")
+        found["asking"] = asking
+        if "error" in found:
+            raise MeasureError(found["error"])
+        noise = (-0.002, -0.001, 0.0, 0.0, 0.001, 0.002)
+        pairs = [(cell, tuple(found[str(cell)] + value for value in noise)) for cell in asking.cells]
+        refused = found.get("not_comparable", ())
+        size = ExactPair(backend="onnx-int8", metric="disk_bytes", base=100, head=found.get("bytes", 100))
+        cosine = ExactPair(backend="onnx-int8", metric="cosine_mean", base=0.99, head=0.99)
+        return Against(
+            base=asking.ref,
+            base_commit="0" * 40,
+            cells=tuple(PairedCell(cell=cell, log_ratios=of, fresh=of) for cell, of in pairs if not refused),
+            exact=() if refused else (size, *found.get("scores", (cosine,))),
+            not_comparable=refused,
+            pairs=12,
+            seconds=100.0,
+            budget_s=asking.budget_s,
+            threshold=asking.threshold,
+        )
+
+    monkeypatch.setattr(session_module, "measure_against", measure)
+    return found
+
+
+def _run_against(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    cells = ["--against", "HEAD", "--backends", "onnx-int8", "--batch-sizes", "1,8"]
+    return suite.runpytest_inprocess(
+        "benchmarks/test_against.py", "-p", "no:cacheprovider", "-v", "-rs", *cells, *arguments
+    )
+
+
+def test_against_a_base_each_cell_has_a_verdict_and_the_run_is_saved(
+    suite: pytest.Pytester, against: dict[str, Any]
+) -> None:
+    against["onnx-int8 batch 8"] = 0.1
+    result = _run_against(suite, "--against-budget", "60")
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "pair 1: onnx-int8 in 7 s",
+            "*test_against[[]onnx-int8-batch 1[]] PASSED*",
+            "*test_against[[]onnx-int8-batch 8[]] FAILED*",
+            "*test_against[[]onnx-int8-load[]] PASSED*",
+            "*test_against[[]onnx-int8-size[]] PASSED*",
+            "*test_against[[]onnx-int8-accuracy[]] PASSED*",
+            "onnx-int8 batch 8: regressed, +10.5% (* to *) in 12 process pairs",
+            "slower or bigger: 1 regressed, 4 equivalent",
+        ]
+    )
+    asking = against["asking"]
+    assert (asking.ref, asking.head, asking.budget_s, asking.threshold) == ("HEAD", suite.path, 60.0, None)
+    [file] = _saved(suite)
+    record = run_from_json(json.loads(file.read_text(encoding="utf8"))["embedopt"]).against
+    assert record is not None
+    assert record.base == "HEAD"
+
+
+def test_the_threshold_says_what_counts(suite: pytest.Pytester, against: dict[str, Any]) -> None:
+    against["onnx-int8 batch 8"] = 0.1
+    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=5)
+
+
+def test_a_bigger_file_fails(suite: pytest.Pytester, against: dict[str, Any]) -> None:
+    against["bytes"] = 110
+    result = _run_against(suite)
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["onnx-int8 disk_bytes: regressed, 100 -> 110"])
+
+
+def test_what_cant_be_told_is_skipped_in_words(suite: pytest.Pytester, against: dict[str, Any]) -> None:
+    against["onnx-int8 batch 8"] = 0.029
+    result = _run_against(suite)
+    result.assert_outcomes(passed=4, skipped=1)
+    result.stdout.fnmatch_lines(
+        ["SKIPPED * onnx-int8 batch 8: inconclusive, +2.9% (*% to *%) in 12 process*"]
+    )
+
+
+def test_what_was_not_measured_does_not_pass(suite: pytest.Pytester, against: dict[str, Any]) -> None:
+    against["scores"] = ()
+    result = _run_against(suite)
+    result.assert_outcomes(passed=4, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED * onnx-int8 accuracy: not measured"])
+
+
+def test_a_base_that_cant_be_compared_at_all_never_passes(
+    suite: pytest.Pytester, against: dict[str, Any]
+) -> None:
+    against["not_comparable"] = (NotComparable(backend="onnx-int8", why="the base has no worker"),)
+    result = _run_against(suite)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["onnx-int8: not comparable, the base has no worker"])
+
+
+def test_a_side_that_fails_is_an_error_in_one_line(suite: pytest.Pytester, against: dict[str, Any]) -> None:
+    against["error"] = "the worker of base ended with 1: out of luck"
+    result = _run_against(suite)
+    result.assert_outcomes(errors=5)
+    result.stdout.fnmatch_lines(["the worker of base ended with 1: out of luck"])
+    assert _saved(suite) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--against", "nowhere"], "ERROR: --against nowhere: * has no such commit, branch or tag; *"),
+        (["--against-budget", "0"], "ERROR: --against-budget is 0; wanted seconds, above 0"),
+        (["--gate-threshold", "3"], "ERROR: --gate-threshold is 3; wanted a share, 0.03 for 3 %"),
+        (["--against-python", "./no"], "ERROR: --against-python ./no can't be run; wanted a Python *"),
+    ],
+)
+def test_a_wrong_base_is_a_usage_error(
+    suite: pytest.Pytester, against: dict[str, Any], arguments: list[str], said: str
+) -> None:
+    result = _run_against(suite, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([said])
+
+
 def test_conftest_is_thin() -> None:
     """Logic lives in the package: what conftest.py defines is pytest's own hooks and fixtures, and short."""
     lines = (ROOT / "conftest.py").read_text(encoding="utf8").splitlines()
@@ -338,4 +472,4 @@ def test_conftest_is_thin() -> None:
         "verdicts",
         "_say",
     ]
-    assert len(lines) < 210
+    assert len(lines) < 220

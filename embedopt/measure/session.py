@@ -246,14 +246,7 @@ class Session:
     @property
     def has_found_something(self) -> bool:
         """Whether a benchmark has added anything yet."""
-        return bool(
-            self._accuracy
-            or self._throughput
-            or self._footprint
-            or self._side_by_side
-            or self._load
-            or self.against
-        )
+        return any((self._accuracy, self._throughput, self._footprint, self._side_by_side, self._load))
 
     def missed_bounds(self, name: str, found: Accuracy) -> list[str]:
         """Say which bounds a measured accuracy misses.
