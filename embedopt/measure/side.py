@@ -29,7 +29,7 @@ _LONG = frozenset({"load", "accuracy"})
 
 # Left out, so that threads spin as briefly as OpenMP's default has it; a worker answers when they sleep.
 # Threads that never spin are put to sleep within a call, and may wake two on one core: a call of torch-fp32
-# with 32 texts took 140 to 220 ms with OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=0, 90 to 110 ms without.
+# with 32 texts took 96 to 172 ms with OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=0, 85 to 119 ms without.
 _LEFT_OUT = frozenset({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "PYTHONSAFEPATH"})
 _CHUNK_BYTES = 1 << 16
 
