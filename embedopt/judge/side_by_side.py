@@ -68,5 +68,5 @@ def _share(precision: str, rates: Sequence[float], case: SideBySide) -> float | 
     roofs = case.roofline_per_s.get(precision)
     if not roofs:
         return None
-    operations_per_s = np.median(rates) * case.mean_tokens * case.operations_per_token
-    return float(operations_per_s / np.mean(roofs))
+    operations = case.mean_tokens * case.operations_per_token
+    return float(np.median(np.asarray(rates) * operations / np.asarray(roofs)))

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -24,7 +24,7 @@ from embedopt.measure.machine import this_machine
 from embedopt.measure.options import PROFILES, Options, Profile
 from embedopt.measure.paired import Work, cells_of
 from embedopt.measure.roofline import measure_roofline, operations_per_token, product_shapes
-from embedopt.measure.side_by_side import Case, short_texts, take_turns
+from embedopt.measure.side_by_side import Case, Race, short_texts, take_turns
 from embedopt.records import (
     SCHEMA,
     Accuracy,
@@ -159,14 +159,20 @@ class Session:
         texts = texts[: profile.turn_texts]
         shapes = product_shapes(self.folder("onnx-fp32"))
         names = [row.name for row in self.options.backends if not row.missing_packages]
-        before = measure_roofline(shapes)
-        turns = take_turns(names, self.in_both_modes, texts, profile.turns, profile.turn_calls)
-        after = measure_roofline(shapes)
+        race = Race(
+            names=names,
+            opens=self.in_both_modes,
+            texts=texts,
+            rounds=profile.turns,
+            calls=profile.turn_calls,
+        )
+        roofs: list[Mapping[str, float]] = []
+        turns = take_turns(race, lambda: roofs.append(measure_roofline(shapes)))
         found = SideBySide(
             texts=len(texts),
             mean_tokens=float(np.mean(reference.token_counts(texts))),
             turns=dict(turns),
-            roofline_per_s={name: (before[name], after[name]) for name in before},
+            roofline_per_s={name: tuple(roof[name] for roof in roofs) for name in roofs[0]},
             operations_per_token=operations_per_token(shapes),
             default=DEFAULT,
         )

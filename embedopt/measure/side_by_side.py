@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -25,13 +26,27 @@ def short_texts(texts: Sequence[str], token_counts: Sequence[int]) -> tuple[str,
     return tuple(text for text, count in zip(texts, token_counts, strict=True) if count <= SHORT_TOKENS)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Race:
+    """What is raced.
+
+    Attributes:
+        names: the backends.
+        opens: opens one of them, in throughput and in latency mode.
+        texts: all are encoded in one call in throughput mode.
+        rounds: how often each has its turn.
+        calls: with one text each, in latency mode, in each round.
+    """
+
+    names: Sequence[str]
+    opens: Opens
+    texts: Sequence[str]
+    rounds: int
+    calls: int
+
+
 def take_turns(
-    names: Sequence[str],
-    opens: Opens,
-    texts: Sequence[str],
-    rounds: int,
-    calls: int,
-    clock: Clock = time.perf_counter,
+    race: Race, on_round: Callable[[], None] = lambda: None, clock: Clock = time.perf_counter
 ) -> Mapping[str, Turns]:
     """Measure backends in turn, in several rounds.
 
@@ -39,27 +54,26 @@ def take_turns(
     one with each round.
 
     Args:
-        names: the backends.
-        opens: opens one of them, in throughput and in latency mode.
-        texts: all are encoded in one call in throughput mode.
-        rounds: how often each has its turn.
-        calls: with one text each, in latency mode, in each round.
+        race: the backends and what they do.
+        on_round: called at the end of each round, when none is open.
         clock: tells seconds.
     """
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    singles: dict[str, list[Sequence[float]]] = {name: [] for name in names}
+    texts = race.texts
+    rates: dict[str, list[float]] = {name: [] for name in race.names}
+    singles: dict[str, list[Sequence[float]]] = {name: [] for name in race.names}
     single_texts = rotate(texts, 1)
-    for turn in range(rounds):
-        chosen = [text for _ in range(calls) for text in next(single_texts)]
-        for name in np.roll(names, -turn).tolist():
-            with opens(name) as (many, single):
+    for turn in range(race.rounds):
+        chosen = [text for _ in range(race.calls) for text in next(single_texts)]
+        for name in np.roll(race.names, -turn).tolist():
+            with race.opens(name) as (many, single):
                 many.encode(texts[: len(texts) // 4])
                 [seconds] = _durations(many, [texts], clock)
                 rates[name].append(len(texts) / seconds)
                 for text in chosen[:_WARM_UP_CALLS]:
                     single.encode([text])
                 singles[name].append(_durations(single, [[text] for text in chosen], clock))
-    return {name: _turns(name, rates[name], singles[name]) for name in names}
+        on_round()
+    return {name: _turns(name, rates[name], singles[name]) for name in race.names}
 
 
 def _durations(encoder: Encoder, batches: Sequence[Sequence[str]], clock: Clock) -> list[float]:

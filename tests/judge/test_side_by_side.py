@@ -17,7 +17,7 @@ def _case(**changes: object) -> SideBySide:
                 texts_per_s=(1000, 2200, 3600), one_by_one_per_s=(400, 400, 400), p50_ms=2.0, p99_ms=4.0
             ),
         },
-        "roofline_per_s": {"fp32": (4e6, 6e6), "int8": (40e6, 40e6)},
+        "roofline_per_s": {"fp32": (4e6, 5e6, 8e6), "int8": (40e6, 40e6, 80e6)},
         "operations_per_token": 1000,
         "default": "onnx-int8",
     }
@@ -32,8 +32,8 @@ def test_standings() -> None:
     assert slow.over_reference == Ratio(median=2.0, low=2.0, high=2.0)
     assert slow.default_over == Ratio(median=10.0, low=9.0, high=11.0)
     assert (fast.p50_ms, fast.p99_ms) == (2.0, 4.0)
-    assert fast.roofline_share == pytest.approx(2200 * 10 * 1000 / 40e6)
-    assert slow.roofline_share == pytest.approx(200 * 10 * 1000 / 5e6)
+    assert fast.roofline_share == pytest.approx(3600 * 10 * 1000 / 80e6)  # of 0.25, 0.55 and 0.45
+    assert slow.roofline_share == pytest.approx(200 * 10 * 1000 / 5e6)  # of 0.25, 0.4 and 0.5
 
 
 def test_what_was_not_measured_is_none() -> None:

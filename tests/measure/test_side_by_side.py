@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from embedopt.inference.encoder import Encoder
-from embedopt.measure.side_by_side import short_texts, take_turns
+from embedopt.measure.side_by_side import Race, short_texts, take_turns
 from tests.fakes import FakeClock, FakeEncoder
 
 
@@ -28,9 +28,11 @@ def test_turns() -> None:
         yield many, single
         log.append(f"{name} closed")
 
-    found = take_turns(["slow", "fast"], opens, [f"text {n}" for n in range(8)], 3, 6, clock)
+    texts = [f"text {number}" for number in range(8)]
+    race = Race(names=["slow", "fast"], opens=opens, texts=texts, rounds=3, calls=6)
+    found = take_turns(race, lambda: log.append("round"), clock)
     opened = [name for name in log if "closed" not in name]
-    assert opened == ["slow", "fast", "fast", "slow", "slow", "fast"]
+    assert opened == ["slow", "fast", "round", "fast", "slow", "round", "slow", "fast", "round"]
     assert log[:2] == ["slow", "slow closed"]
     assert found["slow"].texts_per_s == pytest.approx((200, 200, 200))
     assert found["slow"].one_by_one_per_s == pytest.approx((100, 100, 100))
@@ -47,5 +49,5 @@ def test_rounds_go_on_in_the_texts() -> None:
     def opens(name: str) -> Iterator[tuple[Encoder, Encoder]]:
         yield FakeEncoder(on_encode=lambda count: clock.advance(1)), encoder
 
-    take_turns(["fake"], opens, ["a", "b", "c"], 2, 2, clock)
+    take_turns(Race(names=["fake"], opens=opens, texts=["a", "b", "c"], rounds=2, calls=2), clock=clock)
     assert encoder.calls == [["a"], ["b"], ["a"], ["b"], ["c"], ["a"], ["c"], ["a"]]  # warm-up, then timed

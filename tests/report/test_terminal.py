@@ -53,7 +53,7 @@ def test_side_by_side() -> None:
             "torch-fp32": Turns(texts_per_s=(100, 200), one_by_one_per_s=(50, 100)),
             "onnx-int8": Turns(texts_per_s=(1000, 2200), one_by_one_per_s=(400, 400), p50_ms=2.0, p99_ms=4.0),
         },
-        roofline_per_s={"int8": (40e6,)},
+        roofline_per_s={"int8": (40e6, 40e6)},
         operations_per_token=1000,
         default="onnx-int8",
     )
