@@ -13,7 +13,7 @@ import rich.console
 import rich.progress
 import typer
 
-from embedopt import cli_calibrate, cli_judge
+from embedopt import cli_calibrate, cli_judge, cli_report
 from embedopt.errors import EmbedoptError, InputError, RecordError, UsageError
 from embedopt.inference.artifacts import ArtifactStore, disk_bytes
 from embedopt.inference.load import load_encoder, open_encoder
@@ -25,6 +25,7 @@ from embedopt.judge.history import newest_run, read_run
 from embedopt.judge.recommend import Wishes, candidates, cheapest
 from embedopt.measure.corpus import load_corpus, mixed
 from embedopt.measure.tune import Search, search, winners
+from embedopt.report.tables import lines
 from embedopt.report.terminal import render_recommendation, render_summary, render_tuning
 
 # Texts embedded between two steps of the progress bar: enough to sort by length.
@@ -112,7 +113,7 @@ def encode(
 @app.command()
 def summary(
     run: Annotated[Path, typer.Argument(help="File that a run of benchmarks/ saved.", metavar="RUN.json")],
-    price_per_hour: Annotated[float, typer.Option(min=0, help="Dollars for an hour of the machine.")] = 0.05,
+    price_per_hour: cli_report.PriceOption = 0.05,
 ) -> None:
     """Print the tables of a saved run."""
     typer.echo(render_summary(read_run(run), price_per_hour, color=sys.stdout.isatty()), nl=False)
@@ -215,7 +216,8 @@ def _tunable_modes(backend: str, mode: str) -> list[Mode]:
 
 for _command in (cli_judge.compare, cli_judge.history, cli_judge.gate):
     app.command(epilog=cli_judge.EXIT_HELP)(_command)
-app.command()(cli_calibrate.calibrate)
+for _other in (cli_report.report, cli_report.merge, cli_report.append, cli_report.comment, cli_calibrate.calibrate):
+    app.command()(_other)
 
 
 @contextlib.contextmanager
@@ -236,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         app(argv)
     except EmbedoptError as error:
-        typer.echo(f"embedopt: {error}", err=True)
+        typer.echo(lines([f"embedopt: {error}"]), nl=False, err=True)
         return 2
     except SystemExit as end:  # how typer ends, whatever the outcome
         return end.code if isinstance(end.code, int) else 0

@@ -1,7 +1,6 @@
 """The commands that judge saved runs: they need no torch, no ONNX Runtime and no model."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +12,14 @@ from embedopt.judge.gate import compare_runs, judge_against, judge_history
 from embedopt.judge.history import History, SavedRun, read_history, read_run
 from embedopt.judge.series import DEFAULT_METRIC, METRICS, Series, roster, series_of
 from embedopt.judge.settings import GateSettings, read_settings
-from embedopt.judge.verdict import EXIT_CODES, Verdict, exit_code
+from embedopt.judge.verdict import EXIT_CODES, exit_code
 from embedopt.report.gate import describe_damaged, describe_roster, render_history, render_verdicts
+from embedopt.report.words import Judged
 
 EXIT_HELP = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 
 HistoryOption = Annotated[Path, typer.Option("--history", help="Folder of saved runs.", metavar="DIR")]
-_STORAGE = Path(".benchmarks")
+STORAGE = Path(".benchmarks")
 # A history with a file that can't be read is not the whole one.
 _NOT_COMPARABLE = 4
 _NOTHING = 5
@@ -33,12 +33,12 @@ def compare(
     old, new = read_run(base), read_run(head)
     verdicts = compare_runs(old, new, _settings())
     notes = describe_roster(roster(old, new))
-    _show(f"{new.name} against {old.name}", verdicts, notes)
+    _show(Judged(head=new, title=f"{new.name} against {old.name}", verdicts=verdicts, notes=notes))
     raise typer.Exit(exit_code(verdicts))
 
 
 def history(
-    folder: HistoryOption = _STORAGE,
+    folder: HistoryOption = STORAGE,
     metric: Annotated[
         str, typer.Option(help=f"One of {', '.join(METRICS)}. Times and rates are over torch-fp32's.")
     ] = DEFAULT_METRIC,
@@ -58,39 +58,53 @@ def gate(
         Path | None,
         typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest of the history"),
     ] = None,
-    folder: HistoryOption = _STORAGE,
+    folder: HistoryOption = STORAGE,
 ) -> None:
     """Judge a run: against the base that was measured beside it (--against), else by its own history."""
     found = read_history(folder)
+    told = judged(found, run_to_judge(found, run, folder))
+    _show(told)
+    code = exit_code(told.verdicts)
+    raise typer.Exit(_NOT_COMPARABLE if found.damaged and code == 0 else code)
+
+
+def run_to_judge(found: History, run: Path | None, folder: Path) -> SavedRun:
+    """Return the run of a file, or without one the newest of a history.
+
+    Raises:
+        RecordError: there is none, or it can't be read.
+    """
     if run is None and not found.runs:
         raise RecordError(f"{folder} has no saved run: run pytest benchmarks/ first, or name a file")
-    head = read_run(run) if run else found.runs[-1][1]
-    settings, notes = _settings(), list(describe_damaged(found.damaged))
-    verdicts = judge_against(head, settings)
-    title = f"{head.name} against its base"
-    if not verdicts:
-        earlier = found.before(head)
-        title = f"{head.name} in its own history ({len(earlier)} earlier runs)"
-        verdicts = judge_history(head, earlier, settings)
-        notes += describe_roster(roster(earlier[-1], head)) if earlier else ()
-    _show(title, verdicts, notes)
-    code = exit_code(verdicts)
-    raise typer.Exit(_NOT_COMPARABLE if found.damaged and code == 0 else code)
+    return read_run(run) if run else found.runs[-1][1]
+
+
+def judged(found: History, head: SavedRun) -> Judged:
+    """Judge a run against the base that was measured beside it, else by its own history."""
+    settings, notes = _settings(), describe_damaged(found.damaged)
+    if verdicts := judge_against(head, settings):
+        return Judged(head=head, title=f"{head.name} against its base", verdicts=verdicts, notes=notes)
+    earlier = found.before(head)
+    return Judged(
+        head=head,
+        title=f"{head.name} in its own history ({len(earlier)} earlier runs)",
+        verdicts=judge_history(head, earlier, settings),
+        notes=(*notes, *(describe_roster(roster(earlier[-1], head)) if earlier else ())),
+    )
 
 
 def _settings() -> GateSettings:
     return read_settings(Path("pyproject.toml"), BACKENDS)
 
 
-def _show(title: str, verdicts: Sequence[Verdict], notes: Sequence[str]) -> None:
-    typer.echo(render_verdicts(title, verdicts, notes, color=sys.stdout.isatty()), nl=False)
+def _show(told: Judged) -> None:
+    shown = render_verdicts(told.title, told.verdicts, told.notes, color=sys.stdout.isatty())
+    typer.echo(shown, nl=False)
 
 
 def _series_by_kind(found: History, metric: str) -> dict[str, tuple[Series, ...]]:
-    kinds: dict[str, list[SavedRun]] = {}
-    for _, run in found.runs:
-        kinds.setdefault(str(run.kind), []).append(run)
-    series = {kind: series_of(runs, metric) for kind, runs in kinds.items()} or {"": series_of((), metric)}
+    series = {str(kind): series_of(runs, metric) for kind, runs in found.kinds.items()}
+    series = series or {"": series_of((), metric)}  # an unknown metric is told, history or not
     return {kind: of for kind, of in series.items() if of}
 
 

@@ -38,7 +38,11 @@ class MeasureError(EmbedoptError):
 
 
 class RecordError(EmbedoptError):
-    """A saved run can't be read."""
+    """A saved run can't be read, or what is made of it can't be written."""
+
+
+class GitHubError(EmbedoptError):
+    """GitHub can't be reached, refuses, or sent an event that means nothing here."""
 
 
 def first_line(error: BaseException) -> str:

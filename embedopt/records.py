@@ -305,13 +305,26 @@ class CorpusInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShardReference:
+    """What the reference did on the machine that a shard of a merged run was measured on."""
+
+    __pydantic_config__ = _STRICT
+
+    latencies: tuple[Latency, ...] = ()
+    throughput: Throughput = Throughput()  # noqa: RUF009  # frozen
+    footprint: Footprint = Footprint()  # noqa: RUF009  # frozen
+    load: Load | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """All that pytest-benchmark has no column for: the top-level ``embedopt`` key of a saved file.
 
     ``reference`` names the backend that accuracy and speed-ups of the others are held against;
     ``pareto_front`` those that no other beats on speed and fidelity at once;
     ``side_by_side`` holds the cases ``short`` and ``mixed`` of texts; ``load`` is by backend and way of
-    batching; ``against`` is there where a base was measured beside this run.
+    batching; ``against`` is there where a base was measured beside this run. In a merged run,
+    ``shard_references`` holds, by backend, what the reference did beside those of another shard than the first.
     """
 
     __pydantic_config__ = _STRICT
@@ -331,6 +344,7 @@ class Run:
     side_by_side: dict[str, SideBySide] = field(default_factory=dict)
     load: dict[str, dict[str, Load]] = field(default_factory=dict)
     against: Against | None = None
+    shard_references: dict[str, ShardReference] = field(default_factory=dict)
 
 
 def to_json(record: Any) -> dict[str, Any]:

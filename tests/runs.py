@@ -20,6 +20,13 @@ from embedopt.records import (
 )
 
 
+# What a stranger may write where a name is expected: HTML, Markdown, commands of a terminal and of a runner.
+HOSTILE = (
+    "</script><img src=x onerror=alert(1)><b>bold</b>|`**x** @someone #1 [a](http://example.com) "
+    "<details>\x1b[31m\r\n::error::pwned ##[error]pwned [red]$plotly %{x} &lt;"
+)
+
+
 def make_run(**changes: Any) -> Run:
     """A run of three backends in which each factor of a speed-up is a round number."""
     machine = Machine(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -12,6 +12,8 @@ from embedopt.records import Latency, Run, from_json, run_from_json
 
 # Files that pytest-benchmark saves by itself: a counter, and more.
 _SAVED = "[0-9][0-9][0-9][0-9]*_*.json"
+# A saved run with all its samples has a few MB. What a stranger's job made may have any size.
+_LARGEST_BYTES = 200_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,20 @@ class History:
             if run.kind == head.kind and (head.time is None or time < head.time)
         )
 
+    def including(self, head: SavedRun) -> "History":
+        """Return the history with a run in its place, whether it was in it or not."""
+        if head.time is None or any(run == head for _, run in self.runs):
+            return self
+        return replace(self, runs=tuple(sorted([*self.runs, (head.time, head)], key=_by_time)))
+
+    @property
+    def kinds(self) -> Mapping[Kind, tuple[SavedRun, ...]]:
+        """The runs of each kind, the oldest first; kinds in the order in which they first appear."""
+        found: dict[Kind, list[SavedRun]] = {}
+        for _, run in self.runs:
+            found.setdefault(run.kind, []).append(run)
+        return {kind: tuple(runs) for kind, runs in found.items()}
+
 
 def read_history(folder: Path) -> History:
     """Read all runs that pytest-benchmark saved in a folder and below; none where there is no folder."""
@@ -87,8 +103,11 @@ def read_history(folder: Path) -> History:
             runs.append(_timed_run(file))
         except RecordError as error:
             damaged.append(error)
-    runs.sort(key=lambda timed: (timed[0], timed[1].name))
-    return History(runs=tuple(runs), damaged=tuple(damaged))
+    return History(runs=tuple(sorted(runs, key=_by_time)), damaged=tuple(damaged))
+
+
+def _by_time(timed: tuple[datetime, SavedRun]) -> tuple[datetime, str]:
+    return timed[0], timed[1].name
 
 
 def _timed_run(file: Path) -> tuple[datetime, SavedRun]:
@@ -99,21 +118,28 @@ def _timed_run(file: Path) -> tuple[datetime, SavedRun]:
 
 
 def read_run(path: Path) -> SavedRun:
-    """Read one saved file.
+    """Read one saved file; errors are those of :func:`read_file`."""
+    return read_file(path)[0]
+
+
+def read_file(path: Path) -> tuple[SavedRun, dict[str, Any]]:
+    """Read one saved file, and return all that it holds with the run.
 
     Raises:
         RecordError: it can't be read, is no pytest-benchmark file, or holds a record of another schema.
     """
     try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise RecordError(f"{path} has more than {_LARGEST_BYTES:,} bytes; wanted a saved run")
         values = json.loads(path.read_text(encoding="utf8"))
     except OSError as error:
         raise RecordError(
             f"{path}: {(error.strerror or 'it is unreadable').lower()}; wanted a saved run"
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RecordError(f"{path} is damaged: it is not JSON; delete it, or run the suite again") from None
     try:
-        return parse_run(path.name, values)
+        return parse_run(path.name, values), values
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
 

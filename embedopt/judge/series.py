@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from embedopt.errors import UsageError
 from embedopt.judge.history import SavedRun
-from embedopt.records import Accuracy, Better, Footprint, Latency, Throughput, metrics
+from embedopt.records import Accuracy, Better, Footprint, Latency, ShardReference, Throughput, metrics
 
 # A metric with one of these units is divided by the reference's of the same run: machines of one class
 # differ in speed, and one machine from day to day, by more than most changes.
@@ -41,6 +41,13 @@ class Series:
     is_log: bool
     runs: tuple[SavedRun, ...]
     values: tuple[float, ...]
+
+
+def describe_metric(metric: str) -> dict[str, str | bool]:
+    """Return the unit of a metric, its better direction, and whether it is followed over the reference's."""
+    kind, field = METRICS[metric]
+    unit, better = metrics(_FIELDS[kind])[field]
+    return {"unit": unit, "better": better, "relative": unit in _RELATIVE}
 
 
 def series_of(runs: Sequence[SavedRun], metric: str = DEFAULT_METRIC) -> tuple[Series, ...]:
@@ -83,14 +90,22 @@ def _values(run: SavedRun, kind: str, field: str, *, relative: bool) -> Iterator
         records = getattr(run.run, kind) if run.run else {}
         cells = {(backend, 0): getattr(record, field) for backend, record in records.items()}
     reference = run.run.reference if run.run else _REFERENCE
+    bases = {size: value for (backend, size), value in cells.items() if backend == reference}
+    shards = run.run.shard_references if run.run else {}
+    of_shard = {backend: _of_reference(shard, kind, field) for backend, shard in shards.items()}
     for (backend, batch_size), value in cells.items():
         name = f"{backend} batch {batch_size}" if batch_size else backend
-        base = cells.get((reference, batch_size)) if relative else 1.0
+        base = of_shard.get(backend, bases).get(batch_size) if relative else 1.0
         usable = value is not None and base and math.isfinite(value) and (value > 0 or kind == "accuracy")
         if usable and not (relative and backend == reference):
             yield name, value / base
 
 
+def _of_reference(shard: ShardReference, kind: str, field: str) -> dict[int, float | None]:
+    """Return the reference's numbers beside the backends of another shard, by batch size."""
+    if kind == "latency":
+        return {of.batch_size: getattr(of, field) for of in shard.latencies}
+    return {0: getattr(getattr(shard, kind), field)} if kind != "accuracy" else {}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
     """How the benchmarks of a run differ from those of the run before; ``renamed`` is old and new name."""

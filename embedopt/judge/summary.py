@@ -72,7 +72,6 @@ class LoadRow:
 def load_rows(saved: SavedRun, price_per_hour: float) -> tuple[LoadRow, ...]:
     """Return a row for each backend and way of batching that load was put on."""
     found = saved.run.load if saved.run else {}
-    reference = found.get(saved.run.reference, {}).get("none", Load()).highest_per_s if saved.run else None
     return tuple(
         LoadRow(
             backend=backend,
@@ -84,7 +83,7 @@ def load_rows(saved: SavedRun, price_per_hour: float) -> tuple[LoadRow, ...]:
         )
         for backend, by_batching in found.items()
         for batching, load in by_batching.items()
-        for rate in [load.highest_per_s]
+        for rate, reference in [(load.highest_per_s, _reference_load(saved, backend).highest_per_s)]
     )
 
 
@@ -92,10 +91,10 @@ def summary_rows(saved: SavedRun, price_per_hour: float) -> tuple[Row, ...]:
     """Return two rows a backend: its smallest batch size, and 32 or its largest."""
     run = saved.run
     throughput = run.throughput if run else {}
-    reference = _singles(saved).get(run.reference) if run else None
     rows = []
     for latency in _picked(saved.latencies):
         rate = _rate(latency, throughput.get(latency.backend))
+        reference = _reference_single(saved, latency.backend)
         rows.append(
             Row(
                 backend=latency.backend,
@@ -114,18 +113,40 @@ def speed_up_factors(saved: SavedRun) -> Mapping[str, Factors]:
     """Split the speed-up of each backend whose throughput, base and reference were measured."""
     if saved.run is None:
         return {}
-    singles, reference = _singles(saved), saved.run.reference
+    singles = _singles(saved)
+    over_reference = {
+        name: single / reference
+        for name, single in singles.items()
+        if (reference := _reference_single(saved, name))
+    }
     return {
-        name: factors
+        name: _factors(found, singles[name], over_reference[name], over_reference[base])
         for name, found in saved.run.throughput.items()
-        if name in saved.run.backends
-        if (factors := _factors(found, singles, name, saved.run.backends[name].base or name, reference))
+        if name in saved.run.backends and found.in_order_per_s and found.texts_per_s
+        for base in [saved.run.backends[name].base or name]
+        if {name, base} <= set(over_reference)
     }
 
 
 def _singles(saved: SavedRun) -> dict[str, float]:
     """Texts per second of calls with one text each, by backend."""
     return {of.backend: of.texts_per_s for of in saved.latencies if of.batch_size == 1 and of.texts_per_s}
+
+
+def _reference_single(saved: SavedRun, backend: str) -> float | None:
+    """Texts per second of the reference one by one, on the machine that a backend was measured on."""
+    if saved.run is None:
+        return None
+    shard = saved.run.shard_references.get(backend)
+    singles = {of.backend: of.texts_per_s for of in (shard or saved).latencies if of.batch_size == 1}
+    return singles.get(saved.run.reference)
+
+
+def _reference_load(saved: SavedRun, backend: str) -> Load:
+    assert saved.run is not None
+    if shard := saved.run.shard_references.get(backend):
+        return shard.load or Load()
+    return saved.run.load.get(saved.run.reference, {}).get("none", Load())
 
 
 def _picked(latencies: tuple[Latency, ...]) -> list[Latency]:
@@ -142,18 +163,15 @@ def _rate(latency: Latency, throughput: Throughput | None) -> float | None:
     return latency.texts_per_s
 
 
-def _factors(
-    found: Throughput, singles: Mapping[str, float], name: str, base: str, reference: str
-) -> Factors | None:
-    in_order, planned = found.in_order_per_s, found.texts_per_s
-    if not in_order or not planned or not {name, base, reference} <= set(singles):
-        return None
+def _factors(found: Throughput, single: float, over_reference: float, base_over_reference: float) -> Factors:
+    assert found.in_order_per_s
+    assert found.texts_per_s
     return Factors(
-        runtime=singles[base] / singles[reference],
-        precision=singles[name] / singles[base],
-        batching=in_order / singles[name],
-        padding=planned / in_order,
-        total=planned / singles[reference],
+        runtime=base_over_reference,
+        precision=over_reference / base_over_reference,
+        batching=found.in_order_per_s / single,
+        padding=found.texts_per_s / found.in_order_per_s,
+        total=over_reference * found.texts_per_s / single,
         in_order_padding=found.in_order_padding,
         planned_padding=found.padding,
     )

@@ -38,6 +38,16 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """The runs ``start`` to ``stop`` (left out) between two changes, and where 95 % of such runs lie."""
+
+    start: int
+    stop: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a value lies among those before it, since their last change.
 
@@ -87,15 +97,41 @@ def place(earlier: Series, value: float) -> Place:
     if runs < FEWEST_RUNS:
         return Place(value=value, runs=runs, missing=FEWEST_RUNS - runs)
     offset = float(_transformed([value], is_log=earlier.is_log)[0] - known.mean())
-    error = max(float(known.std(ddof=1)), _LEAST_NOISE) * math.sqrt(1 + 1 / runs)
-    half = float(special.stdtrit(runs - 1, 0.975)) * error
+    half = _half_width(known)
     return Place(
         value=value,
         runs=runs,
         effect=_effect(offset, is_log=earlier.is_log),
         interval=(_effect(-half, is_log=earlier.is_log), _effect(half, is_log=earlier.is_log)),
-        p_two_sided=2 * float(special.stdtr(runs - 1, -abs(offset / error))),
+        p_two_sided=2 * float(special.stdtr(runs - 1, -abs(offset / _prediction_error(known)))),
     )
+
+
+def levels(series: Series, changed: Sequence[Change]) -> tuple[Level, ...]:
+    """Return the parts of a series between its changes that have enough runs for a prediction interval.
+
+    The interval is that of :func:`place`, in the units of the series.
+    """
+    ends = [0, *(change.at for change in changed), len(series.values)]
+    found = []
+    for start, stop in itertools.pairwise(ends):
+        if stop - start < FEWEST_RUNS:
+            continue
+        known = _transformed(series.values[start:stop], is_log=series.is_log)
+        middle, half = float(known.mean()), _half_width(known)
+        ends_at = (middle - half, middle + half)
+        low, high = (math.exp(end) for end in ends_at) if series.is_log else ends_at
+        found.append(Level(start=start, stop=stop, low=low, high=high))
+    return tuple(found)
+
+
+def _half_width(known: Values) -> float:
+    runs = len(known)
+    return float(special.stdtrit(runs - 1, 0.975)) * _prediction_error(known)
+
+
+def _prediction_error(known: Values) -> float:
+    return max(float(known.std(ddof=1)), _LEAST_NOISE) * math.sqrt(1 + 1 / len(known))
 
 
 def _transformed(values: Sequence[float], *, is_log: bool) -> Values:

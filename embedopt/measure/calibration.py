@@ -12,6 +12,7 @@ from pathlib import Path
 
 from embedopt.errors import RecordError
 from embedopt.evidence import Calibration, Cell, Sample, SampledPair
+from embedopt.files import write_whole
 from embedopt.measure.against import Start
 from embedopt.measure.paired import Clock, Pair, Work, measure_pair
 from embedopt.records import from_json, to_json
@@ -101,13 +102,7 @@ def write_calibration(file: Path, calibration: Calibration) -> None:
     Raises:
         RecordError: the file can't be written.
     """
-    part = file.with_name(f".{file.name}.part")
-    try:
-        part.write_text(json.dumps(to_json(calibration)), encoding="utf8")
-        part.replace(file)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise RecordError(f"{file} can't be written ({reason}): choose another place with -o") from error
+    write_whole(file, json.dumps(to_json(calibration)))
 
 
 def slowdowns_of(number: int) -> tuple[float, ...]:

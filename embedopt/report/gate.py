@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from rich.console import RenderableType
-from rich.text import Text
 
 from embedopt.errors import RecordError
 from embedopt.judge.calibrate import Finding
 from embedopt.judge.series import Roster, Series
 from embedopt.judge.trend import FEWEST_RUNS, changes
 from embedopt.judge.verdict import Outcome, Verdict, headline
-from embedopt.report.tables import percent, rendered, table
+from embedopt.report.tables import lines, rendered, table, text
+from embedopt.report.words import VERDICT_COLUMNS, figures, span, subject, worth_a_row
 
 _STYLES: Mapping[Outcome, str] = {
     "regressed": "red",
@@ -35,14 +35,14 @@ def render_verdicts(
         notes: lines that follow.
         color: whether to use the terminal's colours.
     """
-    listed = [of for of in verdicts if of.outcome != "equivalent" or of.interval or of.smallest_effect]
-    parts: list[RenderableType] = [Text(headline(verdicts), style="bold")]
+    listed = worth_a_row(verdicts)
+    parts: list[RenderableType] = [text(headline(verdicts), style="bold")]
     if listed:
         parts += [_verdicts(title, listed)]
-        parts += [Text(f"{_subject(of)}: {of.why}") for of in listed if of.why]
+        parts += [text(f"{subject(of)}: {of.why}") for of in listed if of.why]
     if unlisted := len(verdicts) - len(listed):
-        parts += [Text(f"{unlisted} scores and sizes are as they were")]
-    return rendered([*parts, *map(Text, notes)], color=color)
+        parts += [text(f"{unlisted} scores and sizes are as they were")]
+    return rendered([*parts, *map(text, notes)], color=color)
 
 
 def render_places(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
@@ -51,19 +51,19 @@ def render_places(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str
     short = [of for of in times if of.effect is None]
     if not times:
         return "history: no time over torch-fp32's in this run\n"
-    lines = [
-        f"  {of.backend}: {of.effect:+.1%}, {_where(of)} {_span(of.interval)} from {of.pairs} runs"
+    told = [
+        f"  {of.backend}: {of.effect:+.1%}, {_where(of)} {span(of.interval)} from {of.pairs} runs"
         for of in times
         if of.effect is not None
     ]
     head = ["this run in the 95 % prediction interval of its own history (times over torch-fp32's)"] * bool(
-        lines
+        told
     )
     if short:
         missing = max(FEWEST_RUNS - of.pairs for of in short)
         cells = f"{len(short)} of {len(times)} cells"
-        lines += [f"history: {cells} need up to {missing} more runs of this class, model and corpus"]
-    return "\n".join([*head, *lines, *notes]) + "\n"
+        told += [f"history: {cells} need up to {missing} more runs of this class, model and corpus"]
+    return lines([*head, *told, *notes])
 
 
 def render_history(
@@ -79,8 +79,8 @@ def render_history(
     """
     parts: list[RenderableType] = []
     for kind, found in kinds.items():
-        parts += [Text(kind, style="dim"), _history(metric, found), ""]
-    return rendered([*parts, *map(Text, notes)], color=color)
+        parts += [text(kind, style="dim"), _history(metric, found), ""]
+    return rendered([*parts, *map(text, notes)], color=color)
 
 
 def describe_damaged(damaged: Sequence[RecordError]) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def render_calibration(found: Sequence[Finding], *, color: bool = False) -> str:
     for rule in dict.fromkeys(of.rule for of in found):
         of_rule = [of for of in found if of.rule == rule]
         rules.add_row(
-            Text(rule),
+            text(rule),
             _pooled([of for of in of_rule if of.slowdown == 0 and of.cell]),
             _pooled([of for of in of_rule if of.slowdown == 0 and not of.cell]),
             *(_pooled([of for of in of_rule if of.slowdown == slowdown]) for slowdown in slowdowns),
@@ -117,21 +117,15 @@ def render_calibration(found: Sequence[Finding], *, color: bool = False) -> str:
     for cell in dict.fromkeys(str(of.cell) for of in gate):
         by_slowdown = {of.slowdown: of for of in gate if str(of.cell) == cell}
         shown = [by_slowdown.get(slowdown) for slowdown in (0.0, *slowdowns)]
-        cells.add_row(Text(cell), *("-" if of is None else _with_interval(of) for of in shown))
+        cells.add_row(text(cell), *("-" if of is None else _with_interval(of) for of in shown))
     return rendered([rules, "", cells], color=color)
 
 
 def _verdicts(title: str, verdicts: Sequence[Verdict]) -> RenderableType:
-    shown = table(title, "what", "verdict", "change", "95 % interval", "could see", "pairs or runs")
+    shown = table(title, *VERDICT_COLUMNS)
     for of in verdicts:
-        shown.add_row(
-            Text(_subject(of)),
-            Text(of.outcome, style=_STYLES.get(of.outcome, "")),
-            _change(of),
-            _span(of.interval) if of.interval else "-",
-            percent(of.smallest_effect),
-            str(of.pairs or "-"),
-        )
+        outcome = text(of.outcome, style=_STYLES.get(of.outcome, ""))
+        shown.add_row(text(subject(of)), outcome, *figures(of))
     return shown
 
 
@@ -147,20 +141,9 @@ def _history(metric: str, found: Sequence[Series]) -> RenderableType:
         steps = [f"{effect} at {place}" for effect, place in zip(moved, places, strict=True)]
         first, last = (f"{value:,.4g}" for value in (series.values[0], series.values[-1]))
         shown.add_row(
-            Text(series.name), str(len(series.values)), first, last, Text("\n".join(steps) or "none")
+            text(series.name), str(len(series.values)), first, last, text("\n".join(steps) or "none")
         )
     return shown
-
-
-def _subject(of: Verdict) -> str:
-    return f"{of.backend} {of.what}".strip() or "the runs"
-
-
-def _change(of: Verdict) -> str:
-    """Show a difference of scores as it is, and a change of a time or a size in per cent."""
-    if of.effect is None:
-        return "-"
-    return f"{of.effect:+.5f}" if of.is_accuracy else f"{of.effect:+.1%}"
 
 
 def _where(of: Verdict) -> str:
@@ -168,10 +151,6 @@ def _where(of: Verdict) -> str:
     assert of.interval is not None
     low, high = of.interval
     return "above" if of.effect > high else "below" if of.effect < low else "inside"
-
-
-def _span(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:+.1%} to {interval[1]:+.1%}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from rich.table import Table
-from rich.text import Text
 
 from embedopt.judge.side_by_side import Ratio, Standing
 from embedopt.judge.summary import LoadRow
 from embedopt.records import LoadPoint, SideBySide
-from embedopt.report.tables import number, percent, table
+from embedopt.report.tables import number, percent, table, text
 
 
 def side_by_side(name: str, case: SideBySide, standings: Sequence[Standing]) -> Table:
@@ -20,7 +19,7 @@ def side_by_side(name: str, case: SideBySide, standings: Sequence[Standing]) -> 
     )  # fmt: skip
     for standing in standings:
         shown.add_row(
-            Text(standing.backend),
+            text(standing.backend),
             number(standing.texts_per_s, 0),
             *_ratio(standing.over_reference, 1),
             *_ratio(standing.default_over, 2),
@@ -46,8 +45,8 @@ def highest_rates(rows: Sequence[LoadRow]) -> Table:
     )  # fmt: skip
     for row in rows:
         shown.add_row(
-            Text(row.backend),
-            Text(row.batching),
+            text(row.backend),
+            text(row.batching),
             number(row.load.replicas, 0),
             number(row.load.highest_per_s, 0),
             number(row.speed_up, 1),
@@ -69,7 +68,7 @@ def curves(rows: Sequence[LoadRow]) -> Table:
         overload = (row.load.overload,) if row.load.overload else ()
         for place, point in enumerate((*row.curve, *overload)):
             names = (row.backend, row.batching) if place == 0 else ("", "")
-            shown.add_row(*map(Text, names), *_curve_cells(point))
+            shown.add_row(*map(text, names), *_curve_cells(point))
     return shown
 
 

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
+
+from embedopt.report.escape import plain, without_commands
 
 WIDTH = 100
 
@@ -21,13 +24,23 @@ def rendered(parts: Sequence[RenderableType], *, color: bool) -> str:
     )
     for part in parts:
         console.print(part)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    return without_commands("\n".join(line.rstrip() for line in stream.getvalue().splitlines())) + "\n"
+
+
+def text(content: str, style: str = "") -> Text:
+    """Return lines of text of which nothing is taken as markup, or by the terminal."""
+    return Text("\n".join(map(plain, content.split("\n"))), style=style)
+
+
+def lines(content: Sequence[str]) -> str:
+    """Return lines as they are, of any width, but for what a terminal or a runner would act on."""
+    return without_commands("\n".join(plain(line) for part in content for line in part.split("\n"))) + "\n"
 
 
 def table(title: str, *columns: str) -> Table:
     """Return an empty table: its first column is of names, the others of figures."""
     made = Table(
-        title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False, title_style="bold"
+        title=text(title), title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False, title_style="bold"
     )
     made.add_column(columns[0], no_wrap=True)
     for column in columns[1:]:

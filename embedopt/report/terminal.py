@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from embedopt.errors import RecordError
 from embedopt.judge.history import SavedRun, differences
@@ -13,7 +12,7 @@ from embedopt.judge.side_by_side import standings
 from embedopt.judge.summary import Factors, Row, load_rows, speed_up_factors, summary_rows
 from embedopt.records import Accuracy, Footprint, Run, Trial
 from embedopt.report.rates import curves, highest_rates, side_by_side
-from embedopt.report.tables import number, percent, rendered, table
+from embedopt.report.tables import lines, number, percent, rendered, table, text
 
 
 def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = False) -> str:
@@ -44,7 +43,7 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
         assert run is not None
         parts += [side_by_side(name, case, standings(run, case)), ""]
     if run:
-        parts += [Text(_provenance(run), style="dim")]
+        parts += [text(_provenance(run), style="dim")]
     return rendered(parts, color=color)
 
 
@@ -54,9 +53,7 @@ def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) 
         return (
             "nothing to compare with yet: no earlier run that can be read; this one is saved for the next\n"
         )
-    return "".join(
-        f"{base if isinstance(base, RecordError) else _comparison(base, head)}\n" for base in bases
-    )
+    return lines([str(base) if isinstance(base, RecordError) else _comparison(base, head) for base in bases])
 
 
 def render_recommendation(answer: Recommendation, source: str) -> str:
@@ -66,21 +63,21 @@ def render_recommendation(answer: Recommendation, source: str) -> str:
         answer: to the user's wishes.
         source: the run that the figures are from.
     """
-    lines = []
+    told = []
     if answer.chosen is not None:
-        lines += [f"{answer.chosen.backend}: {answer.chosen.texts_per_s:,.0f} texts/s (measured in {source})"]
-        lines += [
+        told += [f"{answer.chosen.backend}: {answer.chosen.texts_per_s:,.0f} texts/s (measured in {source})"]
+        told += [
             f"  {answer.chosen.texts_per_s / other.texts_per_s:.2f}x {other.backend}, which would do too"
             for other in answer.others
         ]
     else:
-        lines += [f"no backend measured in {source} meets all that is asked"]
-        lines += [f"  without {option}: {', '.join(names)}" for option, names in answer.decisive.items()]
-    lines += [
+        told += [f"no backend measured in {source} meets all that is asked"]
+        told += [f"  without {option}: {', '.join(names)}" for option, names in answer.decisive.items()]
+    told += [
         f"  not {backend}: {', '.join(f'{why} ({option})' for option, why in unmet.items())}"
         for backend, unmet in answer.obstacles.items()
     ]
-    return "\n".join(lines) + "\n"
+    return lines(told)
 
 
 def render_tuning(title: str, trials: Sequence[Trial], *, color: bool = False) -> str:
@@ -94,8 +91,8 @@ def render_tuning(title: str, trials: Sequence[Trial], *, color: bool = False) -
     shown = table(title, "setting", "value", "x default", "95 % interval", "rounds", "")
     for trial in trials:
         shown.add_row(
-            Text(trial.setting if trial.default else ""),
-            Text(str(trial.value) or "none"),
+            text(trial.setting if trial.default else ""),
+            text(str(trial.value) or "none"),
             number(trial.speed_up, 3),
             "-" if trial.speed_up_ci is None else "{:.3f} to {:.3f}".format(*trial.speed_up_ci),
             str(trial.rounds),
@@ -103,7 +100,7 @@ def render_tuning(title: str, trials: Sequence[Trial], *, color: bool = False) -
         )
     untold = [trial for trial in trials if trial.default and trial.speed_up is None]
     notes = [
-        Text(f"{trial.setting}: the budget was too small for it, so the default stays") for trial in untold
+        text(f"{trial.setting}: the budget was too small for it, so the default stays") for trial in untold
     ]
     return rendered([shown, *notes], color=color)
 
@@ -136,7 +133,7 @@ def _key_results(rows: Sequence[Row], front: Collection[str]) -> Table:
             number(row.accuracy.batch_invariance_min, 5),
         ]
         shown.add_row(
-            Text(f"{row.backend}{' *' * (row.backend in front)}" if first else ""),
+            text(f"{row.backend}{' *' * (row.backend in front)}" if first else ""),
             str(row.latency.batch_size),
             number(row.latency.p50_ms, 1),
             number(row.latency.p95_ms, 1),
@@ -157,7 +154,7 @@ def _speed_up(factors: Mapping[str, Factors]) -> Table:
     )  # fmt: skip
     for name, split in factors.items():
         shown.add_row(
-            Text(name),
+            text(name),
             *(
                 number(value, 2)
                 for value in (split.total, split.runtime, split.precision, split.batching, split.padding)
@@ -179,7 +176,7 @@ def _scores(run: Run, names: Sequence[str]) -> Table:
         found, weight = run.accuracy.get(name, Accuracy()), run.footprint.get(name, Footprint())
         spearman = [number(found.spearman, 2), number(found.spearman_distance, 2)] if paired else []
         shown.add_row(
-            Text(name),
+            text(name),
             number(found.recall_at_10, 4),
             number(found.overlap_at_10, 4),
             number(found.cosine_p1, 4),

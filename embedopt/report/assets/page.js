@@ -1,0 +1,274 @@
+"use strict";
+// The data is text of other people's files: it is set as text, and escaped where Plotly reads markup.
+const data = JSON.parse(document.getElementById("data").textContent);
+const $ = (id) => document.getElementById(id);
+const COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56a0d3", "#8a5fbf", "#c0392b", "#3b8a8a", "#7a7a7a", "#6b8e23", "#a0522d"];
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "pentagon", "hexagram", "hourglass", "bowtie"];
+const DASHES = { none: "solid", adaptive: "dash", window: "dot" };
+const PERCENTILES = [["p50", "circle"], ["p95", "diamond"], ["p99", "triangle-up"]];
+// More bands than this hide what they are of.
+const FEW = 4;
+const state = { kind: 0, batch: "", metric: data.default_metric, hidden: new Set(), run: 0 };
+
+const kind = () => data.kinds[state.kind];
+const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;");
+const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const figure = (value, digits = 4) => value == null ? "not measured" : Number(value.toPrecision(digits)).toLocaleString("en");
+const percent = (share) => `${share < 0 ? "" : "+"}${(100 * share).toFixed(1)} %`;
+const shown = (rows) => rows.filter((row) => !state.hidden.has(row.backend));
+const color = (backend) => COLORS[Math.max(0, kind().backends.indexOf(backend)) % COLORS.length];
+const symbol = (backend) => SYMBOLS[Math.max(0, kind().backends.indexOf(backend)) % SYMBOLS.length];
+
+function element(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function layout(x, y, more = {}) {
+  const axis = { gridcolor: style("--line"), zerolinecolor: style("--line"), linecolor: style("--line"), automargin: true, fixedrange: innerWidth < 600 };
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: style("--ink"), size: 12, family: "system-ui, sans-serif" },
+    margin: { l: 8, r: 12, t: 8, b: 8 }, showlegend: false, hovermode: "closest",
+    hoverlabel: { bgcolor: style("--panel"), bordercolor: style("--line"), font: { color: style("--ink") }, align: "left" },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    ...more, xaxis: { ...axis, ...x }, yaxis: { ...axis, ...y },
+  };
+}
+
+// Draws a chart, or says in words that there is nothing to draw.
+function draw(id, note, traces, figureLayout) {
+  const place = $(id);
+  $(`n-${id}`).textContent = note;
+  if (!traces.length) {
+    if (place.data) { Plotly.purge(place); delete place.dataset.clicks; }
+    place.classList.add("empty");
+    place.textContent = "No saved run of this kind has it, or its backends are switched off.";
+    return;
+  }
+  if (place.classList.contains("empty")) { place.classList.remove("empty"); place.textContent = ""; }
+  place.setAttribute("role", "img");
+  place.setAttribute("aria-label", `${$(`t-${id}`).textContent}: ${note}`);
+  Plotly.react(place, traces, figureLayout, { displayModeBar: false, responsive: true });
+}
+
+function of(part) {
+  const run = kind().runs[part.run];
+  return run ? `${run.name}, ${run.time.slice(0, 10)}` : "";
+}
+
+// Bars and points with names grow from the first one down.
+const names = { type: "category", autorange: "reversed", ticks: "" };
+
+function drawLatency() {
+  const found = kind().latest.latency, rows = shown(found.rows).filter((row) => String(row.batch) === state.batch);
+  const traces = rows.length ? PERCENTILES.map(([name, mark]) => ({
+    type: "scatter", mode: "markers", name, y: rows.map((row) => escaped(row.backend)), x: rows.map((row) => row[name]),
+    marker: { symbol: mark, size: 10, color: rows.map((row) => color(row.backend)) },
+    error_x: { type: "data", symmetric: false, thickness: 1.5, width: 4, color: style("--quiet"),
+      array: rows.map((row) => row[`${name}_ci`] ? row[`${name}_ci`][1] - row[name] : 0),
+      arrayminus: rows.map((row) => row[`${name}_ci`] ? row[name] - row[`${name}_ci`][0] : 0) },
+    hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${name} ${figure(row[name])} ms`),
+  })) : [];
+  draw("latency", `p50, p95 and p99 in ms with 95 % intervals, batch size ${state.batch}; lower is better. ${of(found)}`,
+    traces, layout({ title: { text: "ms, lower is better" }, rangemode: "tozero" }, names, { showlegend: true }));
+}
+
+function drawBars(id, note, unit, value) {
+  const found = kind().latest.throughput, rows = shown(found.rows).filter((row) => row[value] != null);
+  const traces = rows.length ? [{
+    type: "bar", orientation: "h", y: rows.map((row) => escaped(row.backend)), x: rows.map((row) => row[value]),
+    marker: { color: rows.map((row) => color(row.backend)) },
+    hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${figure(row[value])} ${unit}`), textposition: "none",
+  }] : [];
+  draw(id, `${note} ${of(found)}`, traces, layout({ title: { text: note.split(":")[0] }, rangemode: "tozero" }, names));
+}
+
+function drawFidelity() {
+  const found = kind().latest.throughput;
+  const rows = shown(found.rows).filter((row) => row.rate != null && row.cosine != null);
+  const front = rows.filter((row) => row.front).sort((a, b) => a.rate - b.rate);
+  const traces = rows.length ? [
+    { type: "scatter", mode: "lines", name: "Pareto front", x: front.map((row) => row.rate), y: front.map((row) => row.cosine), line: { dash: "dot", color: style("--quiet") }, hoverinfo: "skip" },
+    { type: "scatter", mode: "markers", name: "backends", showlegend: false, x: rows.map((row) => row.rate), y: rows.map((row) => row.cosine),
+      marker: { size: 12, color: rows.map((row) => color(row.backend)), symbol: rows.map((row) => symbol(row.backend)) },
+      hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}${row.front ? ", on the Pareto front" : ""}<br>${figure(row.rate)} texts/s<br>cosine ${figure(row.cosine, 6)}`) },
+  ] : [];
+  draw("fidelity", `Sustained texts/s against the mean cosine to the reference; the upper right is better. ${of(found)}`, traces,
+    layout({ title: { text: "texts/s, higher is better" }, rangemode: "tozero" }, { title: { text: "cosine, higher is better" } }, { showlegend: true }));
+}
+
+function drawSweep() {
+  const found = kind().latest.latency, rows = shown(found.rows).filter((row) => row.rate != null);
+  const sizes = [...new Set(rows.map((row) => row.batch))].sort((a, b) => a - b);
+  const traces = [...new Set(rows.map((row) => row.backend))].map((backend) => {
+    const own = rows.filter((row) => row.backend === backend).sort((a, b) => a.batch - b.batch);
+    return {
+      type: "scatter", mode: "lines+markers", name: escaped(backend), x: own.map((row) => row.batch), y: own.map((row) => row.rate),
+      line: { color: color(backend) }, marker: { symbol: symbol(backend), size: 8 },
+      hoverinfo: "text", hovertext: own.map((row) => `${escaped(backend)}, batch ${row.batch}<br>${figure(row.rate)} texts/s`),
+    };
+  });
+  draw("sweep", `texts/s of calls with a whole batch, over the batch size; higher is better. ${of(found)}`, traces,
+    layout({ title: { text: "texts in a call" }, type: "log", tickvals: sizes, ticktext: sizes.map(String) }, { title: { text: "texts/s, higher is better" }, rangemode: "tozero" }));
+}
+
+function drawLoad() {
+  const found = kind().latest.load, rows = shown(found.rows).filter((row) => row.points.length);
+  const traces = rows.map((row) => ({
+    type: "scatter", mode: "lines+markers", showlegend: false, name: `${escaped(row.backend)} ${row.batching}`,
+    x: row.points.map((point) => point.rate), y: row.points.map((point) => point.p99),
+    line: { color: color(row.backend), dash: DASHES[row.batching] || "longdash" }, marker: { symbol: symbol(row.backend), size: 7 },
+    hoverinfo: "text", hovertext: row.points.map((point) => `${escaped(row.backend)}, batching: ${escaped(row.batching)}<br>${figure(point.rate)} requests/s<br>p99 ${figure(point.p99)} ms, p50 ${figure(point.p50)} ms<br>kept ${figure(100 * point.kept, 3)} %`),
+  }));
+  for (const batching of new Set(rows.map((row) => row.batching))) {
+    traces.push({ type: "scatter", mode: "lines", name: escaped(batching), x: [null], y: [null], line: { color: style("--ink"), dash: DASHES[batching] || "longdash" } });
+  }
+  const promise = rows.map((row) => row.promise_ms).find((value) => value != null);
+  const shapes = promise == null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: promise, y1: promise, line: { color: style("--quiet"), dash: "dot", width: 1.5 } }];
+  const told = promise == null ? "" : ` The dotted line is the promise of ${figure(promise)} ms.`;
+  draw("load", `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told} ${of(found)}`, traces,
+    layout({ title: { text: "requests/s" }, rangemode: "tozero" }, { title: { text: "p99 in ms, lower is better" }, type: "log" }, { showlegend: true, shapes }));
+}
+
+function visibleSeries() {
+  const found = kind().series[state.metric] || [];
+  return shown(found).filter((row) => row.batch === 0 || String(row.batch) === state.batch);
+}
+
+function drawHistory() {
+  const rows = visibleSeries(), runs = kind().runs, metric = data.metrics[state.metric];
+  const time = (row, index) => runs[row.at[index]].time;
+  const traces = rows.map((row) => ({
+    type: "scatter", mode: row.at.length > 60 ? "lines" : "lines+markers", name: escaped(row.name),
+    x: row.at.map((run) => runs[run].time), y: row.value, customdata: row.at,
+    line: { color: color(row.backend), width: 1.5 }, marker: { size: 6, symbol: symbol(row.backend) },
+    hoverinfo: "text", hovertext: row.value.map((value, index) => `${escaped(row.name)}<br>${figure(value)}<br>${escaped(runs[row.at[index]].name)}<br>${runs[row.at[index]].commit.slice(0, 12)}`),
+  }));
+  const changed = rows.flatMap((row) => row.changes.map((change) => ({ row, change })));
+  if (changed.length) traces.push({
+    type: "scatter", mode: "markers", name: "changes", x: changed.map(({ row, change }) => time(row, change.at)), y: changed.map(({ row, change }) => row.value[change.at]),
+    customdata: changed.map(({ row, change }) => row.at[change.at]),
+    marker: { symbol: "star-diamond", size: 14, color: changed.map(({ row }) => color(row.backend)), line: { width: 1.5, color: style("--ink") } },
+    hoverinfo: "text", hovertext: changed.map(({ row, change }) => `${escaped(row.name)} changed for good: ${row.is_log ? percent(change.effect) : change.effect.toFixed(5)}<br>${escaped(runs[row.at[change.at]].name)}`),
+  });
+  const moved = runs.map((run, index) => ({ run, index })).filter(({ run, index }) => index > 0 && run.changed.length);
+  const lowest = Math.min(...rows.flatMap((row) => row.value));
+  if (rows.length && moved.length) traces.push({
+    type: "scatter", mode: "markers", name: "dependencies", x: moved.map(({ run }) => run.time), y: moved.map(() => lowest), customdata: moved.map(({ index }) => index),
+    marker: { symbol: "line-ns-open", size: 14, color: style("--quiet"), line: { width: 2 } },
+    hoverinfo: "text", hovertext: moved.map(({ run }) => `dependencies changed<br>${run.changed.slice(0, 8).map(escaped).join("<br>")}`),
+  });
+  const bands = rows.length > FEW ? [] : rows.flatMap((row) => row.levels.map((level) => ({
+    type: "rect", layer: "below", x0: time(row, level.start), x1: time(row, level.stop - 1), y0: level.low, y1: level.high, line: { width: 0 }, fillcolor: color(row.backend), opacity: 0.15,
+  })));
+  const unit = metric.relative ? `times ${data.reference}'s` : metric.unit;
+  const label = `${state.metric}${unit ? ` in ${unit}` : ""}, ${metric.better} is better`;
+  const band = bands.length ? " Bands: where 95 % of runs lie between two changes." : "";
+  draw("history", `${label}. Stars: changes for good; short strokes: other dependencies.${band}`, traces,
+    layout({ type: "date" }, { title: { text: innerWidth < 600 ? "" : label } }, { shapes: [...bands, cursor()] }));
+}
+
+const cursor = () => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: kind().runs[state.run].time, x1: kind().runs[state.run].time, line: { color: style("--accent"), width: 1, dash: "dot" } });
+
+function showRun(index) {
+  const runs = kind().runs, run = runs[index];
+  state.run = index;
+  $("run").max = runs.length - 1;
+  $("run").value = index;
+  $("run-number").textContent = `${index + 1} of ${runs.length}`;
+  const values = visibleSeries().map((row) => [row, row.at.indexOf(index)]).filter(([, at]) => at >= 0)
+    .map(([row, at]) => `${row.name}: ${figure(row.value[at])}`);
+  const rows = [
+    ["File", run.name], ["Time", run.time], ["Commit", run.commit || "unknown"],
+    [state.metric, values.join("; ") || "not measured"],
+    ["Changed since the run before", run.changed.join(", ") || "nothing of the environment"],
+    ["Environment", run.environment.join(", ")],
+  ];
+  const list = element("dl");
+  for (const [name, value] of rows) list.append(element("dt", name), element("dd", value));
+  $("details").replaceChildren(list);
+}
+
+function selectRun(index) {
+  showRun(index);
+  drawHistory();
+}
+
+function options(place, values, chosen) {
+  place.replaceChildren(...values.map(([value, text]) => element("option", text, { value })));
+  place.value = chosen;
+}
+
+function fillFilters() {
+  const found = kind();
+  const sizes = [...new Set([...found.latest.latency.rows, ...(found.series[state.metric] || [])].map((row) => row.batch).filter(Boolean))].sort((a, b) => a - b).map(String);
+  if (!sizes.includes(state.batch)) state.batch = sizes.includes("32") ? "32" : sizes[0] || "";
+  options($("batch"), sizes.map((size) => [size, size]), state.batch);
+  options($("metric"), Object.keys(data.metrics).filter((name) => (found.series[name] || []).length || name === state.metric).map((name) => [name, name]), state.metric);
+  $("backends").replaceChildren(...found.backends.map((backend) => {
+    const label = element("label"), box = element("input", undefined, { type: "checkbox", value: backend });
+    box.checked = !state.hidden.has(backend);
+    box.addEventListener("change", () => { box.checked ? state.hidden.delete(backend) : state.hidden.add(backend); drawAll(); });
+    const swatch = element("span", undefined, { class: "swatch", "aria-hidden": "true" });
+    swatch.style.background = color(backend);
+    label.append(box, swatch, element("span", backend));
+    return label;
+  }));
+  $("subtitle").textContent = `${found.runs.length} runs on ${found.hardware_class}`;
+}
+
+function drawAll() {
+  showRun(Math.min(state.run, kind().runs.length - 1));
+  drawHistory();
+  drawLatency();
+  drawBars("throughput", "texts/s, higher is better: sustained, in batches of like length.", "texts/s", "rate");
+  drawBars("cost", `dollars per million texts, lower is better: at ${data.price_per_hour} dollars an hour, kept busy.`, "dollars per million texts", "cost");
+  drawFidelity();
+  drawSweep();
+  drawLoad();
+  const history = $("history");
+  if (history.on && !history.dataset.clicks) {
+    history.dataset.clicks = "yes";
+    history.on("plotly_click", (event) => selectRun(event.points[0].customdata));
+  }
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  $("theme").textContent = theme === "dark" ? "Light" : "Dark";
+}
+
+function chooseKind(index) {
+  state.kind = index;
+  state.run = kind().runs.length - 1;
+  fillFilters();
+  drawAll();
+}
+
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+setTheme(prefersDark.matches ? "dark" : "light");
+prefersDark.addEventListener("change", () => { setTheme(prefersDark.matches ? "dark" : "light"); drawAll(); });
+$("theme").addEventListener("click", () => { setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); drawAll(); });
+$("filters").addEventListener("submit", (event) => event.preventDefault());
+$("kind").addEventListener("change", () => chooseKind(Number($("kind").value)));
+$("batch").addEventListener("change", () => { state.batch = $("batch").value; drawAll(); });
+$("metric").addEventListener("change", () => { state.metric = $("metric").value; fillFilters(); drawAll(); });
+$("run").addEventListener("input", () => selectRun(Number($("run").value)));
+// Paper is white and narrow, whatever the screen is.
+let screenTheme = "light";
+addEventListener("beforeprint", () => {
+  screenTheme = document.documentElement.dataset.theme;
+  setTheme("light");
+  drawAll();
+  for (const chart of document.querySelectorAll(".js-plotly-plot")) Plotly.relayout(chart, { width: 680, height: 300 });
+});
+addEventListener("afterprint", () => {
+  setTheme(screenTheme);
+  drawAll();
+  for (const chart of document.querySelectorAll(".js-plotly-plot")) Plotly.relayout(chart, { autosize: true });
+});
+options($("kind"), data.kinds.map((found, index) => [index, found.label]), 0);
+chooseKind(0);

@@ -1,0 +1,146 @@
+"""A run for people on GitHub: the summary of a job, the comment on a pull request, annotations.
+
+The verdict comes first, in one line; then what moved, as a table; the rest is folded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from embedopt.judge.summary import Row, summary_rows
+from embedopt.judge.verdict import Outcome, Verdict, headline
+from embedopt.records import Run
+from embedopt.report.escape import annotation, markdown
+from embedopt.report.tables import number
+from embedopt.report.words import VERDICT_COLUMNS, Judged, figures, subject, worth_a_row
+
+# A comment holds 65,536 characters, a job's summary 1 MiB: one text that fits both, at 4 bytes a character.
+LIMIT = 60_000
+_MOVED: tuple[Outcome, ...] = ("regressed", "improved", "not comparable")
+_LEVELS: dict[Outcome, str] = {"regressed": "error", "not comparable": "warning"}
+# GitHub shows ten errors and ten warnings of a step.
+_ANNOTATIONS = 10
+_RESULTS = ("backend", "batch", "p50 ms", "p95 ms", "p99 ms", "texts/s", "x", "MB", "cosine", "$/M")
+
+
+def render_markdown(judged: Judged, price_per_hour: float, limit: int = LIMIT) -> str:
+    """Return Markdown of at most ``limit`` characters.
+
+    What does not fit is left out from the end, row by row, and a line says so: no table or fold is broken.
+    """
+    moved = [of for of in judged.verdicts if of.outcome in _MOVED]
+    rest = [of for of in worth_a_row(judged.verdicts) if of.outcome not in _MOVED]
+    unlisted = len(judged.verdicts) - len(moved) - len(rest)
+    as_before = f" and {unlisted} scores and sizes as they were" if unlisted else ""
+    blocks = [
+        _Part(f"### embedopt: {headline(judged.verdicts)}\n\n{markdown(judged.title)}\n"),
+        _verdict_table("", moved),
+        _Part("", [f"- {markdown(note)}" for note in judged.notes]),
+        _verdict_table(f"{len(rest)} that did not move{as_before}", rest),
+        _results(summary_rows(judged.head, price_per_hour)),
+        _provenance(judged.head.run),
+    ]
+    return _fitted([block for block in blocks if block.head or block.rows], limit)
+
+
+def render_annotations(judged: Judged) -> str:
+    """Return the commands by which GitHub's runner shows what failed, and the verdict."""
+    told = [of for outcome in _LEVELS for of in judged.verdicts if of.outcome == outcome][:_ANNOTATIONS]
+    return "".join(
+        f"{line}\n"
+        for line in (
+            *(annotation(_LEVELS[of.outcome], subject(of), _in_words(of)) for of in told),
+            annotation("notice", "embedopt", headline(judged.verdicts)),
+        )
+    )
+
+
+def _in_words(of: Verdict) -> str:
+    moved = "" if of.effect is None else f" by {figures(of)[0]}"
+    within = "" if of.interval is None else f" ({figures(of)[1]})"
+    return f"{of.outcome}{moved}{within}{': ' if of.why else ''}{of.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Something of a text that is whole with any number of its rows."""
+
+    head: str
+    rows: Sequence[str] = ()
+    foot: str = ""
+
+    def cut(self, room: int) -> tuple[str, int]:
+        """Return as much as fits into ``room`` characters, and how many rows were left out."""
+        room -= len(self.head) + len(self.foot) + 2
+        kept = 0
+        for row in self.rows:
+            room -= len(row) + 1
+            if room < 0:
+                break
+            kept += 1
+        if room < 0 and not kept:
+            return "", max(1, len(self.rows))
+        rows = "".join(f"{row}\n" for row in self.rows[:kept])
+        return f"{self.head}{rows}{self.foot}\n", len(self.rows) - kept
+
+
+def _fitted(parts: Sequence[_Part], limit: int) -> str:
+    note = "\n{} more lines are left out: this is as long as GitHub takes it.\n"
+    room, text, left_out = limit - len(note) - 8, "", 0
+    for part in parts:
+        shown, missing = part.cut(room)
+        text, room, left_out = text + shown, room - len(shown), left_out + missing
+    return text + (note.format(left_out) if left_out else "")
+
+
+def _verdict_table(fold: str, verdicts: Sequence[Verdict]) -> _Part:
+    rows = [
+        _row(markdown(subject(of)), of.outcome, *figures(of), markdown(of.why) if of.why else "")
+        for of in verdicts
+    ]
+    return _table(fold, (*VERDICT_COLUMNS, "why"), rows)
+
+
+def _results(rows: Sequence[Row]) -> _Part:
+    shown = [
+        _row(
+            markdown(row.backend),
+            str(row.latency.batch_size),
+            number(row.latency.p50_ms, 1),
+            number(row.latency.p95_ms, 1),
+            number(row.latency.p99_ms, 1),
+            number(row.texts_per_s, 0),
+            number(row.speed_up, 1),
+            number(row.footprint.disk_bytes, 1, 1e-6),
+            number(row.accuracy.cosine_mean, 4),
+            number(row.dollars_per_million, 3),
+        )
+        for row in rows
+    ]
+    return _table("Key results (times of one call with a whole batch)", _RESULTS, shown)
+
+
+def _provenance(run: Run | None) -> _Part:
+    if run is None:
+        return _Part("")
+    rows = [
+        f"- {markdown(run.hardware_class)}, Python {markdown(run.machine.python)}, {markdown(run.profile)} profile",
+        f"- model {markdown(run.model.name)} ({markdown(run.model.digest[:12])}), "
+        f"corpus {markdown(run.corpus.name)} ({markdown(run.corpus.digest[:12])})",
+        *(f"- {markdown(f'{name} {version}')}" for name, version in run.machine.libraries.items()),
+    ]
+    return _folded("Where it ran", "", rows)
+
+
+def _table(fold: str, columns: Sequence[str], rows: Sequence[str]) -> _Part:
+    if not rows:
+        return _Part("")
+    head = f"{_row(*columns)}\n{_row('---', *['---:'] * (len(columns) - 1))}\n"
+    return _folded(fold, head, rows) if fold else _Part(f"\n{head}", rows)
+
+
+def _folded(summary: str, head: str, rows: Sequence[str]) -> _Part:
+    return _Part(f"\n<details><summary>{summary}</summary>\n\n{head}", rows, "\n</details>\n")
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

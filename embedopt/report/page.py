@@ -1,0 +1,156 @@
+"""What the page shows: a history as plain values, made here, so that its script only draws."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from embedopt.judge.history import History, Kind, SavedRun
+from embedopt.judge.series import DEFAULT_METRIC, METRICS, Series, describe_metric, series_of
+from embedopt.judge.summary import load_rows
+from embedopt.judge.cost import dollars_per_million
+from embedopt.judge.trend import changes, levels
+from embedopt.records import Accuracy, LoadPoint
+
+# Of a number that is drawn; a cosine needs six.
+_DIGITS = 7
+
+
+def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
+    """Return all that the page shows, as JSON values.
+
+    Args:
+        history: its runs, of all kinds.
+        price_per_hour: of the machine, in dollars.
+    """
+    kinds = sorted(history.kinds.items(), key=lambda item: -len(item[1]))
+    references = {run.run.reference for _, run in history.runs if run.run}
+    return {
+        "default_metric": DEFAULT_METRIC,
+        "price_per_hour": price_per_hour,
+        "reference": " or ".join(sorted(references)) or "the reference",
+        "metrics": {name: describe_metric(name) for name in METRICS},
+        "kinds": [_kind(kind, runs, price_per_hour) for kind, runs in kinds],
+    }
+
+
+def _kind(kind: Kind, runs: Sequence[SavedRun], price_per_hour: float) -> dict[str, Any]:
+    index = {id(run): place for place, run in enumerate(runs)}
+    series = {metric: [_series(of, index) for of in series_of(runs, metric)] for metric in METRICS}
+    backends = dict.fromkeys(backend for run in reversed(runs) if run.run for backend in run.run.backends)
+    others = dict.fromkeys(of["backend"] for found in series.values() for of in found)
+    return {
+        "label": str(kind),
+        "hardware_class": kind.hardware_class,
+        "backends": list(backends | others),
+        "runs": [_run(run, before) for before, run in zip((None, *runs), runs)],  # noqa: B905  # the last has no next
+        "series": {metric: found for metric, found in series.items() if found},
+        "latest": {
+            "latency": _newest(runs, index, _latency),
+            "throughput": _newest(runs, index, lambda run: _throughput(run, price_per_hour)),
+            "load": _newest(runs, index, lambda run: _load(run, price_per_hour)),
+        },
+    }
+
+
+def _run(run: SavedRun, before: SavedRun | None) -> dict[str, Any]:
+    environment = _environment(run)
+    earlier = _environment(before) if before else environment
+    return {
+        "name": run.name,
+        "time": run.time.isoformat() if run.time else "",
+        "commit": run.commit,
+        "environment": [f"{name} {value}" for name, value in environment.items()],
+        "changed": [
+            f"{name} {earlier.get(name, 'none')} -> {environment.get(name, 'none')}"
+            for name in earlier | environment
+            if earlier.get(name) != environment.get(name)
+        ],
+    }
+
+
+def _environment(run: SavedRun) -> Mapping[str, str]:
+    if run.run is None:
+        return {}
+    machine = run.run.machine
+    return {"profile": run.run.profile, "system": machine.system, "Python": machine.python, **machine.libraries}
+
+
+def _series(of: Series, index: Mapping[int, int]) -> dict[str, Any]:
+    changed = changes(of)
+    backend, _, batch = of.name.partition(" batch ")
+    return {
+        "name": of.name,
+        "backend": backend,
+        "batch": int(batch) if batch.isdecimal() else 0,
+        "is_log": of.is_log,
+        "at": [index[id(run)] for run in of.runs],
+        "value": [_rounded(value) for value in of.values],
+        "changes": [{"at": change.at, "effect": _rounded(change.effect)} for change in changed],
+        "levels": [
+            {"start": level.start, "stop": level.stop, "low": _rounded(level.low), "high": _rounded(level.high)}
+            for level in levels(of, changed)
+        ],
+    }
+
+
+def _newest(
+    runs: Sequence[SavedRun], index: Mapping[int, int], rows_of: Callable[[SavedRun], list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """Return the rows of the newest run that has any."""
+    for run in reversed(runs):
+        if rows := rows_of(run):
+            return {"run": index[id(run)], "rows": rows}
+    return {"run": None, "rows": []}
+
+
+def _latency(run: SavedRun) -> list[dict[str, Any]]:
+    return [
+        {
+            "backend": of.backend,
+            "batch": of.batch_size,
+            "p50": of.p50_ms,
+            "p50_ci": of.p50_ci_ms,
+            "p95": of.p95_ms,
+            "p95_ci": of.p95_ci_ms,
+            "p99": of.p99_ms,
+            "p99_ci": of.p99_ci_ms,
+            "rate": of.texts_per_s,
+        }
+        for of in run.latencies
+    ]
+
+
+def _throughput(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
+    if run.run is None:
+        return []
+    return [
+        {
+            "backend": backend,
+            "rate": found.texts_per_s,
+            "cost": dollars_per_million(found.texts_per_s, price_per_hour),
+            "cosine": run.run.accuracy.get(backend, Accuracy()).cosine_mean,
+            "front": backend in run.run.pareto_front,
+        }
+        for backend, found in run.run.throughput.items()
+        if found.texts_per_s
+    ]
+
+
+def _load(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "backend": row.backend,
+            "batching": row.batching,
+            "promise_ms": row.load.promise_ms,
+            "points": [_point(point) for point in row.curve if point.p99_ms is not None],
+        }
+        for row in load_rows(run, price_per_hour)
+    ]
+
+
+def _point(point: LoadPoint) -> dict[str, Any]:
+    return {"rate": point.rate_per_s, "p50": point.p50_ms, "p99": point.p99_ms, "kept": point.kept_share}
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None

@@ -1,0 +1,215 @@
+"""The page in a real browser: drawn, filtered, clicked, without a network, and with hostile names as text."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from embedopt.errors import RecordError
+from embedopt.judge.history import History, read_history
+from embedopt.records import BackendInfo
+from embedopt.report.html import render_page
+from embedopt.report.page import page_data
+from tests.histories import SHIFTS, write_history
+from tests.runs import HOSTILE, make_file, make_load, make_run
+
+Open = Callable[..., Page]
+CHARTS = ("history", "latency", "throughput", "cost", "fidelity", "sweep", "load")
+
+# Visible texts of a chart that leave it, or that lie on another.
+_CLASHES = """() => [...document.querySelectorAll(".chart")].flatMap((chart) => {
+  const frame = chart.getBoundingClientRect();
+  const texts = [...chart.querySelectorAll("text")].filter((text) => text.textContent.trim() && text.getBoundingClientRect().width > 0);
+  const boxes = texts.map((text) => ({ id: chart.id, text: text.textContent, box: text.getBoundingClientRect() }));
+  const outside = boxes.filter(({ box }) => box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+  const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
+  const clashing = boxes.filter((one, index) => boxes.slice(index + 1).some((other) => meet(one.box, other.box)));
+  return [...outside.map((one) => `${one.id}: ${one.text} is cut`), ...clashing.map((one) => `${one.id}: ${one.text} overlaps`)];
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("Debian's Chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> History:
+    shifts = {20: SHIFTS[230]}
+    return read_history(write_history(tmp_path_factory.mktemp("history"), 40, shifts))
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path, history: History) -> Iterator[Open]:
+    """Open a page from disk; at the end, nothing was fetched and nothing went wrong in it."""
+    pages: list[Page] = []
+    fetched: list[str] = []
+    wrong: list[str] = []
+
+    def open_page(shown: History = history, width: int = 1280, scheme: Any = "light") -> Page:
+        file = tmp_path / "report.html"
+        file.write_text(render_page(shown, 0.05), encoding="utf8")
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.on("request", lambda request: fetched.append(request.url))
+        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.goto(file.as_uri())
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert [url for url in fetched if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert wrong == []
+
+
+def test_every_chart_is_drawn_and_says_its_unit_and_which_way_is_better(opened: Open) -> None:
+    page = opened()
+    for name in CHARTS:
+        expect(page.locator(f"#{name} .main-svg").first).to_be_visible()
+        assert "better" in page.locator(f"#n-{name}").inner_text()
+    assert page.locator("#history .scatterlayer .trace").count() == 3  # two backends at batch 32, and changes
+    assert "p50_ms in times torch-fp32's, lower is better" in page.locator("#n-history").inner_text()
+
+
+def test_a_filter_changes_the_charts(opened: Open) -> None:
+    page = opened()
+    assert page.locator("#throughput .point").count() == 3
+    page.get_by_role("checkbox", name="onnx-int8").uncheck()
+    assert page.locator("#throughput .point").count() == 2
+    page.get_by_label("Batch size").select_option("64")
+    expect(page.locator("#history")).to_contain_text("switched off")
+    page.get_by_role("checkbox", name="onnx-int8").check()
+    expect(page.locator("#history .scatterlayer .trace")).to_have_count(1)
+    page.get_by_label("Metric over time").select_option("cosine_mean")
+    assert "cosine_mean, higher is better" in page.locator("#n-history").inner_text()
+
+
+def test_a_click_on_a_point_shows_its_commit_and_environment(opened: Open) -> None:
+    page = opened()
+    expect(page.locator("#details")).to_contain_text(f"{39:040x}")
+    mark = page.locator("#history .scatterlayer .trace").last.locator("path.point").first
+    box = mark.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator("#run-number")).to_have_text("21 of 40")
+    expect(page.locator("#details")).to_contain_text(f"{20:040x}")
+    expect(page.locator("#details")).to_contain_text("torch 2.13.0")
+
+
+def test_the_keyboard_alone_gets_everywhere(opened: Open) -> None:
+    page = opened()
+    page.locator("#run").focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#run-number")).to_have_text("1 of 40")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#details")).to_contain_text("0002_run.json")
+    reached = set()
+    page.locator("body").focus()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.value"))
+    assert {"theme", "kind", "batch", "metric", "run", "torch-fp32", "onnx-int8"} <= reached
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_overlaps_and_nothing_is_cut(opened: Open, width: int, scheme: str) -> None:
+    page = opened(width=width, scheme=scheme)
+    expect(page.locator("#load .main-svg").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(_CLASHES) == []
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+
+
+def test_the_theme_can_be_changed_by_hand(opened: Open) -> None:
+    page = opened()
+    ink = "getComputedStyle(document.querySelector('#history .xtick text')).fill"
+    light = page.evaluate(ink)
+    page.get_by_role("button", name="Dark").click()
+    assert page.evaluate(ink) != light
+
+
+def test_it_prints(opened: Open) -> None:
+    page = opened(scheme="dark")
+    printed = page.pdf(format="A4")
+    assert printed.startswith(b"%PDF")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_hostile_names_stay_text(opened: Open, tmp_path: Path) -> None:
+    run = make_run()
+    backends = dict(run.backends) | {HOSTILE: BackendInfo(precision="fp32", base=None, settings={})}
+    throughput = dict(run.throughput) | {HOSTILE: run.throughput["onnx-int8"]}
+    machine = dataclasses.replace(run.machine, libraries={HOSTILE: HOSTILE})
+    hostile = make_run(
+        hardware_class=HOSTILE, machine=machine, backends=backends, throughput=throughput, load={HOSTILE: make_load()["onnx-int8"]}
+    )
+    content = make_file(hostile) | {"datetime": "2026-03-01T12:00:00+00:00", "commit_info": {"id": HOSTILE}}
+    for bench in content["benchmarks"]:
+        if "[onnx-int8-" in bench["fullname"]:
+            bench["extra_info"]["backend"] = HOSTILE
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    (folder / "0001_<b>.json").write_text(json.dumps(content), encoding="utf8")
+    page = opened(read_history(folder))
+    expect(page.locator("#details")).to_contain_text("</script><img src=x onerror=alert(1)>")
+    assert page.locator("img, b, main a, main script").count() == 0
+    expect(page.locator("#throughput .ytick").first).to_be_visible()
+    assert "<b>bold</b>" in page.locator("#throughput").inner_text()
+
+
+def test_a_run_without_load_says_so_in_its_place(opened: Open, tmp_path: Path) -> None:
+    folder = write_history(tmp_path / "short", 2)
+    (folder / "0002_run.json").unlink()
+    expect(opened(read_history(folder)).locator("#load")).to_contain_text("No saved run of this kind has it")
+
+
+def test_a_history_without_runs_has_no_page() -> None:
+    with pytest.raises(RecordError, match="the history has no run that can be shown"):
+        render_page(History(), 0.05)
+
+
+def test_three_planted_shifts_are_on_the_page_and_no_other(tmp_path: Path) -> None:
+    """8 % in noise of 3 %, among 1,000 runs: each within two runs of its place."""
+    data = page_data(read_history(write_history(tmp_path / "history", 1000)), 0.05)
+    [kind] = data["kinds"]
+    changes = [
+        (series["name"], change["at"], change["effect"])
+        for series in kind["series"]["p50_ms"]
+        for change in series["changes"]
+    ]
+    assert {name for name, _, _ in changes} == {"onnx-int8 batch 32"}
+    for (_, at, effect), (planted, shift) in zip(changes, SHIFTS.items(), strict=True):
+        assert abs(at - planted) <= 2
+        assert effect == pytest.approx(shift, abs=0.02)
+    others = [series for name, found in kind["series"].items() if name != "p50_ms" for series in found]
+    assert [series["name"] for series in others if series["changes"]] == []
+
+
+def test_a_series_knows_its_levels_and_what_changed_around_it(tmp_path: Path) -> None:
+    write_history(tmp_path, 12, {})
+    file = tmp_path / "0007_run.json"
+    content = json.loads(file.read_text(encoding="utf8"))
+    content["embedopt"]["machine"]["libraries"] = {"torch": "2.14.0", "onnxruntime": "1.33"}
+    file.write_text(json.dumps(content), encoding="utf8")
+    [kind] = page_data(read_history(tmp_path), 0.05)["kinds"]
+    assert kind["runs"][6]["changed"] == ["torch 2.13.0 -> 2.14.0", "onnxruntime none -> 1.33"]
+    assert kind["runs"][0]["changed"] == []
+    [series] = [of for of in kind["series"]["p50_ms"] if of["name"] == "onnx-int8 batch 32"]
+    [level] = series["levels"]
+    assert (level["start"], level["stop"]) == (0, 12)
+    assert level["low"] < min(series["value"]) < max(series["value"]) < level["high"]

@@ -1,0 +1,205 @@
+"""report, merge, append and comment: what they write, and what they say of wrong input."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedopt.cli import main
+from embedopt.evidence import Against, Cell, PairedCell
+from tests.github_api import REPOSITORY, FakeGitHub, serving, workflow_run
+from tests.runs import HOSTILE, make_file, make_run
+
+Comment = Callable[..., int]
+_SHA = "5" * 40
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _save(name: str = ".benchmarks/L/0001_run.json", **changes: Any) -> Path:
+    ratios = (0.096, 0.104, 0.098, 0.102, 0.101, 0.099)
+    cell = PairedCell(cell=Cell(backend="onnx-int8", batch_size=32), log_ratios=ratios, fresh=ratios)
+    against = Against(base="main", base_commit="c" * 40, cells=(cell,), pairs=12, seconds=60.0, budget_s=480.0)
+    content = make_file(make_run(against=against)) | {"datetime": "2026-03-01T12:00:00+00:00"} | changes
+    file = Path(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content), encoding="utf8")
+    return file
+
+
+def test_markdown_of_the_newest_run_goes_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    _save()
+    assert main(["report", "--format", "markdown"]) == 0
+    assert capsys.readouterr().out.startswith("### embedopt: slower or bigger: 1 regressed\n")
+
+
+def test_markdown_of_a_named_run_goes_into_a_file(tmp_path: Path) -> None:
+    file = _save("one.json")
+    assert main(["report", str(file), "--format", "markdown", "-o", "deep/summary.md"]) == 0
+    assert (tmp_path / "deep" / "summary.md").read_text(encoding="utf8").startswith("### embedopt: slower")
+
+
+def test_annotations_are_commands_of_the_runner(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(_save("one.json")), "--format", "annotations"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("::error title=onnx-int8 batch 32::regressed by +10.5%25")
+
+
+def test_the_page_holds_the_history_and_a_named_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _save()
+    named = _save("one.json", datetime="2026-03-02T12:00:00+00:00")
+    assert main(["report", str(named)]) == 0
+    assert capsys.readouterr().out == "report.html: 2 runs\n"
+    assert (tmp_path / "report.html").read_text(encoding="utf8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["report"], ".benchmarks has no saved run: run pytest benchmarks/ first, or name a file"),
+        (["report", "--format", "pdf"], "unknown format 'pdf'; known are: html, markdown, annotations"),
+        (["report", "none.json"], "none.json: no such file or directory; wanted a saved run"),
+        (["merge", "none", "-o", "x.json"], "none: no such file or directory; wanted a saved run"),
+        (["append", "none.json", "--into", "x"], "none.json: no such file or directory; wanted a saved run"),
+        (["comment", "none"], "GITHUB_EVENT_PATH is not set: this command is a step of a workflow on GitHub"),
+    ],
+)
+def test_wrong_input_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert capsys.readouterr().err == f"embedopt: {said}\n"
+
+
+def test_a_folder_of_no_shards_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    assert main(["merge", "shards", "-o", "x.json"]) == 2
+    assert capsys.readouterr().err == "embedopt: shards has no saved run: the jobs that measure saved none\n"
+
+
+def test_a_report_that_can_t_be_written_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    file = _save("one.json")
+    assert main(["report", str(file), "-o", "one.json/report.html"]) == 2
+    assert "one.json/report.html can't be written" in capsys.readouterr().err
+
+
+def test_shards_of_a_folder_are_merged(capsys: pytest.CaptureFixture[str]) -> None:
+    _save("shards/a/0001_run.json")
+    assert main(["merge", "shards", "-o", "merged/run.json"]) == 0
+    assert capsys.readouterr().out == "merged/run.json: torch-fp32, onnx-fp32, onnx-int8\n"
+    assert main(["gate", "merged/run.json"]) == 1
+
+
+def test_a_command_in_a_name_is_none_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    content = make_file(make_run())
+    content["benchmarks"][0]["fullname"] = f"::error::{HOSTILE}"
+    before, after = _save("one.json"), _save("two.json", benchmarks=content["benchmarks"])
+    main(["compare", str(before), str(after)])
+    out = capsys.readouterr().out
+    assert "pwned" in out
+    assert not any(line.lstrip().startswith("::") or "##[" in line or "\x1b" in line for line in out.splitlines())
+
+
+@pytest.fixture
+def github() -> Iterator[FakeGitHub]:
+    with serving() as fake:
+        yield fake
+
+
+@pytest.fixture
+def comment(github: FakeGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comment:
+    """Comment as the step of the workflow does."""
+
+    def run(*numbers: int, sha: str = _SHA, **changes: Any) -> int:
+        event = tmp_path / "event.json"
+        event.write_text(json.dumps(workflow_run(sha, *numbers, **changes)), encoding="utf8")
+        for name, value in {
+            "GITHUB_EVENT_PATH": str(event),
+            "GITHUB_API_URL": github.url,
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_TOKEN": "secret",
+        }.items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / "artifact").mkdir(exist_ok=True)
+        return main(["comment", "artifact"])
+
+    return run
+
+
+def test_a_comment_is_made_once_and_then_updated(github: FakeGitHub, comment: Comment) -> None:
+    github.open(7, _SHA)
+    for _ in range(130):
+        github.add_comment("nice work", "someone")
+    _save("artifact/run.json")
+    assert comment(7) == 0
+    assert comment(7) == 0
+    assert len(github.comments) == 131
+    assert github.comments[-1]["body"].startswith("<!-- embedopt -->\n### embedopt: slower or bigger: 1 regressed\n")
+
+
+def test_a_fork_s_pull_request_is_found_by_its_branch_and_commit(github: FakeGitHub, comment: Comment) -> None:
+    github.open(8, _SHA, "fork:other")
+    github.open(9, _SHA, "fork:topic")
+    _save("artifact/run.json")
+    assert comment() == 0
+    assert github.asked[-1] == f"POST /repos/{REPOSITORY}/issues/9/comments"
+
+
+def test_a_run_of_an_older_commit_says_nothing(github: FakeGitHub, comment: Comment) -> None:
+    github.open(7, "6" * 40)
+    _save("artifact/run.json")
+    assert comment(7) == 0
+    assert github.comments == []
+
+
+def test_a_comment_of_someone_else_is_left_alone(github: FakeGitHub, comment: Comment) -> None:
+    github.open(7, _SHA)
+    github.add_comment("<!-- embedopt -->\nmine", "someone")
+    github.add_comment("<!-- embedopt -->\nnobody's", None)
+    _save("artifact/run.json")
+    assert comment(7) == 0
+    assert [of["body"].splitlines()[1] for of in github.comments[:2]] == ["mine", "nobody's"]
+    assert len(github.comments) == 3
+
+
+def test_a_job_that_saved_no_run_is_told(github: FakeGitHub, comment: Comment) -> None:
+    github.open(7, _SHA)
+    assert comment(7) == 0
+    [told] = github.comments
+    assert told["body"].splitlines()[1] == "### embedopt: no verdict: the job ended (<code>failure</code>) before it saved a run"
+
+
+def test_a_change_that_is_not_measured_updates_a_comment_and_makes_none(github: FakeGitHub, comment: Comment) -> None:
+    github.open(7, _SHA)
+    assert comment(7, conclusion="success") == 0
+    assert github.comments == []
+    github.add_comment("<!-- embedopt -->\nslower")
+    assert comment(7, conclusion="success") == 0
+    assert github.comments[0]["body"].splitlines()[1].startswith("### embedopt: nothing to measure")
+
+
+@pytest.mark.parametrize("content", ["half-writ", "[" * 100_000, "[]", '{"benchmarks": [1]}'])
+def test_a_hostile_artifact_is_told_as_text(github: FakeGitHub, comment: Comment, tmp_path: Path, content: str) -> None:
+    github.open(7, _SHA)
+    (tmp_path / "artifact").mkdir()
+    (tmp_path / "artifact" / "run.json").write_text(content, encoding="utf8")
+    assert comment(7) == 0
+    [told] = github.comments
+    assert told["body"].splitlines()[1] == "### embedopt: no verdict: what the job saved can't be read"
+
+
+def test_a_refusal_of_github_is_one_line(
+    github: FakeGitHub, comment: Comment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    github.refuses = True
+    assert comment(7) == 2
+    told = capsys.readouterr().err
+    assert "403 Forbidden; the job needs pull-requests: write" in told
+    assert "secret" not in told
+
+
+def test_another_event_is_refused(comment: Comment, capsys: pytest.CaptureFixture[str]) -> None:
+    assert comment(7, head_repository=None) == 2
+    assert "wanted workflow_run with what it is of" in capsys.readouterr().err

@@ -1,0 +1,230 @@
+"""The workflows: valid, safe, and played command by command on a clone with a bare remote."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedopt.judge.history import read_history
+from tests.github_api import REPOSITORY, serving, workflow_run
+from tests.measure.test_base import git
+from tests.runner import WORKFLOWS, Runner, workflow
+
+ROOT = Path(__file__).parents[1]
+NAMES = sorted(file.name for file in WORKFLOWS.glob("*.yml"))
+_TEXTS = [f"{job} for {task} on a {shift} shift in the {where} of a town by the sea" for job in ("welder", "nurse", "driver", "baker") for task in ("repairs", "care", "transport") for shift in ("day", "night") for where in ("north", "south")]
+
+Play = Callable[..., Runner]
+
+
+def test_all_workflows_are_there() -> None:
+    assert NAMES == ["benchmark.yml", "ci.yml", "comment.yml", "history.yml"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["zizmor", "--offline", "--persona=pedantic", "--no-progress"],
+        ["check-jsonschema", "--builtin-schema", "vendor.github-workflows"],
+    ],
+    ids=["zizmor", "schema"],
+)
+def test_the_workflows_pass(command: list[str]) -> None:
+    program = Path(sys.executable).parent / command[0]
+    files = [str(WORKFLOWS / name) for name in NAMES]
+    done = subprocess.run([str(program), *command[1:], *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_action_is_pinned_to_a_commit(name: str) -> None:
+    used = re.findall(r"uses: (\S+)(.*)", (WORKFLOWS / name).read_text(encoding="utf8"))
+    assert used
+    for action, comment in used:
+        assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)
+        assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_job_has_a_time_limit_and_a_token_that_reads_at_most_what_it_needs(name: str) -> None:
+    found = workflow(name)
+    assert found["permissions"] == {}
+    assert "concurrency" in found
+    writes = {key: value for job in found["jobs"].values() for key, value in job["permissions"].items() if value == "write"}
+    allowed = {"comment.yml": {"pull-requests"}, "history.yml": {"contents", "pages", "id-token"}}
+    assert set(writes) == allowed.get(name, set())
+    assert all(job["timeout-minutes"] for job in found["jobs"].values())
+
+
+def test_what_runs_a_pull_request_s_code_has_no_secret() -> None:
+    for name in ("benchmark.yml", "ci.yml"):
+        text = (WORKFLOWS / name).read_text(encoding="utf8")
+        assert "pull_request_target" not in text
+        assert "secrets." not in text
+        assert "github.token" not in text
+
+
+def test_what_comments_takes_no_code_of_the_pull_request() -> None:
+    steps = workflow("comment.yml")["jobs"]["comment"]["steps"]
+    [ref] = [step["with"]["ref"] for step in steps if step.get("uses", "").startswith("actions/checkout")]
+    assert ref == "${{ github.event.repository.default_branch }}"
+    assert "head_sha" not in (WORKFLOWS / "comment.yml").read_text(encoding="utf8")
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A team's repository: the suite in an empty one, and the workflows copied into it; its branches."""
+    folder = tmp_path_factory.mktemp("team")
+    work, bare = folder / "work", folder / "remote.git"
+    git(folder, "init", "-q", "--bare", str(bare))
+    shutil.copytree(ROOT, work, ignore=shutil.ignore_patterns(".git", ".*cache*", ".benchmarks", "build", "__pycache__", "*.egg-info", ".github", ".hypothesis", ".venv"))
+    git(work, "init", "-q")
+    git(work, "add", ".")
+    git(work, "commit", "-qm", "The suite")
+    (work / ".github" / "workflows").mkdir(parents=True)
+    for name in ("benchmark.yml", "comment.yml", "history.yml"):
+        shutil.copy(WORKFLOWS / name, work / ".github" / "workflows")
+    git(work, "add", ".")
+    git(work, "commit", "-qm", "Gate pull requests")
+    git(work, "branch", "-M", "main")
+    _branch(work, "words", "README.md", "embedopt", "Embedopt")
+    cut = "self._tokenizer.enable_truncation(settings.max_length)"
+    _branch(work, "worse", "embedopt/inference/pipeline.py", cut, "self._tokenizer.enable_truncation(4)")
+    _branch(work, "broken", "conftest.py", "import pytest\n", "import pytest, nothing_of_the_name\n")
+    git(work, "push", "-q", str(bare), "--all")
+    git(bare, "symbolic-ref", "HEAD", "refs/heads/main")
+    return bare
+
+
+def _branch(work: Path, name: str, file: str, old: str, new: str) -> None:
+    git(work, "checkout", "-q", "-b", name, "main")
+    text = (work / file).read_text(encoding="utf8")
+    assert old in text
+    (work / file).write_text(text.replace(old, new, 1), encoding="utf8")
+    git(work, "commit", "-qam", name)
+    git(work, "checkout", "-q", "main")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def play(tmp_path: Path, remote: Path, cache: Path, tiny_model: Callable[..., Path]) -> Play:
+    """Start a run of a workflow: on a small model and a few texts, or it would take an hour."""
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(_TEXTS), encoding="utf8")
+    small = f"--model {tiny_model()} --corpus {corpus} --batch-sizes 1 --against-budget 1 --min-cosine 0.9 --profile quick"
+
+    def start(name: str, ref: str = "main", number: str = "") -> Runner:
+        folder = tmp_path / f"{name}{number}"
+        values = {
+            "github.event.pull_request.base.sha": git(remote, "rev-parse", "main"),
+            "github.repository": REPOSITORY,
+            "github.token": "token",
+            "github.event.repository.default_branch": "main",
+            "github.event.workflow_run.id": "1",
+            "runner.temp": str(folder / "temp"),
+            "strategy.job-index": "0",
+        }
+        env = {"PYTEST_ADDOPTS": small, "EMBEDOPT_CACHE": str(cache), "EMBEDOPT_REMOTE": str(remote), "PYTHONPATH": ""}
+        return Runner(name, folder, remote, ref, values, env)
+
+    return start
+
+
+def _measured(run: Runner) -> bool:
+    """Play benchmark.yml up to the verdict; return whether the required check succeeds."""
+    assert run.play("changes")
+    if run.values.get("needs.changes.outputs.measured") == "yes":
+        [backends] = workflow(run.name)["jobs"]["measure"]["strategy"]["matrix"]["backends"]
+        run.values["matrix.backends"] = backends
+        run.play("measure")
+    return run.play("verdict")
+
+
+def _commented(play: Play, run: Runner, sha: str) -> list[str]:
+    """Play comment.yml after a run of benchmark.yml; return the comments on the pull request."""
+    with serving() as github:
+        github.open(7, sha)
+        after = play("comment.yml")
+        shutil.copytree(run.artifacts, after.artifacts, dirs_exist_ok=True)
+        event = run.folder / "event.json"
+        event.write_text(json.dumps(workflow_run(sha, 7)), encoding="utf8")
+        after.env = {**after.env, "GITHUB_EVENT_PATH": str(event), "GITHUB_API_URL": github.url, "GITHUB_REPOSITORY": REPOSITORY}
+        assert after.play("comment", between={".ci/environment .environment .": lambda: _bring_environment(after)}), after.said
+        return [comment["body"] for comment in github.comments]
+
+
+def _bring_environment(run: Runner) -> None:
+    """As a cache would: the environment that the tests run in."""
+    for job in ("comment", "measure"):
+        if (run.folder / job).is_dir():
+            run.cache({"path": ".environment"}, run.folder / job)
+
+
+def test_a_pull_request_that_changes_nothing_measured_passes_unmeasured(play: Play, remote: Path) -> None:
+    run = play("benchmark.yml", "words")
+    assert _measured(run)
+    assert list(run.artifacts.iterdir()) == []
+
+
+def test_a_pull_request_that_makes_embeddings_worse_fails_with_its_reason(
+    play: Play, remote: Path
+) -> None:
+    """In two copied files: the check fails, the summary, an annotation and one comment say why."""
+    run = play("benchmark.yml", "worse")
+    assert not _measured(run)
+    assert run.failed == ["The gate"], run.said
+    summary = (run.folder / "verdict.summary.md").read_text(encoding="utf8")
+    assert summary.startswith("### embedopt: less accurate: ")
+    assert re.search(r"^::error title=onnx-\w+ cosine_\w+::regressed by -", run.said["Annotations"], re.MULTILINE)
+    sha = git(remote, "rev-parse", "worse")
+    [comment] = _commented(play, run, sha)
+    assert comment.splitlines()[1].startswith("### embedopt: less accurate: ")
+
+
+def test_a_pull_request_that_can_t_be_measured_fails_and_is_told_so(
+    play: Play, remote: Path
+) -> None:
+    run = play("benchmark.yml", "broken")
+    assert not _measured(run)
+    [comment] = _commented(play, run, git(remote, "rev-parse", "broken"))
+    assert comment.splitlines()[1] == "### embedopt: no verdict: the job ended (<code>failure</code>) before it saved a run"
+
+
+def test_a_history_grows_by_one_run_each_time_and_a_race_loses_none(play: Play, remote: Path, tmp_path: Path) -> None:
+    """From no branch at all; then two at once, of which the second is pushed while the first wants to."""
+    first = play("history.yml", number="1")
+    assert _in_environment(first), first.said
+    assert _runs(remote, tmp_path / "1") == 1
+
+    slow, fast = play("history.yml", number="2"), play("history.yml", number="3")
+
+    def overtake() -> None:
+        assert _in_environment(fast), fast.said
+
+    assert _in_environment(slow, {"Append it to the branch": overtake}), slow.said
+    assert _runs(remote, tmp_path / "2") == 3
+    assert slow.deployed is not None
+    assert (slow.deployed / "index.html").read_text(encoding="utf8").startswith("<!doctype html>")
+    assert "3 runs" in slow.said["The page"]
+
+
+def _in_environment(run: Runner, between: dict[str, Callable[[], None]] | None = None) -> bool:
+    bring: dict[str, Callable[[], None]] = {".ci/environment .environment .": lambda: _bring_environment(run)}
+    return run.play("measure", between=bring | (between or {}))
+
+
+def _runs(remote: Path, into: Path) -> int:
+    git(into.parent, "clone", "-q", "--branch", "benchmark-history", str(remote), str(into))
+    found: Any = read_history(into)
+    assert found.damaged == ()
+    return len(found.runs)
