@@ -1,0 +1,32 @@
+"""Makes the picture of the page in the README, of a made-up history: ``python -m tests.picture docs/page.png``."""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from embedopt.judge.history import read_history
+from embedopt.report.html import render_page
+from tests.histories import write_history
+
+
+def main(picture: Path) -> None:
+    """Open the page of 1,000 runs as a person would, and save what is seen."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise SystemExit("Debian's Chromium is not installed: apt-get install chromium")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        page_file = Path(folder) / "report.html"
+        page_file.write_text(render_page(read_history(write_history(Path(folder) / "history", 1000)), 0.05), encoding="utf8")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1150})
+        page.goto(page_file.as_uri())
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=picture)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
