@@ -94,7 +94,11 @@ def _run(folder: Path, *argv: str) -> str:
 
 def _git(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     # Of an outer repository (a hook's, for one), nothing may reach in here; and nobody is there to be asked.
-    own = {key: value for key, value in os.environ.items() if key not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")}
+    own = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    }
     return subprocess.run(
         ["git", "-C", str(folder), *argv],
         capture_output=True,

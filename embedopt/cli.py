@@ -216,7 +216,13 @@ def _tunable_modes(backend: str, mode: str) -> list[Mode]:
 
 for _command in (cli_judge.compare, cli_judge.history, cli_judge.gate):
     app.command(epilog=cli_judge.EXIT_HELP)(_command)
-for _other in (cli_report.report, cli_report.merge, cli_report.append, cli_report.comment, cli_calibrate.calibrate):
+for _other in (
+    cli_report.report,
+    cli_report.merge,
+    cli_report.append,
+    cli_report.comment,
+    cli_calibrate.calibrate,
+):
     app.command()(_other)
 
 

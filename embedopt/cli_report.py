@@ -57,7 +57,10 @@ def report(
 
 
 def merge(
-    shards: Annotated[list[Path], typer.Argument(help="Saved runs of some backends each, or a folder of them.", metavar="RUN.json ...")],
+    shards: Annotated[
+        list[Path],
+        typer.Argument(help="Saved runs of some backends each, or a folder of them.", metavar="RUN.json ..."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The saved run that they make.")],
 ) -> None:
     """Join runs of some backends each, of one commit and hardware class, into one."""
@@ -81,7 +84,10 @@ def append(
 
 def comment(
     artifact: Annotated[
-        Path, typer.Argument(help="Folder with the run that the benchmark workflow saved, if it did.", metavar="DIR")
+        Path,
+        typer.Argument(
+            help="Folder with the run that the benchmark workflow saved, if it did.", metavar="DIR"
+        ),
     ],
     price_per_hour: PriceOption = 0.05,
 ) -> None:

@@ -112,7 +112,9 @@ class GitHub:
         try:
             answer = requests.request(method, url, headers=headers, timeout=_TIMEOUT_S, **request)
         except requests.RequestException as error:
-            raise GitHubError(f"{method} {url}: no answer ({type(error).__name__}); run the job again") from None
+            raise GitHubError(
+                f"{method} {url}: no answer ({type(error).__name__}); run the job again"
+            ) from None
         if not answer.ok:
             raise GitHubError(
                 f"{method} {url}: {answer.status_code} {answer.reason}; the job needs pull-requests: write"

@@ -311,8 +311,8 @@ class ShardReference:
     __pydantic_config__ = _STRICT
 
     latencies: tuple[Latency, ...] = ()
-    throughput: Throughput = Throughput()  # noqa: RUF009  # frozen
-    footprint: Footprint = Footprint()  # noqa: RUF009  # frozen
+    throughput: Throughput = Throughput()  # frozen
+    footprint: Footprint = Footprint()  # frozen
     load: Load | None = None
 
 

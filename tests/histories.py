@@ -22,7 +22,11 @@ def write_history(folder: Path, runs: int, shifts: Mapping[int, float] = SHIFTS,
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(runs):
-        run = make_run(load=make_load(), pareto_front=("torch-fp32", "onnx-int8")) if index == runs - 1 else make_run()
+        run = (
+            make_run(load=make_load(), pareto_front=("torch-fp32", "onnx-int8"))
+            if index == runs - 1
+            else make_run()
+        )
         content = _content(run, index)
         level = sum(shift for at, shift in shifts.items() if index >= at)
         for bench in content["benchmarks"]:

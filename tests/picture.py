@@ -19,7 +19,9 @@ def main(picture: Path) -> None:
         raise SystemExit("Debian's Chromium is not installed: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page_file = Path(folder) / "report.html"
-        page_file.write_text(render_page(read_history(write_history(Path(folder) / "history", 1000)), 0.05), encoding="utf8")
+        page_file.write_text(
+            render_page(read_history(write_history(Path(folder) / "history", 1000)), 0.05), encoding="utf8"
+        )
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 1150})
         page.goto(page_file.as_uri())

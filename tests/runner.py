@@ -114,7 +114,9 @@ class Runner:
         return done.returncode == 0
 
     def _use(self, step: Mapping[str, Any], place: Path) -> bool:
-        given = self._filled({key: value for key, value in step.get("with", {}).items() if key not in ("key", "github-token")})
+        given = self._filled(
+            {key: value for key, value in step.get("with", {}).items() if key not in ("key", "github-token")}
+        )
         action = step["uses"].partition("@")[0]
         return _ACTIONS[action](self, given, place)
 
@@ -146,7 +148,9 @@ class Runner:
         found = sorted(self.artifacts.glob(given.get("name", given.get("pattern", "*"))))
         for artifact in found:
             target = place / given["path"]
-            shutil.copytree(artifact, target if "name" in given else target / artifact.name, dirs_exist_ok=True)
+            shutil.copytree(
+                artifact, target if "name" in given else target / artifact.name, dirs_exist_ok=True
+            )
         return bool(found) or "name" not in given
 
     def upload_page(self, given: Mapping[str, str], place: Path) -> bool:

@@ -19,7 +19,6 @@ from embedopt.records import (
     to_json,
 )
 
-
 # What a stranger may write where a name is expected: HTML, Markdown, commands of a terminal and of a runner.
 HOSTILE = (
     "</script><img src=x onerror=alert(1)><b>bold</b>|`**x** @someone #1 [a](http://example.com) "

@@ -24,7 +24,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def _save(name: str = ".benchmarks/L/0001_run.json", **changes: Any) -> Path:
     ratios = (0.096, 0.104, 0.098, 0.102, 0.101, 0.099)
     cell = PairedCell(cell=Cell(backend="onnx-int8", batch_size=32), log_ratios=ratios, fresh=ratios)
-    against = Against(base="main", base_commit="c" * 40, cells=(cell,), pairs=12, seconds=60.0, budget_s=480.0)
+    against = Against(
+        base="main", base_commit="c" * 40, cells=(cell,), pairs=12, seconds=60.0, budget_s=480.0
+    )
     content = make_file(make_run(against=against)) | {"datetime": "2026-03-01T12:00:00+00:00"} | changes
     file = Path(name)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -46,10 +48,16 @@ def test_markdown_of_a_named_run_goes_into_a_file(tmp_path: Path) -> None:
 
 def test_annotations_are_commands_of_the_runner(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(_save("one.json")), "--format", "annotations"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].startswith("::error title=onnx-int8 batch 32::regressed by +10.5%25")
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[0]
+        .startswith("::error title=onnx-int8 batch 32::regressed by +10.5%25")
+    )
 
 
-def test_the_page_holds_the_history_and_a_named_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_page_holds_the_history_and_a_named_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     _save()
     named = _save("one.json", datetime="2026-03-02T12:00:00+00:00")
     assert main(["report", str(named)]) == 0
@@ -99,7 +107,9 @@ def test_a_command_in_a_name_is_none_on_the_terminal(capsys: pytest.CaptureFixtu
     main(["compare", str(before), str(after)])
     out = capsys.readouterr().out
     assert "pwned" in out
-    assert not any(line.lstrip().startswith("::") or "##[" in line or "\x1b" in line for line in out.splitlines())
+    assert not any(
+        line.lstrip().startswith("::") or "##[" in line or "\x1b" in line for line in out.splitlines()
+    )
 
 
 @pytest.fixture
@@ -136,10 +146,14 @@ def test_a_comment_is_made_once_and_then_updated(github: FakeGitHub, comment: Co
     assert comment(7) == 0
     assert comment(7) == 0
     assert len(github.comments) == 131
-    assert github.comments[-1]["body"].startswith("<!-- embedopt -->\n### embedopt: slower or bigger: 1 regressed\n")
+    assert github.comments[-1]["body"].startswith(
+        "<!-- embedopt -->\n### embedopt: slower or bigger: 1 regressed\n"
+    )
 
 
-def test_a_fork_s_pull_request_is_found_by_its_branch_and_commit(github: FakeGitHub, comment: Comment) -> None:
+def test_a_fork_s_pull_request_is_found_by_its_branch_and_commit(
+    github: FakeGitHub, comment: Comment
+) -> None:
     github.open(8, _SHA, "fork:other")
     github.open(9, _SHA, "fork:topic")
     _save("artifact/run.json")
@@ -168,10 +182,15 @@ def test_a_job_that_saved_no_run_is_told(github: FakeGitHub, comment: Comment) -
     github.open(7, _SHA)
     assert comment(7) == 0
     [told] = github.comments
-    assert told["body"].splitlines()[1] == "### embedopt: no verdict: the job ended (<code>failure</code>) before it saved a run"
+    assert (
+        told["body"].splitlines()[1]
+        == "### embedopt: no verdict: the job ended (<code>failure</code>) before it saved a run"
+    )
 
 
-def test_a_change_that_is_not_measured_updates_a_comment_and_makes_none(github: FakeGitHub, comment: Comment) -> None:
+def test_a_change_that_is_not_measured_updates_a_comment_and_makes_none(
+    github: FakeGitHub, comment: Comment
+) -> None:
     github.open(7, _SHA)
     assert comment(7, conclusion="success") == 0
     assert github.comments == []
@@ -181,7 +200,9 @@ def test_a_change_that_is_not_measured_updates_a_comment_and_makes_none(github: 
 
 
 @pytest.mark.parametrize("content", ["half-writ", "[" * 100_000, "[]", '{"benchmarks": [1]}'])
-def test_a_hostile_artifact_is_told_as_text(github: FakeGitHub, comment: Comment, tmp_path: Path, content: str) -> None:
+def test_a_hostile_artifact_is_told_as_text(
+    github: FakeGitHub, comment: Comment, tmp_path: Path, content: str
+) -> None:
     github.open(7, _SHA)
     (tmp_path / "artifact").mkdir()
     (tmp_path / "artifact" / "run.json").write_text(content, encoding="utf8")

@@ -18,7 +18,13 @@ from tests.runner import WORKFLOWS, Runner, workflow
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(file.name for file in WORKFLOWS.glob("*.yml"))
-_TEXTS = [f"{job} for {task} on a {shift} shift in the {where} of a town by the sea" for job in ("welder", "nurse", "driver", "baker") for task in ("repairs", "care", "transport") for shift in ("day", "night") for where in ("north", "south")]
+_TEXTS = [
+    f"{job} for {task} on a {shift} shift in the {where} of a town by the sea"
+    for job in ("welder", "nurse", "driver", "baker")
+    for task in ("repairs", "care", "transport")
+    for shift in ("day", "night")
+    for where in ("north", "south")
+]
 
 Play = Callable[..., Runner]
 
@@ -56,7 +62,12 @@ def test_every_job_has_a_time_limit_and_a_token_that_reads_at_most_what_it_needs
     found = workflow(name)
     assert found["permissions"] == {}
     assert "concurrency" in found
-    writes = {key: value for job in found["jobs"].values() for key, value in job["permissions"].items() if value == "write"}
+    writes = {
+        key: value
+        for job in found["jobs"].values()
+        for key, value in job["permissions"].items()
+        if value == "write"
+    }
     allowed = {"comment.yml": {"pull-requests"}, "history.yml": {"contents", "pages", "id-token"}}
     assert set(writes) == allowed.get(name, set())
     assert all(job["timeout-minutes"] for job in found["jobs"].values())
@@ -83,7 +94,21 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("team")
     work, bare = folder / "work", folder / "remote.git"
     git(folder, "init", "-q", "--bare", str(bare))
-    shutil.copytree(ROOT, work, ignore=shutil.ignore_patterns(".git", ".*cache*", ".benchmarks", "build", "__pycache__", "*.egg-info", ".github", ".hypothesis", ".venv"))
+    shutil.copytree(
+        ROOT,
+        work,
+        ignore=shutil.ignore_patterns(
+            ".git",
+            ".*cache*",
+            ".benchmarks",
+            "build",
+            "__pycache__",
+            "*.egg-info",
+            ".github",
+            ".hypothesis",
+            ".venv",
+        ),
+    )
     git(work, "init", "-q")
     git(work, "add", ".")
     git(work, "commit", "-qm", "The suite")
@@ -134,7 +159,12 @@ def play(tmp_path: Path, remote: Path, cache: Path, tiny_model: Callable[..., Pa
             "runner.temp": str(folder / "temp"),
             "strategy.job-index": "0",
         }
-        env = {"PYTEST_ADDOPTS": small, "EMBEDOPT_CACHE": str(cache), "EMBEDOPT_REMOTE": str(remote), "PYTHONPATH": ""}
+        env = {
+            "PYTEST_ADDOPTS": small,
+            "EMBEDOPT_CACHE": str(cache),
+            "EMBEDOPT_REMOTE": str(remote),
+            "PYTHONPATH": "",
+        }
         return Runner(name, folder, remote, ref, values, env)
 
     return start
@@ -158,8 +188,15 @@ def _commented(play: Play, run: Runner, sha: str) -> list[str]:
         shutil.copytree(run.artifacts, after.artifacts, dirs_exist_ok=True)
         event = run.folder / "event.json"
         event.write_text(json.dumps(workflow_run(sha, 7)), encoding="utf8")
-        after.env = {**after.env, "GITHUB_EVENT_PATH": str(event), "GITHUB_API_URL": github.url, "GITHUB_REPOSITORY": REPOSITORY}
-        assert after.play("comment", between={".ci/environment .environment .": lambda: _bring_environment(after)}), after.said
+        after.env = {
+            **after.env,
+            "GITHUB_EVENT_PATH": str(event),
+            "GITHUB_API_URL": github.url,
+            "GITHUB_REPOSITORY": REPOSITORY,
+        }
+        assert after.play(
+            "comment", between={".ci/environment .environment .": lambda: _bring_environment(after)}
+        ), after.said
         return [comment["body"] for comment in github.comments]
 
 
@@ -176,31 +213,34 @@ def test_a_pull_request_that_changes_nothing_measured_passes_unmeasured(play: Pl
     assert list(run.artifacts.iterdir()) == []
 
 
-def test_a_pull_request_that_makes_embeddings_worse_fails_with_its_reason(
-    play: Play, remote: Path
-) -> None:
+def test_a_pull_request_that_makes_embeddings_worse_fails_with_its_reason(play: Play, remote: Path) -> None:
     """In two copied files: the check fails, the summary, an annotation and one comment say why."""
     run = play("benchmark.yml", "worse")
     assert not _measured(run)
     assert run.failed == ["The gate"], run.said
     summary = (run.folder / "verdict.summary.md").read_text(encoding="utf8")
     assert summary.startswith("### embedopt: less accurate: ")
-    assert re.search(r"^::error title=onnx-\w+ cosine_\w+::regressed by -", run.said["Annotations"], re.MULTILINE)
+    assert re.search(
+        r"^::error title=onnx-\w+ cosine_\w+::regressed by -", run.said["Annotations"], re.MULTILINE
+    )
     sha = git(remote, "rev-parse", "worse")
     [comment] = _commented(play, run, sha)
     assert comment.splitlines()[1].startswith("### embedopt: less accurate: ")
 
 
-def test_a_pull_request_that_can_t_be_measured_fails_and_is_told_so(
-    play: Play, remote: Path
-) -> None:
+def test_a_pull_request_that_can_t_be_measured_fails_and_is_told_so(play: Play, remote: Path) -> None:
     run = play("benchmark.yml", "broken")
     assert not _measured(run)
     [comment] = _commented(play, run, git(remote, "rev-parse", "broken"))
-    assert comment.splitlines()[1] == "### embedopt: no verdict: the job ended (<code>failure</code>) before it saved a run"
+    assert (
+        comment.splitlines()[1]
+        == "### embedopt: no verdict: the job ended (<code>failure</code>) before it saved a run"
+    )
 
 
-def test_a_history_grows_by_one_run_each_time_and_a_race_loses_none(play: Play, remote: Path, tmp_path: Path) -> None:
+def test_a_history_grows_by_one_run_each_time_and_a_race_loses_none(
+    play: Play, remote: Path, tmp_path: Path
+) -> None:
     """From no branch at all; then two at once, of which the second is pushed while the first wants to."""
     first = play("history.yml", number="1")
     assert _in_environment(first), first.said

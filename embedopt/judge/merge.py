@@ -61,12 +61,19 @@ def _checked(shard: Shard, first: Shard) -> Run:
     environments = [{"Python": of.machine.python, **of.machine.libraries} for of in (first.run, run)]
     checked = (
         ("commit", first.saved.commit, shard.saved.commit),
-        *((name, environments[0].get(name), environments[1].get(name)) for name in {**environments[0], **environments[1]}),
+        *(
+            (name, environments[0].get(name), environments[1].get(name))
+            for name in {**environments[0], **environments[1]}
+        ),
         ("base", _base(first.run.against), _base(run.against)),
     )
     why = [
         *differences(first.run, run),
-        *(f"its {what} is {theirs}, the other's is {ours}" for what, theirs, ours in checked if theirs != ours),
+        *(
+            f"its {what} is {theirs}, the other's is {ours}"
+            for what, theirs, ours in checked
+            if theirs != ours
+        ),
     ]
     if why:
         raise RecordError(f"{shard.saved.name} does not fit {first.saved.name}: {'; '.join(why)}")
@@ -80,7 +87,9 @@ def _base(against: Against | None) -> str:
 def _joined(run: Run, other: Run, saved: SavedRun) -> Run:
     added = [name for name in other.backends if name != other.reference]
     if twice := [name for name in added if name in run.backends]:
-        raise RecordError(f"{saved.name} has {', '.join(twice)}, which an earlier shard has: give each backend to one")
+        raise RecordError(
+            f"{saved.name} has {', '.join(twice)}, which an earlier shard has: give each backend to one"
+        )
     reference = ShardReference(
         latencies=tuple(of for of in saved.latencies if of.backend == other.reference),
         throughput=other.throughput.get(other.reference, Throughput()),
@@ -112,7 +121,10 @@ def _joined_against(ours: Against | None, theirs: Against | None) -> Against | N
         ours,
         cells=(*ours.cells, *(cell for cell in theirs.cells if cell.cell not in cells)),
         exact=(*ours.exact, *(pair for pair in theirs.exact if (pair.backend, pair.metric) not in exact)),
-        not_comparable=(*ours.not_comparable, *(of for of in theirs.not_comparable if of.backend not in said)),
+        not_comparable=(
+            *ours.not_comparable,
+            *(of for of in theirs.not_comparable if of.backend not in said),
+        ),
         pairs=ours.pairs + theirs.pairs,
         seconds=ours.seconds + theirs.seconds,
         budget_s=ours.budget_s + theirs.budget_s,

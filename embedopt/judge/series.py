@@ -106,6 +106,8 @@ def _of_reference(shard: ShardReference, kind: str, field: str) -> dict[int, flo
     if kind == "latency":
         return {of.batch_size: getattr(of, field) for of in shard.latencies}
     return {0: getattr(getattr(shard, kind), field)} if kind != "accuracy" else {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
     """How the benchmarks of a run differ from those of the run before; ``renamed`` is old and new name."""

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from embedopt.judge.cost import dollars_per_million
 from embedopt.judge.history import History, Kind, SavedRun
 from embedopt.judge.series import DEFAULT_METRIC, METRICS, Series, describe_metric, series_of
 from embedopt.judge.summary import load_rows
-from embedopt.judge.cost import dollars_per_million
 from embedopt.judge.trend import changes, levels
 from embedopt.records import Accuracy, LoadPoint
 
@@ -72,7 +72,12 @@ def _environment(run: SavedRun) -> Mapping[str, str]:
     if run.run is None:
         return {}
     machine = run.run.machine
-    return {"profile": run.run.profile, "system": machine.system, "Python": machine.python, **machine.libraries}
+    return {
+        "profile": run.run.profile,
+        "system": machine.system,
+        "Python": machine.python,
+        **machine.libraries,
+    }
 
 
 def _series(of: Series, index: Mapping[int, int]) -> dict[str, Any]:
@@ -87,7 +92,12 @@ def _series(of: Series, index: Mapping[int, int]) -> dict[str, Any]:
         "value": [_rounded(value) for value in of.values],
         "changes": [{"at": change.at, "effect": _rounded(change.effect)} for change in changed],
         "levels": [
-            {"start": level.start, "stop": level.stop, "low": _rounded(level.low), "high": _rounded(level.high)}
+            {
+                "start": level.start,
+                "stop": level.stop,
+                "low": _rounded(level.low),
+                "high": _rounded(level.high),
+            }
             for level in levels(of, changed)
         ],
     }

@@ -40,7 +40,12 @@ def lines(content: Sequence[str]) -> str:
 def table(title: str, *columns: str) -> Table:
     """Return an empty table: its first column is of names, the others of figures."""
     made = Table(
-        title=text(title), title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False, title_style="bold"
+        title=text(title),
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title_style="bold",
     )
     made.add_column(columns[0], no_wrap=True)
     for column in columns[1:]:

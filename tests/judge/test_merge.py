@@ -22,13 +22,19 @@ def _shard(name: str, backend: str, *, slower: float = 1.0, commit: str = "c" * 
     kept = {_REFERENCE, backend}
     whole = make_run(**changes)
     parts = ("backends", "accuracy", "throughput", "footprint")
-    own: dict[str, Any] = {part: {key: value for key, value in getattr(whole, part).items() if key in kept} for part in parts}
+    own: dict[str, Any] = {
+        part: {key: value for key, value in getattr(whole, part).items() if key in kept} for part in parts
+    }
     own["throughput"] = {
-        key: dataclasses.replace(of, texts_per_s=of.texts_per_s / slower, in_order_per_s=of.in_order_per_s / slower)
+        key: dataclasses.replace(
+            of, texts_per_s=of.texts_per_s / slower, in_order_per_s=of.in_order_per_s / slower
+        )
         for key, of in own["throughput"].items()
     }
     content = make_file(dataclasses.replace(whole, **own)) | {"commit_info": {"id": commit}}
-    content["benchmarks"] = [bench for bench in content["benchmarks"] if bench["extra_info"]["backend"] in kept]
+    content["benchmarks"] = [
+        bench for bench in content["benchmarks"] if bench["extra_info"]["backend"] in kept
+    ]
     for bench in content["benchmarks"]:
         for field, factor in (("p50_ms", slower), ("texts_per_s", 1 / slower)):
             if field in bench["extra_info"] and isinstance(bench["extra_info"][field], float):
@@ -78,7 +84,10 @@ def test_one_shard_stays_as_it_is(pair: tuple[Shard, Shard]) -> None:
         ({"hardware_class": "another CPU"}, "its hardware class is Test CPU"),
         ({"profile": "quick"}, "its profile is full, this one's is quick"),
         ({"commit": "d" * 40}, "its commit is d"),
-        ({"machine": dataclasses.replace(make_run().machine, libraries={"torch": "2.14"})}, "its torch is 2.14"),
+        (
+            {"machine": dataclasses.replace(make_run().machine, libraries={"torch": "2.14"})},
+            "its torch is 2.14",
+        ),
         ({"reference": "st-onnx"}, "has no st-onnx: each shard has to carry the reference"),
     ],
 )
@@ -99,8 +108,17 @@ def test_a_file_of_another_suite_is_refused(pair: tuple[Shard, Shard]) -> None:
 
 
 def _against(backend: str, **changes: Any) -> Against:
-    cells = tuple(PairedCell(cell=Cell(backend=name, batch_size=1), log_ratios=(0.0,)) for name in (_REFERENCE, backend))
-    values: dict[str, Any] = {"base": "main", "base_commit": "c" * 40, "cells": cells, "pairs": 6, "seconds": 30.0, "budget_s": 100.0}
+    cells = tuple(
+        PairedCell(cell=Cell(backend=name, batch_size=1), log_ratios=(0.0,)) for name in (_REFERENCE, backend)
+    )
+    values: dict[str, Any] = {
+        "base": "main",
+        "base_commit": "c" * 40,
+        "cells": cells,
+        "pairs": 6,
+        "seconds": 30.0,
+        "budget_s": 100.0,
+    }
     return Against(**(values | changes))
 
 
@@ -112,7 +130,11 @@ def test_what_was_measured_beside_the_base_is_joined() -> None:
     ).run
     assert run is not None
     assert run.against is not None
-    assert [str(cell.cell) for cell in run.against.cells] == ["torch-fp32 batch 1", "onnx-fp32 batch 1", "onnx-int8 batch 1"]
+    assert [str(cell.cell) for cell in run.against.cells] == [
+        "torch-fp32 batch 1",
+        "onnx-fp32 batch 1",
+        "onnx-int8 batch 1",
+    ]
     assert (run.against.pairs, run.against.seconds, run.against.not_comparable) == (12, 60.0, (gone,))
 
 

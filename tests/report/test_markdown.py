@@ -66,7 +66,10 @@ def test_a_run_without_a_verdict_says_so() -> None:
 
 @pytest.mark.parametrize("limit", [300, 1000, 3000, LIMIT])
 def test_what_does_not_fit_is_left_out_with_a_note_and_nothing_is_broken(limit: int) -> None:
-    many = [Verdict(backend=f"backend-{i}", what="batch 1", metric="latency", outcome="regressed", effect=0.1) for i in range(2000)]
+    many = [
+        Verdict(backend=f"backend-{i}", what="batch 1", metric="latency", outcome="regressed", effect=0.1)
+        for i in range(2000)
+    ]
     shown = render_markdown(_judged(*many, _OPEN), 0.05, limit)
     assert len(shown) <= limit
     assert re.search(r"\n\d+ more lines are left out: this is as long as GitHub takes it\.\n\Z", shown)
@@ -80,7 +83,13 @@ def test_what_fits_is_whole() -> None:
 
 def _hostile_run() -> SavedRun:
     machine = Machine(
-        cpu=HOSTILE, instruction_sets=(), cores=2, threads=2, system="Linux", python=HOSTILE, libraries={HOSTILE: HOSTILE}
+        cpu=HOSTILE,
+        instruction_sets=(),
+        cores=2,
+        threads=2,
+        system="Linux",
+        python=HOSTILE,
+        libraries={HOSTILE: HOSTILE},
     )
     run = make_run(
         machine=machine,
@@ -95,7 +104,9 @@ def _hostile_run() -> SavedRun:
 
 
 def test_names_stay_names() -> None:
-    verdict = Verdict(backend=HOSTILE, what=HOSTILE, metric="latency", outcome="regressed", effect=0.1, why=HOSTILE)
+    verdict = Verdict(
+        backend=HOSTILE, what=HOSTILE, metric="latency", outcome="regressed", effect=0.1, why=HOSTILE
+    )
     judged = Judged(head=_hostile_run(), title=HOSTILE, verdicts=(verdict,), notes=(HOSTILE,))
     page = MarkdownIt("gfm-like", {"linkify": False}).render(render_markdown(judged, 0.05))
     outside = re.sub("<code>.*?</code>", "", page, flags=re.DOTALL)

@@ -62,7 +62,10 @@ def opened(browser: Browser, tmp_path: Path, history: History) -> Iterator[Open]
         file.write_text(render_page(shown, 0.05), encoding="utf8")
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.on("request", lambda request: fetched.append(request.url))
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
         page.goto(file.as_uri())
@@ -156,7 +159,11 @@ def test_hostile_names_stay_text(opened: Open, tmp_path: Path) -> None:
     throughput = dict(run.throughput) | {HOSTILE: run.throughput["onnx-int8"]}
     machine = dataclasses.replace(run.machine, libraries={HOSTILE: HOSTILE})
     hostile = make_run(
-        hardware_class=HOSTILE, machine=machine, backends=backends, throughput=throughput, load={HOSTILE: make_load()["onnx-int8"]}
+        hardware_class=HOSTILE,
+        machine=machine,
+        backends=backends,
+        throughput=throughput,
+        load={HOSTILE: make_load()["onnx-int8"]},
     )
     content = make_file(hostile) | {"datetime": "2026-03-01T12:00:00+00:00", "commit_info": {"id": HOSTILE}}
     for bench in content["benchmarks"]:
