@@ -37,7 +37,7 @@ def report(
     ] = None,
     price_per_hour: PriceOption = 0.05,
 ) -> None:
-    """Show a run and its history: a page to open, a summary for a job or a comment, or annotations of a job."""
+    """Show a run and its history: as a page, as a summary for a job or a comment, as annotations of a job."""
     if shape not in get_args(Format):
         raise UsageError(f"unknown format {shape!r}; known are: {', '.join(get_args(Format))}")
     found = read_history(folder)
@@ -116,7 +116,8 @@ def comment(
 def _said_of(run: WorkflowRun, artifact: Path, price_per_hour: float) -> str:
     log = f"\nMeasured at {markdown(run.head_sha[:12])}: [the log]({run.url}).\n"
     if not _runs_in(artifact):
-        return f"### embedopt: no verdict: the job ended ({markdown(run.conclusion)}) before it saved a run\n{log}"
+        how = markdown(run.conclusion)
+        return f"### embedopt: no verdict: the job ended ({how}) before it saved a run\n{log}"
     try:
         return render_markdown(judged(History(), read_run(_only_run(artifact))), price_per_hour) + log
     except RecordError as error:

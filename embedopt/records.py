@@ -324,7 +324,7 @@ class Run:
     ``pareto_front`` those that no other beats on speed and fidelity at once;
     ``side_by_side`` holds the cases ``short`` and ``mixed`` of texts; ``load`` is by backend and way of
     batching; ``against`` is there where a base was measured beside this run. In a merged run,
-    ``shard_references`` holds, by backend, what the reference did beside those of another shard than the first.
+    ``shard_references`` holds what the reference did beside each backend of another shard than the first.
     """
 
     __pydantic_config__ = _STRICT

@@ -1,4 +1,4 @@
-"""The branch that holds the history: made by the first run, and no run is lost when two are pushed at once."""
+"""The branch that holds the history: the first run makes it, and two pushes at once lose nothing."""
 
 import json
 import subprocess
@@ -67,7 +67,8 @@ def test_a_race_of_two_pushes_loses_nothing(
     """Another run comes first, between the fetch and the push: on a new branch, and on one that is there."""
     for day in range(1, there + 1):
         append(_run(tmp_path, day), str(remote), _BRANCH, tmp_path / f"before{day}")
-    real, raced = branch._git, []
+    raced: list[Path] = []
+    real = branch._git
 
     def git(folder: Path, *argv: str) -> Any:
         if argv[0] == "push" and not raced:

@@ -1,8 +1,13 @@
-"""The code that the README shows runs."""
+"""The code and the commands that the README shows run, and its two first commands run in .ci/run."""
 
 import asyncio
+import json
 import re
-from collections.abc import Iterator
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +15,18 @@ import numpy as np
 import pytest
 
 import embedopt
+from embedopt.cli import main
 from embedopt.errors import Overloaded
 from tests.fakes import FakeEncoder, fake_embedding
+from tests.histories import write_history
+from tests.judge.test_merge import make_shard
+from tests.measure.test_base import git
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf8")
+COMMANDS = re.findall(r"^    ((?:embedopt|pytest) .*?)(?:  +#.*)?$", README, re.MULTILINE)
+# Where the README's command takes minutes: the same, with less to do.
+_SHORTER = {"tune": ["--budget", "0.5"]}
 
 
 @pytest.fixture
@@ -57,3 +70,50 @@ def test_the_handler_says_when_it_is_overloaded(
     monkeypatch.setattr(handler["batcher"], "submit", refuse)
     start, body = _ask(handler, "nurse")
     assert (start["status"], body["body"]) == (503, b"try again later")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a user is who has measured for a while."""
+    monkeypatch.chdir(tmp_path)
+    history = write_history(tmp_path / ".benchmarks" / "machine", 12, {}, seed=2)
+    for name in ("BASE", "HEAD", "RUN"):
+        shutil.copy(history / "0012_run.json", f"{name}.json")
+    for name, backend in (("SHARD-1", "onnx-fp32"), ("SHARD-2", "onnx-int8")):
+        Path(f"{name}.json").write_text(json.dumps(make_shard(name, backend).content), encoding="utf8")
+    Path("texts.txt").write_text("welder\nnurse\n", encoding="utf8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("embedopt ")])
+def test_a_command_runs(
+    folder: Path, real_cache: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("EMBEDOPT_CACHE", str(real_cache))
+    argv = shlex.split(command)[1:]
+    assert main([*argv, *_SHORTER.get(argv[0], [])]) == 0
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("pytest ")])
+def test_a_run_of_the_suite_finds_its_benchmarks(
+    tmp_path: Path, tiny_model: Callable[..., Path], command: str
+) -> None:
+    """Other tests run them; here it counts that the options are understood."""
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in ("benchmarks", "embedopt"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, clone)
+    (clone / "my-model").symlink_to(tiny_model())
+    git(clone, "init", "-q")
+    git(clone, "add", ".")
+    git(clone, "commit", "-qm", "one")
+    argv = [sys.executable, "-m", *shlex.split(command), "--collect-only", "-q"]
+    done = subprocess.run(argv, cwd=clone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\d+ tests collected", done.stdout, re.MULTILINE)
+
+
+def test_the_commands_are_found() -> None:
+    assert len(COMMANDS) == 13

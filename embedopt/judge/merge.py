@@ -58,30 +58,27 @@ def _checked(shard: Shard, first: Shard) -> Run:
     run = shard.run
     if run.reference not in run.backends:
         raise RecordError(f"{shard.saved.name} has no {run.reference}: each shard has to carry the reference")
-    environments = [{"Python": of.machine.python, **of.machine.libraries} for of in (first.run, run)]
     checked = (
-        ("commit", first.saved.commit, shard.saved.commit),
-        *(
-            (name, environments[0].get(name), environments[1].get(name))
-            for name in {**environments[0], **environments[1]}
-        ),
-        ("base", _base(first.run.against), _base(run.against)),
+        ("commit", shard.saved.commit, first.saved.commit),
+        ("base", _base(run), _base(first.run)),
+        *_environments(run, first.run),
     )
     why = [
-        *differences(first.run, run),
-        *(
-            f"its {what} is {theirs}, the other's is {ours}"
-            for what, theirs, ours in checked
-            if theirs != ours
-        ),
+        *differences(run, first.run),
+        *(f"its {what} is {old}, this one's is {new}" for what, old, new in checked if old != new),
     ]
     if why:
-        raise RecordError(f"{shard.saved.name} does not fit {first.saved.name}: {'; '.join(why)}")
+        raise RecordError(f"{shard.saved.name} can't be joined to {first.saved.name}: {'; '.join(why)}")
     return run
 
 
-def _base(against: Against | None) -> str:
-    return against.base_commit if against else "none"
+def _environments(run: Run, first: Run) -> list[tuple[str, str, str]]:
+    theirs, ours = ({"Python": of.machine.python, **of.machine.libraries} for of in (run, first))
+    return [(name, theirs.get(name, "none"), ours.get(name, "none")) for name in theirs | ours]
+
+
+def _base(run: Run) -> str:
+    return run.against.base_commit if run.against else "none"
 
 
 def _joined(run: Run, other: Run, saved: SavedRun) -> Run:

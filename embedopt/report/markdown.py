@@ -32,7 +32,7 @@ def render_markdown(judged: Judged, price_per_hour: float, limit: int = LIMIT) -
     unlisted = len(judged.verdicts) - len(moved) - len(rest)
     as_before = f" and {unlisted} scores and sizes as they were" if unlisted else ""
     blocks = [
-        _Part(f"### embedopt: {headline(judged.verdicts)}\n\n{markdown(judged.title)}\n"),
+        _Part(f"### embedopt: {headline(judged.verdicts)}\n\n{markdown(judged.title)}"),
         _verdict_table("", moved),
         _Part("", [f"- {markdown(note)}" for note in judged.notes]),
         _verdict_table(f"{len(rest)} that did not move{as_before}", rest),
@@ -123,7 +123,8 @@ def _provenance(run: Run | None) -> _Part:
     if run is None:
         return _Part("")
     rows = [
-        f"- {markdown(run.hardware_class)}, Python {markdown(run.machine.python)}, {markdown(run.profile)} profile",
+        f"- {markdown(run.hardware_class)}",
+        f"- Python {markdown(run.machine.python)}, {markdown(run.profile)} profile",
         f"- model {markdown(run.model.name)} ({markdown(run.model.digest[:12])}), "
         f"corpus {markdown(run.corpus.name)} ({markdown(run.corpus.digest[:12])})",
         *(f"- {markdown(f'{name} {version}')}" for name, version in run.machine.libraries.items()),

@@ -17,7 +17,9 @@ from tests.runs import make_file, make_run
 _REFERENCE = "torch-fp32"
 
 
-def _shard(name: str, backend: str, *, slower: float = 1.0, commit: str = "c" * 40, **changes: Any) -> Shard:
+def make_shard(
+    name: str, backend: str, *, slower: float = 1.0, commit: str = "c" * 40, **changes: Any
+) -> Shard:
     """A shard with the reference and one backend, on a machine ``slower`` times as slow."""
     kept = {_REFERENCE, backend}
     whole = make_run(**changes)
@@ -48,7 +50,7 @@ def _merged(*shards: Shard) -> SavedRun:
 
 @pytest.fixture
 def pair() -> tuple[Shard, Shard]:
-    return _shard("a.json", "onnx-fp32"), _shard("b.json", "onnx-int8", slower=2.0)
+    return make_shard("a.json", "onnx-fp32"), make_shard("b.json", "onnx-int8", slower=2.0)
 
 
 def test_all_backends_are_in_the_merged_run(pair: tuple[Shard, Shard]) -> None:
@@ -81,8 +83,8 @@ def test_one_shard_stays_as_it_is(pair: tuple[Shard, Shard]) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"hardware_class": "another CPU"}, "its hardware class is Test CPU"),
-        ({"profile": "quick"}, "its profile is full, this one's is quick"),
+        ({"hardware_class": "another CPU"}, "its hardware class is another CPU"),
+        ({"profile": "quick"}, "its profile is quick, this one's is full"),
         ({"commit": "d" * 40}, "its commit is d"),
         (
             {"machine": dataclasses.replace(make_run().machine, libraries={"torch": "2.14"})},
@@ -92,18 +94,18 @@ def test_one_shard_stays_as_it_is(pair: tuple[Shard, Shard]) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any], why: str) -> None:
-    with pytest.raises(RecordError, match=f"^b.json .*{why}"):
-        merge([_shard("a.json", "onnx-fp32"), _shard("b.json", "onnx-int8", **change)])
+    with pytest.raises(RecordError, match=rf"^b\.json .*{why}"):
+        merge([make_shard("a.json", "onnx-fp32"), make_shard("b.json", "onnx-int8", **change)])
 
 
-def test_a_backend_belongs_to_one_shard() -> None:
-    with pytest.raises(RecordError, match="b.json has onnx-int8, which an earlier shard has"):
-        merge([_shard("a.json", "onnx-int8"), _shard("b.json", "onnx-int8")])
+def test_a_backend_belongs_to_onemake_shard() -> None:
+    with pytest.raises(RecordError, match=r"b\.json has onnx-int8, which an earlier shard has"):
+        merge([make_shard("a.json", "onnx-int8"), make_shard("b.json", "onnx-int8")])
 
 
 def test_a_file_of_another_suite_is_refused(pair: tuple[Shard, Shard]) -> None:
-    foreign = {"benchmarks": []}
-    with pytest.raises(RecordError, match="b.json has no embedopt record"):
+    foreign: dict[str, Any] = {"benchmarks": []}
+    with pytest.raises(RecordError, match=r"b\.json has no embedopt record"):
         merge([pair[0], Shard(saved=parse_run("b.json", foreign), content=foreign)])
 
 
@@ -125,8 +127,8 @@ def _against(backend: str, **changes: Any) -> Against:
 def test_what_was_measured_beside_the_base_is_joined() -> None:
     gone = NotComparable(backend="onnx-int8", why="new")
     run: Run | None = _merged(
-        _shard("a.json", "onnx-fp32", against=_against("onnx-fp32")),
-        _shard("b.json", "onnx-int8", against=_against("onnx-int8", not_comparable=(gone,))),
+        make_shard("a.json", "onnx-fp32", against=_against("onnx-fp32")),
+        make_shard("b.json", "onnx-int8", against=_against("onnx-int8", not_comparable=(gone,))),
     ).run
     assert run is not None
     assert run.against is not None
@@ -142,7 +144,7 @@ def test_shards_of_two_bases_are_refused() -> None:
     with pytest.raises(RecordError, match="its base is d"):
         merge(
             [
-                _shard("a.json", "onnx-fp32", against=_against("onnx-fp32")),
-                _shard("b.json", "onnx-int8", against=_against("onnx-int8", base_commit="d" * 40)),
+                make_shard("a.json", "onnx-fp32", against=_against("onnx-fp32")),
+                make_shard("b.json", "onnx-int8", against=_against("onnx-int8", base_commit="d" * 40)),
             ]
         )
