@@ -24,7 +24,7 @@ def test_load(encoder: Encoder, measuring: Session) -> None:
     if encoder.name == REFERENCE:
         plan = dataclasses.replace(plan, overload_s=0.0)
     with measuring.many_texts(encoder) as replicated:
-        bench = LoadBench(replicated, measuring.mixed_texts, measuring.options.slo_p99_ms, plan)
+        bench = LoadBench(replicated, measuring.corpus.request_texts, measuring.options.slo_p99_ms, plan)
         found = bench.measure()
     for batching, load in found.items():
         measuring.add_load(encoder.name, batching, load)
@@ -39,7 +39,7 @@ def test_soak(encoder: Encoder, measuring: Session) -> None:
         pytest.skip("a soak is of onnx-int8, with --soak-s 60")
     options = measuring.options
     with measuring.many_texts(encoder) as replicated:
-        found = soak(replicated, measuring.mixed_texts, options.slo_p99_ms, options.soak_s)
+        found = soak(replicated, measuring.corpus.request_texts, options.slo_p99_ms, options.soak_s)
     measuring.add_load(encoder.name, "adaptive", found)
     assert found.soak_growth_bytes is not None
     assert found.soak_growth_bytes < _FLAT_BYTES

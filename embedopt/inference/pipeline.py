@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # Bounds what is held in memory at a time: an Encoding of the tokenizers library takes some kB.
 _TOKENIZE_AT_ONCE = 4096
+# The tokenizer shares several texts among threads of its own. For so few that costs more than it saves: they
+# wait for a core that another replica computes on.
+_FEW_TEXTS = 64
 # With more batches than this for each replica, one that idles at last loses less than a per cent or so.
 _FEW_BATCHES = 32
 _TEXT_SETTINGS = "text.json"
@@ -217,8 +220,9 @@ class Pipeline(Encoder):
 
     def _tokenize(self, texts: list[str]) -> Iterator[list[int]]:
         prompt = self._settings.prompt
-        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
-            chunk = texts[start : start + _TOKENIZE_AT_ONCE]
+        at_once = _TOKENIZE_AT_ONCE if len(texts) > _FEW_TEXTS else 1
+        for start in range(0, len(texts), at_once):
+            chunk = texts[start : start + at_once]
             prompted = [prompt + text for text in chunk] if prompt else chunk
             for encoding in self._tokenizer.encode_batch_fast(prompted):
                 yield encoding.ids

@@ -18,7 +18,9 @@ from embedopt.records import Load, LoadPoint
 # Where the search begins, as a share of the rate one by one.
 _FIRST_SHARE = 0.5
 _STRIDE = 1.5
-_STRIDES = 3
+_STRIDES_UP = 3
+# The reference, whose single calls take a third of the promise, keeps it at low rates only.
+_STRIDES_DOWN = 5
 _STEP_DOWN = 0.95
 _LEAST_REQUESTS = 100
 _OVERLOAD = 3.0
@@ -36,9 +38,9 @@ def highest_rate(
 ) -> tuple[float | None, tuple[LoadPoint, ...]]:
     """Search the highest rate that keeps the promise, and verify the answer.
 
-    From ``first_per_s`` it goes up, or down, by half until the promise is missed, or kept, at most three
-    times. Then it halves the ratio of the two rates ``steps`` times. While a longer, verifying run misses the
-    promise, it lowers the rate by 5 %.
+    From ``first_per_s`` it goes up by half until the promise is missed, at most three times, or down until it
+    is kept, at most five times. Then it halves the ratio of the two rates ``steps`` times. While a longer,
+    verifying run misses the promise, it lowers the rate by 5 %.
 
     Args:
         measure: does one run at a rate, a longer one where it is told that it verifies.
@@ -57,13 +59,13 @@ def highest_rate(
     low_per_s = high_per_s = first_per_s
     if keeps(first_per_s):
         high_per_s *= _STRIDE
-        while high_per_s < first_per_s * _STRIDE**_STRIDES and keeps(high_per_s):
+        while high_per_s < first_per_s * _STRIDE**_STRIDES_UP and keeps(high_per_s):
             low_per_s, high_per_s = high_per_s, high_per_s * _STRIDE
     else:
         low_per_s /= _STRIDE
         while not keeps(low_per_s):
             low_per_s, high_per_s = low_per_s / _STRIDE, low_per_s
-            if low_per_s < first_per_s / _STRIDE**_STRIDES:
+            if low_per_s < first_per_s / _STRIDE**_STRIDES_DOWN:
                 return None, tuple(runs)
     best_per_s = low_per_s
     for _ in range(steps):

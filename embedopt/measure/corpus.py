@@ -37,6 +37,11 @@ class Corpus:
         return mixed(self.texts)
 
     @property
+    def request_texts(self) -> tuple[str, ...]:
+        """What comes one at a time to a service: the queries, where the corpus has any; :func:`mixed`."""
+        return mixed([self.texts[index] for index in self.relevant] or self.texts)
+
+    @property
     def candidates(self) -> tuple[int, ...]:
         """Indices of the texts that a query searches: all that are no query themselves."""
         return tuple(index for index in range(len(self.texts)) if index not in self.relevant)

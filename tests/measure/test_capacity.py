@@ -58,7 +58,7 @@ def test_an_answer_that_is_not_verified_is_lowered() -> None:
 
 def test_no_rate_keeps_the_promise() -> None:
     found, asked = _search(limit=0.0, verified_limit=0.0)
-    assert (found, _rates(asked)) == (None, [100, 67, 44, 30])
+    assert (found, _rates(asked)) == (None, [100, 67, 44, 30, 20, 13])
     found, asked = _search(limit=200.0, verified_limit=0.0)
     assert found is None
     assert len(_rates(asked, verifying=True)) == 12

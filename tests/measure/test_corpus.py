@@ -113,3 +113,9 @@ def test_our_corpus_is_frozen_and_only_grows(name: str, lines: int, digest: str)
     """Scores of different days are of the same texts: lines are appended, never changed."""
     frozen = (OURS / name).read_bytes().split(b"\n")[:lines]
     assert hashlib.sha256(b"\n".join(frozen)).hexdigest() == digest
+
+
+def test_requests_are_the_queries_where_there_are_any() -> None:
+    texts = ("a", "b", "c", "d")
+    assert sorted(Corpus("c", texts, {1: (0,), 3: (2,)}).request_texts) == ["b", "d"]
+    assert sorted(Corpus("c", texts).request_texts) == list(texts)
