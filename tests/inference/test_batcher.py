@@ -3,7 +3,7 @@
 Time is a fake clock, batches are encoded by :meth:`AdaptiveBatcher.step` on the test's own thread; the tests
 on real threads wait for answers, never for a time.
 
-``test_random_events`` draws some 8,000 events. For 100,000 and more, some two minutes:
+``test_random_events`` draws some 8,000 events. For 104,000, some ten seconds:
 
     python -m pytest tests/inference/test_batcher.py -k random_events --hypothesis-profile=many-events
 """

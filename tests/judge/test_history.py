@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from embedopt.errors import RecordError
-from embedopt.judge.history import History, differences, parse_run, read_history, read_run
+from embedopt.judge.history import History, SavedRun, differences, parse_run, read_history, read_run
 from embedopt.records import CorpusInfo, Model
 from tests.runs import make_file, make_run
 
@@ -165,3 +165,39 @@ def test_a_file_of_pytest_benchmark_4_without_our_record() -> None:
 def test_a_file_that_does_not_say_its_cpu(machine: object) -> None:
     saved = parse_run("run", {"benchmarks": [], "machine_info": machine, "commit_info": None})
     assert saved.kind.hardware_class.startswith("unknown CPU")
+
+
+def test_a_file_nested_too_deeply_is_damaged(tmp_path: Path) -> None:
+    file = tmp_path / "0001_run.json"
+    file.write_text("[" * 1_000_000, encoding="utf8")
+    with pytest.raises(RecordError, match="is damaged: it is not JSON"):
+        read_run(file)
+
+
+def test_a_file_larger_than_any_run_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "0001_run.json"
+    with file.open("wb") as opened:
+        opened.truncate(300_000_000)
+    with pytest.raises(RecordError, match="has more than 200,000,000 bytes; wanted a saved run"):
+        read_run(file)
+
+
+def _at(day: int, **changes: Any) -> SavedRun:
+    content = make_file(make_run(**changes)) | {"datetime": f"2026-03-{day:02}T12:00:00+00:00"}
+    return parse_run(f"{day}", content)
+
+
+def _history(*runs: SavedRun) -> History:
+    return History(runs=tuple((run.time, run) for run in runs if run.time))
+
+
+def test_a_run_takes_its_place_in_a_history_once() -> None:
+    history = _history(_at(1), _at(3)).including(_at(2))
+    assert [run.name for _, run in history.runs] == ["1", "2", "3"]
+    assert history.including(_at(2)) == history
+
+
+def test_runs_of_each_kind_are_a_history_of_their_own() -> None:
+    other = {"hardware_class": "another CPU"}
+    found = _history(_at(1), _at(2, **other), _at(3)).kinds
+    assert [[run.name for run in runs] for runs in found.values()] == [["1", "3"], ["2"]]

@@ -9,7 +9,7 @@ from scipy import stats
 
 from embedopt.judge.history import parse_run
 from embedopt.judge.series import Series
-from embedopt.judge.trend import changes, place
+from embedopt.judge.trend import changes, levels, place
 
 RUN = parse_run("run", {"benchmarks": []})
 
@@ -116,3 +116,21 @@ def test_values_that_repeat_predict_themselves() -> None:
     assert found.effect == pytest.approx(-0.0018)
     assert found.p_two_sided is not None
     assert found.p_two_sided < 1e-6
+
+
+def test_a_level_is_where_95_percent_of_its_runs_lie() -> None:
+    series = _noisy(3, {400: math.log(1.5)}, runs=1000)
+    first, second = levels(series, changes(series))
+    assert (first.start, second.start, second.stop) == (0, first.stop, 1000)
+    for level in (first, second):
+        inside = [level.low < value < level.high for value in series.values[level.start : level.stop]]
+        assert sum(inside) / len(inside) == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_part_of_too_few_runs_has_no_level() -> None:
+    assert levels(_series([1.0, 1.1, 1.0, 1.2]), ()) == ()
+
+
+def test_a_level_of_scores_is_a_difference() -> None:
+    [level] = levels(_series([0.9, 1.1] * 5, is_log=False), ())
+    assert (level.low + level.high) / 2 == pytest.approx(1.0)
