@@ -68,7 +68,7 @@ def serving() -> Iterator[FakeGitHub]:
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
-        do_POST = do_PATCH = do_GET
+        do_POST = do_PATCH = do_GET  # noqa: N815  # named after the methods
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # its name in the library
             pass

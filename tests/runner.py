@@ -139,9 +139,10 @@ class Runner:
         return True
 
     def upload(self, given: Mapping[str, str], place: Path) -> bool:
-        """Keep an artifact."""
-        shutil.copytree(place / given["path"], self.artifacts / given["name"])
-        return True
+        """Keep an artifact; without files there is none."""
+        if (place / given["path"]).is_dir():
+            shutil.copytree(place / given["path"], self.artifacts / given["name"])
+        return (place / given["path"]).is_dir() or given.get("if-no-files-found") == "warn"
 
     def download(self, given: Mapping[str, str], place: Path) -> bool:
         """Bring artifacts: one into the folder, or each of a pattern into one of its own."""

@@ -159,8 +159,6 @@ class AgainstOptions:
             raise UsageError(f"--against-budget is {self.budget_s:g}; wanted seconds, above 0")
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:
             raise UsageError(f"--gate-threshold is {self.threshold:g}; wanted a share, 0.03 for 3 %")
-        if self.python is not None and shutil.which(self.python) is None:
-            raise UsageError(f"--against-python {self.python} can't be run; wanted a Python interpreter")
 
     @property
     def whats(self) -> tuple[str, ...]:
@@ -240,12 +238,21 @@ def parse_against(option: Namespace, head: Path) -> AgainstOptions | None:
     return AgainstOptions(
         ref=option.against,
         head=head,
-        python=option.against_python,
+        python=_interpreter(option.against_python) if option.against_python else None,
         budget_s=option.against_budget,
         threshold=option.gate_threshold,
         backends=select_backends(split_names(option.backends or AGAINST_BACKENDS)),
         batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
     )
+
+
+def _interpreter(asked: str) -> str:
+    """Return the whole path of an interpreter: it runs in another folder than the one it was named in."""
+    found = shutil.which(asked)
+    if found is None:
+        raise UsageError(f"--against-python {asked} can't be run; wanted a Python interpreter")
+    # Not resolved: the python of a virtual environment is a link, and knows by its place where it belongs.
+    return str(Path(found).absolute())
 
 
 def parse_options(option: Namespace, head: Path) -> Options:

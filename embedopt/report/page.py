@@ -62,7 +62,7 @@ def _run(run: SavedRun, before: SavedRun | None) -> dict[str, Any]:
         "environment": [f"{name} {value}" for name, value in environment.items()],
         "changed": [
             f"{name} {earlier.get(name, 'none')} -> {environment.get(name, 'none')}"
-            for name in earlier | environment
+            for name in {**earlier, **environment}
             if earlier.get(name) != environment.get(name)
         ],
     }

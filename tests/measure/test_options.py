@@ -1,5 +1,8 @@
 """What was asked for is checked."""
 
+import os
+import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import get_args
 
@@ -13,9 +16,11 @@ from embedopt.measure.options import (
     PROFILES,
     Options,
     ProfileName,
+    parse_against,
     parse_backends,
     parse_batch_sizes,
 )
+from tests.measure.test_base import git
 
 
 def test_profiles() -> None:
@@ -77,3 +82,23 @@ def test_a_promise_is_milliseconds(tmp_path: Path, value: float) -> None:
 def test_a_soak_is_seconds(tmp_path: Path, value: float) -> None:
     with pytest.raises(UsageError, match=r"--soak-s is .*; wanted seconds, 0 or more"):
         Options(backends=(), batch_sizes=(1,), profile="full", corpus=tmp_path, soak_s=value)
+
+
+def test_an_interpreter_is_known_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker starts in another folder; a link stays one, or the environment would be left."""
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    asked = Namespace(
+        against="HEAD",
+        against_python=f".{os.sep}python",
+        against_budget=1.0,
+        gate_threshold=None,
+        backends=None,
+        batch_sizes=None,
+        profile="full",
+    )
+    found = parse_against(asked, tmp_path)
+    assert found is not None
+    assert found.python == str(tmp_path / "python")

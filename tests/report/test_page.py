@@ -24,12 +24,18 @@ CHARTS = ("history", "latency", "throughput", "cost", "fidelity", "sweep", "load
 # Visible texts of a chart that leave it, or that lie on another.
 _CLASHES = """() => [...document.querySelectorAll(".chart")].flatMap((chart) => {
   const frame = chart.getBoundingClientRect();
-  const texts = [...chart.querySelectorAll("text")].filter((text) => text.textContent.trim() && text.getBoundingClientRect().width > 0);
-  const boxes = texts.map((text) => ({ id: chart.id, text: text.textContent, box: text.getBoundingClientRect() }));
-  const outside = boxes.filter(({ box }) => box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
-  const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
-  const clashing = boxes.filter((one, index) => boxes.slice(index + 1).some((other) => meet(one.box, other.box)));
-  return [...outside.map((one) => `${one.id}: ${one.text} is cut`), ...clashing.map((one) => `${one.id}: ${one.text} overlaps`)];
+  const boxes = [...chart.querySelectorAll("text")]
+    .map((text) => ({ name: `${chart.id}: ${text.textContent}`, box: text.getBoundingClientRect() }))
+    .filter(({ box }) => box.width > 0);
+  const isCut = ({ box }) => box.left < frame.left - 1 || box.right > frame.right + 1
+    || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+  const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
+  const isMet = (one, index) => boxes.slice(index + 1).some((other) => meet(one.box, other.box));
+  return [
+    ...boxes.filter(isCut).map(({ name }) => `${name} is cut`),
+    ...boxes.filter(isMet).map(({ name }) => `${name} overlaps`),
+  ];
 })"""
 
 
@@ -84,7 +90,7 @@ def test_every_chart_is_drawn_and_says_its_unit_and_which_way_is_better(opened: 
     for name in CHARTS:
         expect(page.locator(f"#{name} .main-svg").first).to_be_visible()
         assert "better" in page.locator(f"#n-{name}").inner_text()
-    assert page.locator("#history .scatterlayer .trace").count() == 3  # two backends at batch 32, and changes
+    assert page.locator("#history .scatterlayer .trace").count() == 2  # onnx-int8 at batch 32, and its change
     assert "p50_ms in times torch-fp32's, lower is better" in page.locator("#n-history").inner_text()
 
 
@@ -93,11 +99,11 @@ def test_a_filter_changes_the_charts(opened: Open) -> None:
     assert page.locator("#throughput .point").count() == 3
     page.get_by_role("checkbox", name="onnx-int8").uncheck()
     assert page.locator("#throughput .point").count() == 2
-    page.get_by_label("Batch size").select_option("64")
+    page.locator("#batch").select_option("64")
     expect(page.locator("#history")).to_contain_text("switched off")
     page.get_by_role("checkbox", name="onnx-int8").check()
     expect(page.locator("#history .scatterlayer .trace")).to_have_count(1)
-    page.get_by_label("Metric over time").select_option("cosine_mean")
+    page.locator("#metric").select_option("cosine_mean")
     assert "cosine_mean, higher is better" in page.locator("#n-history").inner_text()
 
 

@@ -8,6 +8,8 @@ const DASHES = { none: "solid", adaptive: "dash", window: "dot" };
 const PERCENTILES = [["p50", "circle"], ["p95", "diamond"], ["p99", "triangle-up"]];
 // More bands than this hide what they are of.
 const FEW = 4;
+// A logarithmic axis by itself says 2 where it means 20.
+const ROUND = [-1, 0, 1, 2, 3, 4].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
 const state = { kind: 0, batch: "", metric: data.default_metric, hidden: new Set(), run: 0 };
 
 const kind = () => data.kinds[state.kind];
@@ -130,7 +132,7 @@ function drawLoad() {
   const shapes = promise == null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: promise, y1: promise, line: { color: style("--quiet"), dash: "dot", width: 1.5 } }];
   const told = promise == null ? "" : ` The dotted line is the promise of ${figure(promise)} ms.`;
   draw("load", `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told} ${of(found)}`, traces,
-    layout({ title: { text: "requests/s" }, rangemode: "tozero" }, { title: { text: "p99 in ms, lower is better" }, type: "log" }, { showlegend: true, shapes }));
+    layout({ title: { text: "requests/s" }, rangemode: "tozero" }, { title: { text: "p99 in ms, lower is better" }, type: "log", tickvals: ROUND, ticktext: ROUND.map((value) => figure(value)) }, { showlegend: true, shapes }));
 }
 
 function visibleSeries() {
@@ -165,10 +167,10 @@ function drawHistory() {
     type: "rect", layer: "below", x0: time(row, level.start), x1: time(row, level.stop - 1), y0: level.low, y1: level.high, line: { width: 0 }, fillcolor: color(row.backend), opacity: 0.15,
   })));
   const unit = metric.relative ? `times ${data.reference}'s` : metric.unit;
-  const label = `${state.metric}${unit ? ` in ${unit}` : ""}, ${metric.better} is better`;
+  const measure = `${state.metric}${unit ? ` in ${unit}` : ""}`;
   const band = bands.length ? " Bands: where 95 % of runs lie between two changes." : "";
-  draw("history", `${label}. Stars: changes for good; short strokes: other dependencies.${band}`, traces,
-    layout({ type: "date" }, { title: { text: innerWidth < 600 ? "" : label } }, { shapes: [...bands, cursor()] }));
+  draw("history", `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, traces,
+    layout({ type: "date" }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [...bands, cursor()] }));
 }
 
 const cursor = () => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: kind().runs[state.run].time, x1: kind().runs[state.run].time, line: { color: style("--accent"), width: 1, dash: "dot" } });
