@@ -175,13 +175,14 @@ class AdaptiveBatcher:
         if not fresh:
             return
         try:
-            counts = self._encoder.token_counts([request.text for request in fresh]).tolist()
-            counted = list(zip(fresh, counts, strict=True))
+            texts = self._encoder.tokenized([request.text for request in fresh])
+            counts = self._encoder.token_counts(texts).tolist()
+            counted = list(zip(fresh, texts, counts, strict=True))
         except BaseException:  # the guesses stand; if a text is to blame, encoding it says so to its owner
             return
         with self._changed:
-            for request, tokens in counted:
-                request.tokens = max(tokens, 1)
+            for request, text, tokens in counted:
+                request.text, request.tokens = text, max(tokens, 1)
                 self._usual_tokens += 0.02 * (request.tokens - self._usual_tokens)
             self._keep(self._waiting)
 

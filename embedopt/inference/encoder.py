@@ -58,6 +58,10 @@ class Encoder(ABC):
         """Return the batches that :meth:`encode` makes of the same arguments, as indices into ``texts``."""
         return self._plan(self._checked(texts, batch_size), batch_size)
 
+    def tokenized(self, texts: Sequence[str]) -> list[str]:
+        """Return the same texts, each with its tokens, where this encoder can do without making them again."""
+        return self._tokenized(self._checked(texts))
+
     def token_counts(self, texts: Sequence[str]) -> IntArray:
         """Return ``(n,) int64``: tokens of each text after truncation, special tokens included."""
         return self._token_counts(self._checked(texts))
@@ -79,6 +83,9 @@ class Encoder(ABC):
     @abstractmethod
     def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
         """Cut valid texts into batches."""
+
+    def _tokenized(self, texts: list[str]) -> list[str]:
+        return texts
 
     @abstractmethod
     def _token_counts(self, texts: list[str]) -> IntArray:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
 from typing_extensions import override
@@ -115,6 +115,15 @@ def padding_share(token_counts: IntArray, batches: Sequence[IntArray]) -> float:
     return 1.0 - int(token_counts.sum()) / computed if computed else 0.0
 
 
+class _TokenizedText(str):
+    """A text with the ids that a tokenizer made of it: they mean nothing to another one."""
+
+    __slots__ = ("ids", "tokenizer")
+
+    ids: list[int]
+    tokenizer: "Tokenizer"
+
+
 class Pipeline(Encoder):
     """An encoder made of a Rust tokenizer and replicas of one runtime's ``forward``.
 
@@ -218,7 +227,20 @@ class Pipeline(Encoder):
     def _token_counts(self, texts: list[str]) -> IntArray:
         return _lengths(list(self._tokenize(texts)))
 
+    @override
+    def _tokenized(self, texts: list[str]) -> list[str]:
+        found: list[str] = []
+        for text, ids in zip(texts, self._tokenize(texts), strict=True):
+            tokenized = _TokenizedText(text)
+            tokenized.ids, tokenized.tokenizer = ids, self._tokenizer
+            found.append(tokenized)
+        return found
+
     def _tokenize(self, texts: list[str]) -> Iterator[list[int]]:
+        known = [text.ids for text in texts if _is_of(text, self._tokenizer)]
+        if len(known) == len(texts):
+            yield from known
+            return
         prompt = self._settings.prompt
         at_once = _TOKENIZE_AT_ONCE if len(texts) > _FEW_TEXTS else 1
         for start in range(0, len(texts), at_once):
@@ -234,6 +256,10 @@ class Pipeline(Encoder):
         for _ in range(self.replicas):  # each is given back when its batch is done
             self._free.get()
         self._free.put(None)
+
+
+def _is_of(text: str, tokenizer: "Tokenizer") -> TypeGuard[_TokenizedText]:
+    return isinstance(text, _TokenizedText) and text.tokenizer is tokenizer
 
 
 def _lengths(tokens: Sequence[Sequence[int]]) -> IntArray:

@@ -216,3 +216,20 @@ def test_a_call_that_comes_with_the_closing_is_refused(replicas: int) -> None:
     for _ in range(2):
         with pytest.raises(EmbedoptError, match="the encoder test is closed"):
             pipeline._encode(["1", "2"], 1)
+
+
+def test_a_text_with_its_tokens_is_not_tokenized_again() -> None:
+    pipeline = _pipeline(CountingForward())
+    texts = pipeline.tokenized(["1 2 3", "4"])
+    assert texts == ["1 2 3", "4"]
+    pipeline._tokenizer.enable_truncation(1)  # from here on, what is tokenized has one token
+    assert pipeline.encode(texts).tolist() == [[1, 3], [4, 1]]
+    assert pipeline.token_counts(texts).tolist() == [3, 1]
+    assert pipeline.encode(["1 2 3"]).tolist() == [[1, 1]]
+
+
+def test_tokens_of_another_encoder_mean_nothing() -> None:
+    theirs = _pipeline(CountingForward(), prompt="9 ").tokenized(["1 2"])
+    ours = _pipeline(CountingForward())
+    assert ours.encode(theirs).tolist() == [[1, 2]]
+    assert ours.encode([*theirs, *ours.tokenized(["3"])]).tolist() == [[1, 2], [3, 1]]
