@@ -16,8 +16,10 @@ from embedopt.judge.history import History, read_file, read_history, read_run
 from embedopt.judge.merge import Shard
 from embedopt.judge.merge import merge as merge_shards
 from embedopt.report.escape import markdown
+from embedopt.report.gate import describe_damaged
 from embedopt.report.html import render_page
 from embedopt.report.markdown import render_annotations, render_markdown
+from embedopt.report.tables import lines
 
 Format = Literal["html", "markdown", "annotations"]
 PriceOption = Annotated[float, typer.Option(min=0, help="Dollars for an hour of the machine.")]
@@ -46,7 +48,7 @@ def report(
         written = output or Path("report.html")
         shown = found.including(head)
         write_whole(written, render_page(shown, price_per_hour))
-        typer.echo(f"{written}: {len(shown.runs)} runs")
+        typer.echo(lines([f"{written}: {len(shown.runs)} runs", *describe_damaged(found.damaged)]), nl=False)
         return
     told = judged(found, head)
     text = render_annotations(told) if shape == "annotations" else render_markdown(told, price_per_hour)

@@ -65,6 +65,16 @@ def test_the_page_holds_the_history_and_a_named_run(
     assert (tmp_path / "report.html").read_text(encoding="utf8").startswith("<!doctype html>")
 
 
+def test_a_damaged_file_is_named_on_the_page_and_beside_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    damaged = _save().with_name("0000_<b>.json")
+    damaged.write_text("half-writ", encoding="utf8")
+    assert main(["report"]) == 0
+    assert "0000_<b>.json is damaged: it is not JSON" in capsys.readouterr().out
+    assert "0000_\\u003cb>.json is damaged" in (tmp_path / "report.html").read_text(encoding="utf8")
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

@@ -10,6 +10,7 @@ from embedopt.judge.series import DEFAULT_METRIC, METRICS, Series, describe_metr
 from embedopt.judge.summary import load_rows
 from embedopt.judge.trend import changes, levels
 from embedopt.records import Accuracy, LoadPoint
+from embedopt.report.gate import describe_damaged
 
 # Of a number that is drawn; a cosine needs six.
 _DIGITS = 7
@@ -25,6 +26,7 @@ def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
     kinds = sorted(history.kinds.items(), key=lambda item: -len(item[1]))
     references = {run.run.reference for _, run in history.runs if run.run}
     return {
+        "notes": list(describe_damaged(history.damaged)),
         "default_metric": DEFAULT_METRIC,
         "price_per_hour": price_per_hour,
         "reference": " or ".join(sorted(references)) or "the reference",

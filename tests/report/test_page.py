@@ -178,7 +178,9 @@ def test_hostile_names_stay_text(opened: Open, tmp_path: Path) -> None:
     folder = tmp_path / "hostile"
     folder.mkdir()
     (folder / "0001_<b>.json").write_text(json.dumps(content), encoding="utf8")
+    (folder / "0000_<b>.json").write_text("half-writ", encoding="utf8")
     page = opened(read_history(folder))
+    expect(page.locator("#notes")).to_contain_text("0000_<b>.json is damaged")
     expect(page.locator("#details")).to_contain_text("</script><img src=x onerror=alert(1)>")
     assert page.locator("img, b, main a, main script").count() == 0
     expect(page.locator("#throughput .ytick").first).to_be_visible()

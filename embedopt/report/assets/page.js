@@ -272,5 +272,6 @@ addEventListener("afterprint", () => {
   drawAll();
   for (const chart of document.querySelectorAll(".js-plotly-plot")) Plotly.relayout(chart, { autosize: true });
 });
+$("notes").replaceChildren(...data.notes.map((note) => element("li", note)));
 options($("kind"), data.kinds.map((found, index) => [index, found.label]), 0);
 chooseKind(0);
