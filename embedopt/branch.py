@@ -25,7 +25,7 @@ def append(run: Path, remote: str, branch: str, into: Path) -> Path:
 
     Args:
         run: the saved run.
-        remote: path or URL of the repository.
+        remote: path or URL of a repository, or a name that the repository here has for it.
         branch: its name.
         into: folder that does not exist yet.
 
@@ -34,13 +34,18 @@ def append(run: Path, remote: str, branch: str, into: Path) -> Path:
 
     Raises:
         RecordError: the run can't be read.
-        UsageError: ``into`` is there already.
+        UsageError: ``into`` is there already, or can't be made.
         MeasureError: git can't reach or change the remote; the message has its words.
     """
     name, content = _entry(run)
     if into.exists():
         raise UsageError(f"{into} is there already: name a folder that append can make")
-    into.mkdir(parents=True)
+    try:
+        into.mkdir(parents=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{into} can't be made ({reason}): name another folder with --into") from error
+    remote = _address(remote)
     _run(into, "init", "--quiet", "--initial-branch", branch)
     for _ in range(_ATTEMPTS):
         before = _tip(into, remote, branch)
@@ -78,6 +83,13 @@ def _without_samples(bench: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(stats, Mapping):
         return dict(bench)
     return {**bench, "stats": {key: value for key, value in stats.items() if key != "data"}}
+
+
+def _address(remote: str) -> str:
+    """Return where a remote is, whatever folder git runs in."""
+    named = _git(Path(), "remote", "get-url", remote)
+    found = remote if named.returncode else named.stdout.strip()
+    return str(Path(found).absolute()) if Path(found).exists() else found
 
 
 def _tip(folder: Path, remote: str, branch: str) -> str:

@@ -98,7 +98,7 @@ def comment(
     The event, the token and the repository are those of GitHub's runner: GITHUB_EVENT_PATH, GITHUB_TOKEN,
     GITHUB_REPOSITORY, GITHUB_API_URL.
     """
-    run = read_event(json.loads(Path(_variable("GITHUB_EVENT_PATH")).read_text(encoding="utf8")))
+    run = read_event(Path(_variable("GITHUB_EVENT_PATH")))
     github = GitHub(
         api_url=_variable("GITHUB_API_URL"),
         repository=_variable("GITHUB_REPOSITORY"),

@@ -6,11 +6,13 @@ above 0 where the head is slower.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 PairedMetric = Literal["latency", "load_s"]
+# Up to 22,000 times as slow or as fast: beyond it, something was measured that is no encoder.
+LogRatio = Annotated[float, Field(ge=-10.0, le=10.0)]
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -42,8 +44,8 @@ class PairedCell:
     __pydantic_config__ = _STRICT
 
     cell: Cell
-    log_ratios: tuple[float, ...] = ()
-    fresh: tuple[float, ...] = ()
+    log_ratios: tuple[LogRatio, ...] = ()
+    fresh: tuple[LogRatio, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

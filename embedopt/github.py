@@ -4,8 +4,10 @@ It runs with a token that may write, so it trusts nothing of the pull request: t
 own event, and the text is made here, of a saved run that is read as data.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -30,14 +32,14 @@ class WorkflowRun:
     url: str
 
 
-def read_event(event: Mapping[str, Any]) -> WorkflowRun:
-    """Read the event ``workflow_run``.
+def read_event(file: Path) -> WorkflowRun:
+    """Read the event ``workflow_run`` from the file in which GitHub's runner leaves it.
 
     Raises:
-        GitHubError: it is another one.
+        GitHubError: there is none, or it is another one.
     """
     try:
-        run = event["workflow_run"]
+        run = json.loads(file.read_text(encoding="utf8"))["workflow_run"]
         numbers = [int(pull["number"]) for pull in run["pull_requests"] or ()]
         return WorkflowRun(
             number=numbers[0] if numbers else None,
@@ -47,8 +49,8 @@ def read_event(event: Mapping[str, Any]) -> WorkflowRun:
             conclusion=str(run["conclusion"]),
             url=str(run["html_url"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise GitHubError(f"the event has no {error}; wanted workflow_run with what it is of") from None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise GitHubError(f"{file} can't be used ({error}); wanted the event workflow_run") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from embedopt import branch
 from embedopt.branch import append
 from embedopt.errors import MeasureError, RecordError, UsageError
 from embedopt.judge.history import read_history
+from tests.measure.test_base import git
 from tests.runs import make_file, make_run
 
 _BRANCH = "benchmark-history"
@@ -93,6 +94,24 @@ def test_a_push_that_is_refused_is_told(remote: Path, tmp_path: Path) -> None:
 def test_a_remote_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(MeasureError, match="git ls-remote failed: "):
         append(_run(tmp_path, 1), str(tmp_path / "none.git"), _BRANCH, tmp_path / "into")
+
+
+def test_a_remote_is_known_by_the_name_that_it_has_here(
+    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    git(clone, "init", "-q")
+    git(clone, "remote", "add", "upstream", "../remote.git")
+    monkeypatch.chdir(clone)
+    append(_run(tmp_path, 1), "upstream", _BRANCH, Path("into"))
+    assert len(_log(remote)) == 1
+
+
+def test_a_folder_that_can_t_be_made_is_told(remote: Path, tmp_path: Path) -> None:
+    file = _run(tmp_path, 1)
+    with pytest.raises(UsageError, match="can't be made"):
+        append(file, str(remote), _BRANCH, file / "into")
 
 
 def test_a_folder_that_is_there_is_left_alone(remote: Path, tmp_path: Path) -> None:

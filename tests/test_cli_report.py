@@ -9,6 +9,7 @@ import pytest
 
 from embedopt.cli import main
 from embedopt.evidence import Against, Cell, PairedCell
+from embedopt.records import to_json
 from tests.github_api import REPOSITORY, FakeGitHub, serving, workflow_run
 from tests.runs import HOSTILE, make_file, make_run
 
@@ -209,6 +210,16 @@ def test_a_change_that_is_not_measured_updates_a_comment_and_makes_none(
     assert github.comments[0]["body"].splitlines()[1].startswith("### embedopt: nothing to measure")
 
 
+def test_ratios_beyond_reason_are_no_record(github: FakeGitHub, comment: Comment) -> None:
+    """Else the comment would end in an overflow."""
+    github.open(7, _SHA)
+    cell = PairedCell(cell=Cell(backend="onnx-int8", batch_size=1), log_ratios=(1e6,) * 6)
+    against = Against(base="main", base_commit="c" * 40, cells=(cell,), pairs=6, seconds=1.0, budget_s=1.0)
+    _save("artifact/run.json", embedopt=to_json(make_run(against=against)))
+    assert comment(7) == 0
+    assert "no verdict: what the job saved can't be read" in github.comments[0]["body"]
+
+
 @pytest.mark.parametrize("content", ["half-writ", "[" * 100_000, "[]", '{"benchmarks": [1]}'])
 def test_a_hostile_artifact_is_told_as_text(
     github: FakeGitHub, comment: Comment, tmp_path: Path, content: str
@@ -233,4 +244,4 @@ def test_a_refusal_of_github_is_one_line(
 
 def test_another_event_is_refused(comment: Comment, capsys: pytest.CaptureFixture[str]) -> None:
     assert comment(7, head_repository=None) == 2
-    assert "wanted workflow_run with what it is of" in capsys.readouterr().err
+    assert "wanted the event workflow_run" in capsys.readouterr().err
