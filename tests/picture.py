@@ -1,4 +1,4 @@
-"""Makes the README's picture of the page, of a made-up history: ``python -m tests.picture .github/page.png``."""
+"""Makes the README's picture of the page, of made-up runs: ``python -m tests.picture .github/page.png``."""
 
 import shutil
 import sys

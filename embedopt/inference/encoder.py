@@ -59,7 +59,7 @@ class Encoder(ABC):
         return self._plan(self._checked(texts, batch_size), batch_size)
 
     def tokenized(self, texts: Sequence[str]) -> list[str]:
-        """Return the same texts, each with its tokens, where this encoder can do without making them again."""
+        """Return the same texts, each with its tokens where this encoder need not make them again."""
         return self._tokenized(self._checked(texts))
 
     def token_counts(self, texts: Sequence[str]) -> IntArray:

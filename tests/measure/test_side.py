@@ -25,6 +25,20 @@ def test_it_answers_until_it_is_closed(tmp_path: Path) -> None:
     side.close()  # twice is harmless
 
 
+def test_it_keeps_its_memory_unless_the_user_wants_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "4096")
+    body = '    kept = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}\n'
+    body += '    print(json.dumps({"ok": kept}), flush=True)'
+    with Side(place(tmp_path, body), module="script") as side:
+        assert side.ask("load") == {
+            "MALLOC_MMAP_THRESHOLD_": "33554432",
+            "MALLOC_TRIM_THRESHOLD_": "4294967296",
+            "MALLOC_TOP_PAD_": "4096",
+        }
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
