@@ -32,7 +32,10 @@ def write_history(folder: Path, runs: int, shifts: Mapping[int, float] = SHIFTS,
         for bench in content["benchmarks"]:
             if "[onnx-" in bench["fullname"]:
                 shift = level if "[onnx-int8-32]" in bench["fullname"] else 0.0
-                bench["extra_info"]["p50_ms"] *= math.exp(shift + random.normal(0, 0.03))
+                factor = math.exp(shift + random.normal(0, 0.03))
+                extra = bench["extra_info"]
+                extra["p50_ms"] *= factor
+                extra["p50_ci_ms"] = [end * factor for end in extra["p50_ci_ms"]]
         (folder / f"{index + 1:04}_run.json").write_text(json.dumps(content), encoding="utf8")
     return folder
 

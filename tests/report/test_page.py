@@ -99,6 +99,7 @@ def test_a_filter_changes_the_charts(opened: Open) -> None:
     assert page.locator("#throughput .point").count() == 3
     page.get_by_role("checkbox", name="onnx-int8").uncheck()
     assert page.locator("#throughput .point").count() == 2
+    assert page.locator("#k-load li").all_inner_texts() == ["torch-fp32"]
     page.locator("#batch").select_option("64")
     expect(page.locator("#history")).to_contain_text("switched off")
     page.get_by_role("checkbox", name="onnx-int8").check()
@@ -124,8 +125,14 @@ def test_the_keyboard_alone_gets_everywhere(opened: Open) -> None:
     page.locator("#run").focus()
     page.keyboard.press("Home")
     expect(page.locator("#run-number")).to_have_text("1 of 40")
+    cursor = page.locator("#history .shapelayer path[data-index='0']")
+    first = cursor.bounding_box()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#details")).to_contain_text("0002_run.json")
+    second = cursor.bounding_box()
+    assert first is not None
+    assert second is not None
+    assert first["x"] < second["x"]
     reached = set()
     page.locator("body").focus()
     for _ in range(20):

@@ -41,9 +41,9 @@ function layout(x, y, more = {}) {
 }
 
 // Draws a chart, or says in words that there is nothing to draw.
-function draw(id, note, traces, figureLayout) {
+function draw(id, note, origin, traces, figureLayout) {
   const place = $(id);
-  $(`n-${id}`).textContent = note;
+  $(`n-${id}`).replaceChildren(note, element("span", origin));
   if (!traces.length) {
     if (place.data) { Plotly.purge(place); delete place.dataset.clicks; }
     place.classList.add("empty");
@@ -61,12 +61,27 @@ function of(part) {
   return run ? `${run.name}, ${run.time.slice(0, 10)}` : "";
 }
 
+// Colours mean nothing without the filters, which are far above, or on paper not there.
+function drawKey(id, rows) {
+  $(`k-${id}`).replaceChildren(...[...new Set(rows.map((row) => row.backend))].map((backend) => {
+    const item = element("li");
+    item.append(swatch(backend), element("span", backend));
+    return item;
+  }));
+}
+
+function swatch(backend) {
+  const made = element("span", undefined, { class: "swatch", "aria-hidden": "true" });
+  made.style.background = color(backend);
+  return made;
+}
+
 // Bars and points with names grow from the first one down.
 const names = { type: "category", autorange: "reversed", ticks: "" };
 
 function drawLatency() {
   const found = kind().latest.latency, rows = shown(found.rows).filter((row) => String(row.batch) === state.batch);
-  const traces = rows.length ? PERCENTILES.map(([name, mark]) => ({
+  const traces = rows.length ? PERCENTILES.filter(([name]) => rows.some((row) => row[name] != null)).map(([name, mark]) => ({
     type: "scatter", mode: "markers", name, y: rows.map((row) => escaped(row.backend)), x: rows.map((row) => row[name]),
     marker: { symbol: mark, size: 10, color: rows.map((row) => color(row.backend)) },
     error_x: { type: "data", symmetric: false, thickness: 1.5, width: 4, color: style("--quiet"),
@@ -74,7 +89,7 @@ function drawLatency() {
       arrayminus: rows.map((row) => row[`${name}_ci`] ? row[name] - row[`${name}_ci`][0] : 0) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${name} ${figure(row[name])} ms`),
   })) : [];
-  draw("latency", `p50, p95 and p99 in ms with 95 % intervals, batch size ${state.batch}; lower is better. ${of(found)}`,
+  draw("latency", `p50, p95 and p99 in ms with 95 % intervals, batch size ${state.batch}; lower is better.`, of(found),
     traces, layout({ title: { text: "ms, lower is better" }, rangemode: "tozero" }, names, { showlegend: true }));
 }
 
@@ -85,7 +100,7 @@ function drawBars(id, note, unit, value) {
     marker: { color: rows.map((row) => color(row.backend)) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${figure(row[value])} ${unit}`), textposition: "none",
   }] : [];
-  draw(id, `${note} ${of(found)}`, traces, layout({ title: { text: note.split(":")[0] }, rangemode: "tozero" }, names));
+  draw(id, note, of(found), traces, layout({ title: { text: note.split(":")[0] }, rangemode: "tozero" }, names));
 }
 
 function drawFidelity() {
@@ -98,7 +113,8 @@ function drawFidelity() {
       marker: { size: 12, color: rows.map((row) => color(row.backend)), symbol: rows.map((row) => symbol(row.backend)) },
       hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}${row.front ? ", on the Pareto front" : ""}<br>${figure(row.rate)} texts/s<br>cosine ${figure(row.cosine, 6)}`) },
   ] : [];
-  draw("fidelity", `Sustained texts/s against the mean cosine to the reference; the upper right is better. ${of(found)}`, traces,
+  drawKey("fidelity", rows);
+  draw("fidelity", `Sustained texts/s against the mean cosine to the reference; the upper right is better.`, of(found), traces,
     layout({ title: { text: "texts/s, higher is better" }, rangemode: "tozero" }, { title: { text: "cosine, higher is better" } }, { showlegend: true }));
 }
 
@@ -113,7 +129,8 @@ function drawSweep() {
       hoverinfo: "text", hovertext: own.map((row) => `${escaped(backend)}, batch ${row.batch}<br>${figure(row.rate)} texts/s`),
     };
   });
-  draw("sweep", `texts/s of calls with a whole batch, over the batch size; higher is better. ${of(found)}`, traces,
+  drawKey("sweep", rows);
+  draw("sweep", `texts/s of calls with a whole batch, over the batch size; higher is better.`, of(found), traces,
     layout({ title: { text: "texts in a call" }, type: "log", tickvals: sizes, ticktext: sizes.map(String) }, { title: { text: "texts/s, higher is better" }, rangemode: "tozero" }));
 }
 
@@ -131,7 +148,8 @@ function drawLoad() {
   const promise = rows.map((row) => row.promise_ms).find((value) => value != null);
   const shapes = promise == null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: promise, y1: promise, line: { color: style("--quiet"), dash: "dot", width: 1.5 } }];
   const told = promise == null ? "" : ` The dotted line is the promise of ${figure(promise)} ms.`;
-  draw("load", `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told} ${of(found)}`, traces,
+  drawKey("load", rows);
+  draw("load", `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told}`, of(found), traces,
     layout({ title: { text: "requests/s" }, rangemode: "tozero" }, { title: { text: "p99 in ms, lower is better" }, type: "log", tickvals: ROUND, ticktext: ROUND.map((value) => figure(value)) }, { showlegend: true, shapes }));
 }
 
@@ -169,8 +187,8 @@ function drawHistory() {
   const unit = metric.relative ? `times ${data.reference}'s` : metric.unit;
   const measure = `${state.metric}${unit ? ` in ${unit}` : ""}`;
   const band = bands.length ? " Bands: where 95 % of runs lie between two changes." : "";
-  draw("history", `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, traces,
-    layout({ type: "date" }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [...bands, cursor()] }));
+  draw("history", `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, "", traces,
+    layout({ type: "date" }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
 }
 
 const cursor = () => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: kind().runs[state.run].time, x1: kind().runs[state.run].time, line: { color: style("--accent"), width: 1, dash: "dot" } });
@@ -196,7 +214,8 @@ function showRun(index) {
 
 function selectRun(index) {
   showRun(index);
-  drawHistory();
+  // To draw a thousand runs of ten backends again takes longer than the slider's next step.
+  if ($("history").data) Plotly.relayout("history", { "shapes[0].x0": cursor().x0, "shapes[0].x1": cursor().x1 });
 }
 
 function options(place, values, chosen) {
@@ -214,9 +233,7 @@ function fillFilters() {
     const label = element("label"), box = element("input", undefined, { type: "checkbox", value: backend });
     box.checked = !state.hidden.has(backend);
     box.addEventListener("change", () => { box.checked ? state.hidden.delete(backend) : state.hidden.add(backend); drawAll(); });
-    const swatch = element("span", undefined, { class: "swatch", "aria-hidden": "true" });
-    swatch.style.background = color(backend);
-    label.append(box, swatch, element("span", backend));
+    label.append(box, swatch(backend), element("span", backend));
     return label;
   }));
   $("subtitle").textContent = `${found.runs.length} runs on ${found.hardware_class}`;
