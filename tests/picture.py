@@ -23,10 +23,14 @@ def main(picture: Path) -> None:
             render_page(read_history(write_history(Path(folder) / "history", 1000)), 0.05), encoding="utf8"
         )
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1150})
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(page_file.as_uri())
         picture.parent.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=picture)
+        last = page.locator("section", has_text="Throughput").bounding_box()
+        assert last is not None
+        # As much as ends with a whole row of charts.
+        height = last["y"] + last["height"] + 16
+        page.screenshot(path=picture, full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": height})
         browser.close()
 
 

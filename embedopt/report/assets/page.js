@@ -90,7 +90,8 @@ function drawLatency() {
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${name} ${figure(row[name])} ms`),
   })) : [];
   draw("latency", `p50, p95 and p99 in ms with 95 % intervals, batch size ${state.batch}; lower is better.`, of(found),
-    traces, layout({ title: { text: "ms, lower is better" }, rangemode: "tozero" }, names, { showlegend: true }));
+    traces, layout({ title: { text: "ms, lower is better" }, rangemode: "tozero" },
+      { ...names, autorange: false, range: [rows.length - 0.5, -0.5] }, { showlegend: true }));
 }
 
 function drawBars(id, note, unit, value) {
@@ -100,7 +101,8 @@ function drawBars(id, note, unit, value) {
     marker: { color: rows.map((row) => color(row.backend)) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${figure(row[value])} ${unit}`), textposition: "none",
   }] : [];
-  draw(id, note, of(found), traces, layout({ title: { text: note.split(":")[0] }, rangemode: "tozero" }, names));
+  const title = note.split(":")[0].replace(", ", innerWidth < 600 ? ",<br>" : ", ");
+  draw(id, note, of(found), traces, layout({ title: { text: title }, rangemode: "tozero" }, names));
 }
 
 function drawFidelity() {
@@ -114,7 +116,7 @@ function drawFidelity() {
       hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}${row.front ? ", on the Pareto front" : ""}<br>${figure(row.rate)} texts/s<br>cosine ${figure(row.cosine, 6)}`) },
   ] : [];
   drawKey("fidelity", rows);
-  draw("fidelity", `Sustained texts/s against the mean cosine to the reference; the upper right is better.`, of(found), traces,
+  draw("fidelity", `Sustained texts/s against mean cosine to the reference; upper right is better.`, of(found), traces,
     layout({ title: { text: "texts/s, higher is better" }, rangemode: "tozero" }, { title: { text: "cosine, higher is better" } }, { showlegend: true }));
 }
 
