@@ -81,15 +81,16 @@ const names = { type: "category", autorange: "reversed", ticks: "" };
 
 function drawLatency() {
   const found = kind().latest.latency, rows = shown(found.rows).filter((row) => String(row.batch) === state.batch);
-  const traces = rows.length ? PERCENTILES.filter(([name]) => rows.some((row) => row[name] != null)).map(([name, mark]) => ({
+  const measured = PERCENTILES.filter(([name]) => rows.some((row) => row[name] != null));
+  const traces = measured.map(([name, mark]) => ({
     type: "scatter", mode: "markers", name, y: rows.map((row) => escaped(row.backend)), x: rows.map((row) => row[name]),
     marker: { symbol: mark, size: 10, color: rows.map((row) => color(row.backend)) },
     error_x: { type: "data", symmetric: false, thickness: 1.5, width: 4, color: style("--quiet"),
       array: rows.map((row) => row[`${name}_ci`] ? row[`${name}_ci`][1] - row[name] : 0),
       arrayminus: rows.map((row) => row[`${name}_ci`] ? row[name] - row[`${name}_ci`][0] : 0) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${name} ${figure(row[name])} ms`),
-  })) : [];
-  draw("latency", `p50, p95 and p99 in ms with 95 % intervals, batch size ${state.batch}; lower is better.`, of(found),
+  }));
+  draw("latency", `${measured.map(([name]) => name).join(", ") || "Percentiles"} in ms with 95 % intervals, batch size ${state.batch}; lower is better.`, of(found),
     traces, layout({ title: { text: "ms, lower is better" }, rangemode: "tozero" },
       { ...names, autorange: false, range: [rows.length - 0.5, -0.5] }, { showlegend: true }));
 }
