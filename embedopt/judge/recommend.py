@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from embedopt.judge.history import SavedRun
-from embedopt.records import Accuracy, Footprint, Latency, Run
+from embedopt.records import Accuracy, Footprint, Latency, Run, Throughput
 
 # As in the bounds of the backends that promise it.
 _INVARIANT = 0.99999
@@ -90,9 +90,9 @@ def candidates(saved: SavedRun) -> tuple[Candidate, ...]:
         return ()
     singles = {latency.backend: latency for latency in saved.latencies if latency.batch_size == 1}
     found = [
-        _candidate(saved.run, name, throughput.texts_per_s, singles.get(name))
-        for name, throughput in saved.run.throughput.items()
-        if throughput.texts_per_s
+        _candidate(saved.run, name, rate, singles.get(name))
+        for name in saved.run.throughput
+        if (rate := _rate(saved.run, name))
     ]
     return tuple(sorted(found, key=lambda candidate: -candidate.texts_per_s))
 
@@ -112,9 +112,10 @@ def cheapest(found: Iterable[Candidate], wishes: Wishes) -> Recommendation:
 def with_pareto_front(run: Run) -> Run:
     """Mark the backends that no other beats on speed and fidelity at once."""
     points = {
-        name: (throughput.texts_per_s, round(cosine, _SAME_COSINE_DIGITS))
-        for name, throughput in run.throughput.items()
-        if throughput.texts_per_s and (cosine := run.accuracy.get(name, Accuracy()).cosine_mean) is not None
+        name: (rate, round(cosine, _SAME_COSINE_DIGITS))
+        for name in run.throughput
+        if (rate := _rate(run, name))
+        and (cosine := run.accuracy.get(name, Accuracy()).cosine_mean) is not None
     }
     front = tuple(
         name
@@ -124,6 +125,13 @@ def with_pareto_front(run: Run) -> Run:
         )
     )
     return dataclasses.replace(run, pareto_front=front)
+
+
+def _rate(run: Run, name: str) -> float | None:
+    """Return texts per second, of another shard's backend as on the machine of the first shard."""
+    rate, here = run.throughput[name].texts_per_s, run.throughput.get(run.reference, Throughput()).texts_per_s
+    there = run.shard_references[name].throughput.texts_per_s if name in run.shard_references else here
+    return rate * here / there if rate and here and there else rate
 
 
 def _candidate(run: Run, name: str, texts_per_s: float, single: Latency | None) -> Candidate:

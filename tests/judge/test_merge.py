@@ -9,6 +9,7 @@ from embedopt.errors import RecordError
 from embedopt.evidence import Against, Cell, NotComparable, PairedCell
 from embedopt.judge.history import SavedRun, parse_run
 from embedopt.judge.merge import Shard, merge
+from embedopt.judge.recommend import candidates, with_pareto_front
 from embedopt.judge.series import series_of
 from embedopt.judge.summary import speed_up_factors, summary_rows
 from embedopt.records import Run
@@ -74,6 +75,15 @@ def test_ratios_are_those_of_a_run_on_one_machine(pair: tuple[Shard, Shard]) -> 
     )
     ours, theirs = speed_up_factors(merged)["onnx-int8"], speed_up_factors(whole)["onnx-int8"]
     assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(theirs))
+
+
+def test_the_cheapest_is_named_as_if_on_one_machine(pair: tuple[Shard, Shard]) -> None:
+    whole = parse_run("whole.json", make_file(make_run()))
+    found = {of.backend: of.texts_per_s for of in candidates(_merged(*pair))}
+    assert found == pytest.approx({of.backend: of.texts_per_s for of in candidates(whole)})
+    merged = _merged(*pair).run
+    assert merged is not None
+    assert set(merged.pareto_front) == set(with_pareto_front(make_run()).pareto_front)
 
 
 def test_one_shard_stays_as_it_is(pair: tuple[Shard, Shard]) -> None:
