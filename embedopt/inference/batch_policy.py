@@ -8,6 +8,7 @@ are busy the queue grows, and what has gathered goes next.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from embedopt.errors import UsageError
@@ -56,7 +57,7 @@ class Limits:
         return self.promise_ms / 1e3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """Seconds of a batch as ``base_s + token_s * padded tokens``, learnt by decayed least squares.
 
@@ -84,18 +85,19 @@ class Cost:
     @property
     def base_s(self) -> float:
         """Seconds that a batch takes whatever is in it."""
-        return self._line()[0]
+        return self._line[0]
 
     @property
     def token_s(self) -> float:
         """Seconds that a padded token takes."""
-        return self._line()[1]
+        return self._line[1]
 
     def seconds(self, tokens: float) -> float:
         """Return what a batch of ``tokens`` padded tokens is expected to take; 0 before the first batch."""
-        base_s, token_s = self._line()
+        base_s, token_s = self._line
         return base_s + token_s * tokens
 
+    @cached_property  # each request that comes asks for it several times
     def _line(self) -> tuple[float, float]:
         if not self.count:
             return 0.0, 0.0

@@ -52,8 +52,22 @@ def test_the_search_strides_down_where_the_first_rate_is_too_much() -> None:
 
 def test_an_answer_that_is_not_verified_is_lowered() -> None:
     found, asked = _search(limit=200.0, verified_limit=170.0)
-    assert _rates(asked, verifying=True) == [184, 175, 166]
-    assert found == pytest.approx(165.80, abs=0.01)
+    assert _rates(asked, verifying=True) == [184, 178, 173, 168]
+    assert found == pytest.approx(167.67, abs=0.01)
+
+
+def test_a_rate_that_misses_by_little_is_tried_twice() -> None:
+    # The first run at each rate meets a stall; 225 a second is too much, and by far.
+    shares = {100: [0.95, 0.99], 150: [0.9, 1.0], 225: [0.8], 184: [0.95, 0.95], 166: [0.98, 1.0]}
+    asked: list[int] = []
+
+    def measure(rate_per_s: float, verifying: bool) -> LoadPoint:
+        asked.append(round(rate_per_s))
+        return _point(rate_per_s, 1.0 if verifying else shares[round(rate_per_s)].pop(0))
+
+    found, _ = highest_rate(measure, 100.0, 2)
+    assert asked == [100, 100, 150, 150, 225, 184, 184, 166, 166, 166]
+    assert found == pytest.approx(166.00, abs=0.01)
 
 
 def test_no_rate_keeps_the_promise() -> None:
@@ -61,7 +75,7 @@ def test_no_rate_keeps_the_promise() -> None:
     assert (found, _rates(asked)) == (None, [100, 67, 44, 30, 20, 13])
     found, asked = _search(limit=200.0, verified_limit=0.0)
     assert found is None
-    assert len(_rates(asked, verifying=True)) == 12
+    assert len(_rates(asked, verifying=True)) == 20
 
 
 def test_the_search_ends_where_nothing_is_too_much() -> None:
