@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,15 @@ def test_the_base_is_there_while_it_is_measured_and_a_dirty_head_is_left_alone(
     assert (repository / "file.txt").read_text(encoding="utf8") == "three"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """See to it that SIGINT interrupts: the background job of a shell without job control ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_in_the_middle_leaves_nothing(
     repository: Path, tmp_path: Path, number: signal.Signals
