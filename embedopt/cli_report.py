@@ -48,10 +48,11 @@ def report(
         written = output or Path("report.html")
         shown = found.including(head)
         write_whole(written, render_page(shown, price_per_hour))
-        typer.echo(lines([f"{written}: {len(shown.runs)} runs", *describe_damaged(found.damaged)]), nl=False)
+        told = f"{written}: {len(shown.runs)} run{'s' * (len(shown.runs) != 1)}"
+        typer.echo(lines([told, *describe_damaged(found.damaged)]), nl=False)
         return
-    told = judged(found, head)
-    text = render_annotations(told) if shape == "annotations" else render_markdown(told, price_per_hour)
+    verdict = judged(found, head)
+    text = render_annotations(verdict) if shape == "annotations" else render_markdown(verdict, price_per_hour)
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -239,7 +239,7 @@ function fillFilters() {
     label.append(box, swatch(backend), element("span", backend));
     return label;
   }));
-  $("subtitle").textContent = `${found.runs.length} runs on ${found.hardware_class}`;
+  $("subtitle").textContent = `${found.runs.length} run${found.runs.length === 1 ? "" : "s"} on ${found.hardware_class}`;
 }
 
 function drawAll() {
