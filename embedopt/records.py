@@ -205,6 +205,7 @@ class Load:
         worst_cosine: between an answer and the same text encoded alone, over all rates.
         points: at fixed shares of ``single_per_s``, then those of the search.
         overload: at three times the highest rate.
+        overload_growth_bytes: resident memory after that minus that before it.
         soak_growth_bytes: resident memory at the end of a soak minus that after its first quarter.
     """
 
@@ -217,6 +218,7 @@ class Load:
     worst_cosine: float | None = metric("", "higher")
     points: tuple[LoadPoint, ...] | None = None
     overload: LoadPoint | None = None
+    overload_growth_bytes: int | None = metric("bytes", "lower")
     soak_growth_bytes: int | None = metric("bytes", "lower")
 
 

@@ -5,16 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 from tests.models import Pooling, make_model  # after the variable is set
 
 pytest_plugins = ["pytester"]
-
-# For tests/inference/test_batcher.py: 80 events an example.
-settings.register_profile("many-events", max_examples=1300, deadline=None)
 
 # Of libraries that we can't mend, each by its text.
 _FOREIGN_WARNINGS = (

@@ -99,6 +99,7 @@ def make_load() -> dict[str, dict[str, Load]]:
                     refusal_ms=0.25,
                     generator_cpu=0.1,
                 ),
+                overload_growth_bytes=2_300_000,
                 soak_growth_bytes=500_000,
             ),
         },

@@ -9,6 +9,7 @@ from itertools import count
 import numpy as np
 
 from embedopt.inference.encoder import Encoder, FloatArray
+from embedopt.measure.footprint import resident_bytes
 from embedopt.measure.latency import Clock
 from embedopt.measure.load import P99_SHARE, Traffic, drive, poisson
 from embedopt.measure.options import LoadPlan
@@ -117,7 +118,7 @@ class LoadBench:
         plan = self._plan
         highest_per_s: float | None = None
         searched: tuple[LoadPoint, ...] = ()
-        overload = None
+        overload, growth_bytes = None, None
         if plan.search_steps:
             highest_per_s, searched = highest_rate(
                 lambda rate, verifying: self._point(
@@ -127,7 +128,9 @@ class LoadBench:
                 plan.search_steps,
             )
         if highest_per_s and plan.overload_s and batching == "adaptive":
+            before_bytes = resident_bytes()
             overload = self._point(batching, _OVERLOAD * highest_per_s, plan.overload_s)
+            growth_bytes = resident_bytes() - before_bytes
         runs = (*points, *searched, *((overload,) if overload else ()))
         return Load(
             replicas=self._encoder.replicas,
@@ -139,6 +142,7 @@ class LoadBench:
             ),
             points=(*points, *searched),
             overload=overload,
+            overload_growth_bytes=growth_bytes,
         )
 
     def _point(self, batching: Batching, rate_per_s: float, seconds: float) -> LoadPoint:

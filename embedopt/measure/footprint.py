@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from embedopt.errors import MeasureError
 from embedopt.inference.artifacts import disk_bytes
 from embedopt.inference.spec import Backend
@@ -28,6 +30,11 @@ def measure_footprint(backend: Backend, folder: Path, weights: Weights, texts: S
         load_s=start["load_s"],
         peak_rss_bytes=int(start["peak_rss_bytes"]),
     )
+
+
+def resident_bytes() -> int:
+    """Return this process's resident memory."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def _cold_start(backend: Backend, folder: Path, texts: Sequence[str]) -> dict[str, float]:

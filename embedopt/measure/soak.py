@@ -1,10 +1,10 @@
 """Does memory grow under a load that lasts?"""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.capacity import single_rate
+from embedopt.measure.footprint import resident_bytes
 from embedopt.measure.load import Traffic, drive, poisson
 from embedopt.measure.servers import Server, open_server
 from embedopt.records import Load
@@ -15,10 +15,7 @@ _RATE_S = 2.0
 
 
 def soak(encoder: Encoder, texts: Sequence[str], promise_ms: float, seconds: float) -> Load:
-    """Put 80 % of what the replicas encode one by one on an adaptive batcher for ``seconds``.
-
-    Linux only: resident memory is read from /proc.
-    """
+    """Put 80 % of what the replicas encode one by one on an adaptive batcher for ``seconds``."""
     rate_per_s = _SHARE * single_rate(encoder, texts, _RATE_S)
     server = open_server("adaptive", encoder, promise_ms)
     traffic = Traffic(texts=texts, promise_ms=promise_ms)
@@ -34,19 +31,11 @@ def memory_growth(
     seconds: float,
     *,
     run: Callable[..., object] = drive,
-    resident: Callable[[], int] | None = None,
+    resident: Callable[[], int] = resident_bytes,
 ) -> int:
     """Return resident bytes after the last quarter of a load less those after its first."""
-    resident = resident or resident_bytes
     sizes = []
     for part in range(_PARTS):
         run(server, poisson(rate_per_s, seconds / _PARTS, seed=part), traffic)
         sizes.append(resident())
     return sizes[-1] - sizes[0]
-
-
-def resident_bytes() -> int:
-    """Return this process's resident memory."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    [line] = [line for line in status.splitlines() if line.startswith("VmRSS:")]
-    return int(line.split()[1]) * 1024

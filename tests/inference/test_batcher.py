@@ -2,10 +2,6 @@
 
 Time is a fake clock, batches are encoded by :meth:`AdaptiveBatcher.step` on the test's own thread; the tests
 on real threads wait for answers, never for a time.
-
-``test_random_events`` draws some 8,000 events. For 104,000, some ten seconds:
-
-    python -m pytest tests/inference/test_batcher.py -k random_events --hypothesis-profile=many-events
 """
 
 import asyncio
@@ -15,7 +11,7 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedopt.errors import EmbedoptError, InputError, Overloaded
@@ -472,6 +468,7 @@ _EVENTS = st.lists(
 )
 
 
+@settings(max_examples=1250, deadline=None)  # 100,000 events in all
 @given(events=_EVENTS, replicas=st.integers(1, 3), drain=st.booleans())
 def test_random_events(events: list[tuple[str, int]], replicas: int, drain: bool) -> None:
     """Nothing is lost, answered twice, answered with another's vector or encoded after it was cancelled."""

@@ -117,6 +117,16 @@ def test_what_is_measured_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert adaptive.worst_cosine == 0.9
 
 
+def test_an_overload_tells_how_much_memory_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = iter([500, 530])
+    monkeypatch.setattr(capacity_module, "resident_bytes", lambda: next(resident))
+    monkeypatch.setattr(capacity_module, "drive", lambda *_: _point(2.0, 1.0))
+    monkeypatch.setattr(capacity_module, "single_rate", lambda *_: 100.0)
+    found = LoadBench(FakeEncoder(), ["a", "b", "c"], 50.0, PLAN).measure()
+    grown = {batching: load.overload_growth_bytes for batching, load in found.items()}
+    assert grown == {"none": None, "window": None, "adaptive": 30}
+
+
 def test_a_run_in_which_the_generator_fell_behind_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = iter([LoadPoint(rate_per_s=1.0, seconds=1.0, fell_behind=True), *[_point(2.0, 1.0)] * 10])
     monkeypatch.setattr(capacity_module, "drive", lambda *_: next(runs))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from embedopt.errors import MeasureError
@@ -10,7 +11,7 @@ from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.spec import BACKENDS
 from embedopt.inference.weights import resolve_weights
 from embedopt.measure import footprint as footprint_module
-from embedopt.measure.footprint import measure_footprint
+from embedopt.measure.footprint import measure_footprint, resident_bytes
 
 
 @pytest.mark.parametrize("name", ["torch-fp32", "onnx-fp32"])
@@ -39,3 +40,10 @@ def test_a_process_that_hangs_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(footprint_module, "_TIMEOUT_S", 0)
     with pytest.raises(MeasureError, match="loading onnx-fp32 took over 0 s"):
         measure_footprint(BACKENDS["onnx-fp32"], tmp_path, resolve_weights(), ["a"])
+
+
+def test_resident_memory_grows_with_what_is_held() -> None:
+    before = resident_bytes()
+    held = np.ones(40_000_000, dtype=np.uint8)
+    assert resident_bytes() - before > 30_000_000
+    assert held[0] == 1

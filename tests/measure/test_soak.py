@@ -1,12 +1,7 @@
 """Growth is from the first quarter of a soak to the last."""
 
-import sys
-
-import numpy as np
-import pytest
-
 from embedopt.measure.load import Times, Traffic
-from embedopt.measure.soak import memory_growth, resident_bytes
+from embedopt.measure.soak import memory_growth
 from tests.measure.test_load import FakeServer, at_once
 
 
@@ -21,11 +16,3 @@ def test_growth_leaves_out_the_first_quarter() -> None:
     grown = memory_growth(FakeServer(at_once), traffic, 10.0, 40.0, run=run, resident=lambda: next(sizes))
     assert grown == 7
     assert driven == [100] * 4
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
-def test_resident_memory_grows_with_what_is_held() -> None:
-    before = resident_bytes()
-    held = np.ones(40_000_000, dtype=np.uint8)
-    assert resident_bytes() - before > 30_000_000
-    assert held[0] == 1
