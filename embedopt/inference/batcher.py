@@ -1,20 +1,23 @@
 """Adaptive batching: single requests in, batches to the encoder, each answer to the one who asked.
 
-The law of this file: a request that was accepted gets exactly one answer, its own. It is in the queue or in
-one thread's batch, never in both, and only the thread that took it out of the queue answers it.
+The law of this file: a request that was accepted gets exactly one answer, its own. It is fresh, in one
+thread's hands to be counted, in the queue, or in one thread's batch, never in two of them, and only the
+thread whose batch it is in answers it.
 """
 
 import asyncio
+import itertools
+import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from embedopt.errors import EmbedoptError, Overloaded
+from embedopt.errors import EmbedoptError, InputError, Overloaded, first_line
 from embedopt.inference.batch_policy import (
     Backlog,
     Cost,
@@ -30,6 +33,10 @@ Clock = Callable[[], float]
 
 # Words in the batches that a new batcher encodes to learn what they cost; each is encoded twice.
 _CALIBRATION = ((4, 1), (48, 1), (16, 8))
+# A longer text is counted by itself, some 4 ms or more: others need not wait for it.
+_LONG_CHARACTERS = 10_000
+_FREE = -math.inf
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +46,6 @@ class _Request:
     arrived_s: float
     due_s: float
     deadline_s: float
-    counted: bool = False
     future: "Future[FloatArray]" = field(default_factory=Future)
 
 
@@ -48,7 +54,8 @@ class AdaptiveBatcher:
 
     Safe to call from any number of threads and event loops; none of them is ever blocked by the encoder. One
     thread a replica encodes: load the encoder with ``mode="throughput"`` for one replica a core. Closing the
-    batcher leaves the encoder open.
+    batcher leaves the encoder open. A process that is forked from this one has no such threads: make the
+    batcher after forking.
 
     Args:
         encoder: any encoder.
@@ -73,10 +80,11 @@ class AdaptiveBatcher:
         self._cost = _calibrated(encoder, clock) if cost is None else cost
         self._room_s = self.limits.promise_s
         self._changed = threading.Condition()  # guards all that follows
+        self._fresh: list[_Request] = []  # whose tokens are not counted yet
         self._waiting: list[_Request] = []
-        self._waiting_tokens = 0
+        self._queued, self._queued_tokens = 0, 0  # fresh, being counted and waiting
         self._usual_tokens = 16.0
-        self._busy_until_s = [-math.inf] * encoder.replicas
+        self._busy_until_s = [_FREE] * encoder.replicas
         self._closed = False
         self._threads = [
             threading.Thread(
@@ -105,86 +113,102 @@ class AdaptiveBatcher:
 
         Raises:
             Overloaded: the queue is full, or the answer would come later than promised or wanted.
-            InputError: ``text`` is no string or not valid Unicode.
+            InputError: ``text`` is no string or not valid Unicode, or ``timeout_s`` is no number.
             EmbedoptError: the batcher is closed.
         """
         check_texts([text])
+        wanted_s = math.inf if timeout_s is None else timeout_s
+        if math.isnan(wanted_s):
+            raise InputError("timeout_s is nan; wanted seconds, or None for an answer at any time")
         with self._changed:
             if self._closed:
                 raise EmbedoptError("the batcher is closed: make a new one")
-            request = self._admitted(text, math.inf if timeout_s is None else timeout_s)
-            self._waiting.append(request)
-            self._waiting_tokens += request.tokens
+            request = self._admitted(text, wanted_s)
+            self._fresh.append(request)
+            self._queued += 1
+            self._queued_tokens += request.tokens
             self._changed.notify()
         return request.future
 
     def _admitted(self, text: str, timeout_s: float) -> _Request:
-        if len(self._waiting) >= self.limits.max_waiting:
-            self._forget_cancelled()
-        if len(self._waiting) >= self.limits.max_waiting:
-            raise Overloaded(f"{len(self._waiting)} requests wait; wanted fewer than that: try again later")
         now_s, tokens = self._clock(), math.ceil(self._usual_tokens)
-        expected_s = self._expected_s(tokens, now_s)
-        idle = not self._waiting and min(self._busy_until_s) == -math.inf
-        room_s = min(timeout_s, math.inf if idle else self._room_s)
-        if expected_s > room_s:
-            raise Overloaded(
-                f"an answer would take {expected_s * 1e3:.0f} ms; wanted {room_s * 1e3:.0f}: try again later"
-            )
+        why = self._why_refused(tokens, timeout_s, now_s)
+        if why:
+            self._forget_cancelled()
+            why = self._why_refused(tokens, timeout_s, now_s)
+        if why:
+            raise Overloaded(f"{why}: try again later")
         due_s, deadline_s = now_s + min(self.limits.promise_s, timeout_s), now_s + timeout_s
         return _Request(text, tokens, now_s, due_s, deadline_s)
 
-    def _expected_s(self, tokens: int, now_s: float) -> float:
+    def _why_refused(self, tokens: int, timeout_s: float, now_s: float) -> str:
+        if self._queued >= self.limits.max_waiting:
+            return f"{self._queued} requests wait; wanted fewer than that"
         busy_s = sum(max(until_s - now_s, 0.0) for until_s in self._busy_until_s)
-        backlog = Backlog(waiting_tokens=self._waiting_tokens, busy_s=busy_s, replicas=self._encoder.replicas)
-        return expected_latency_s(tokens, backlog, self._cost, self.limits)
+        backlog = Backlog(waiting_tokens=self._queued_tokens, busy_s=busy_s, replicas=self._encoder.replicas)
+        expected_s = expected_latency_s(tokens, backlog, self._cost, self.limits)
+        idle = not self._queued and min(self._busy_until_s) == -math.inf
+        room_s = min(max(timeout_s, 0.0), math.inf if idle else self._room_s)
+        if expected_s <= room_s:
+            return ""
+        return f"an answer would take {expected_s * 1e3:.0f} ms; wanted {room_s * 1e3:.0f}"
 
     def _forget_cancelled(self) -> None:
-        self._keep([request for request in self._waiting if not request.future.cancelled()])
+        self._leave({request for request in (*self._fresh, *self._waiting) if request.future.cancelled()})
 
-    def _keep(self, requests: list[_Request]) -> None:
-        self._waiting = requests
-        self._waiting_tokens = sum(request.tokens for request in requests)
+    def _leave(self, gone: Collection[_Request]) -> None:
+        if gone:
+            self._fresh = [request for request in self._fresh if request not in gone]
+            self._waiting = [request for request in self._waiting if request not in gone]
+            self._queued -= len(gone)
+            self._queued_tokens -= sum(request.tokens for request in gone)
 
     def _work(self, replica: int) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
+                self._changed.wait_for(lambda: self._fresh or self._waiting or self._closed)
+                if not (self._fresh or self._waiting):
                     return
             self.step(replica)
 
     def step(self, replica: int = 0) -> int:
         """Encode the next batch on this thread and return how many requests were settled."""
-        self._count_tokens()
-        batch, refused = self._take(replica)
-        for request in refused:
-            request.future.set_exception(Overloaded("there is no time left to answer: try again later"))
-        if batch:
-            started_s = self._clock()
-            went_well = self._answer(batch)
-            self._learn(replica, batch, started_s, went_well=went_well)
+        try:
+            self._count_tokens(replica)
+            batch, refused = self._take(replica)
+            for request in refused:
+                _settle(request, _too_late())
+            if batch:
+                self._encode(batch)
+        finally:
+            with self._changed:
+                self._busy_until_s[replica] = _FREE
         return len(batch) + len(refused)
 
-    def _count_tokens(self) -> None:
+    def _count_tokens(self, replica: int) -> None:
         # Not when a request comes: a tokenizer may take long, or be held by a batch.
         with self._changed:
-            fresh = [request for request in self._waiting if not request.counted]
-            for request in fresh:
-                request.counted = True
+            self._busy_until_s[replica] = self._clock()
+            fresh = self._fresh[: _countable([len(request.text) for request in self._fresh])]
+            del self._fresh[: len(fresh)]
         if not fresh:
             return
+        counted = [(request.text, request.tokens) for request in fresh]
         try:
             texts = self._encoder.tokenized([request.text for request in fresh])
-            counts = self._encoder.token_counts(texts).tolist()
-            counted = list(zip(fresh, texts, counts, strict=True))
-        except BaseException:  # the guesses stand; if a text is to blame, encoding it says so to its owner
-            return
+            counted = list(zip(texts, self._encoder.token_counts(texts).tolist(), strict=True))
+        except BaseException as error:  # the guesses stand; if a text is to blame, its owner hears of it
+            _raise_if_interrupted(error)
+        finally:
+            self._put_back(fresh, counted)
+
+    def _put_back(self, fresh: Sequence[_Request], counted: Sequence[tuple[str, int]]) -> None:
         with self._changed:
-            for request, text, tokens in counted:
+            for request, (text, tokens) in zip(fresh, counted, strict=True):
+                self._queued_tokens += max(tokens, 1) - request.tokens
                 request.text, request.tokens = text, max(tokens, 1)
                 self._usual_tokens += 0.02 * (request.tokens - self._usual_tokens)
-            self._keep(self._waiting)
+            self._waiting += fresh
 
     def _take(self, replica: int) -> tuple[list[_Request], list[_Request]]:
         """Take what to encode and what to refuse out of the queue; none of it can be cancelled any more."""
@@ -193,70 +217,104 @@ class AdaptiveBatcher:
             now_s = self._clock()
             refused = {request for request in self._waiting if hopeless(request, now_s, self._cost)}
             batch = self._next_batch([request for request in self._waiting if request not in refused])
-            taken = refused.union(batch)
-            self._keep([request for request in self._waiting if request not in taken])
+            self._leave(refused.union(batch))
             batch = [request for request in batch if request.future.set_running_or_notify_cancel()]
             too_late = [request for request in refused if request.future.set_running_or_notify_cancel()]
             if batch:
                 self._busy_until_s[replica] = now_s + self._cost.seconds(_padded(batch))
+            if self._fresh or self._waiting:
+                self._changed.notify()  # a replica that saw nothing while this one counted
         return batch, too_late
 
     def _next_batch(self, waiting: list[_Request]) -> list[_Request]:
         if not waiting:
             return []
-        free = max(1, self._busy_until_s.count(-math.inf))
+        free = 1 + self._busy_until_s.count(_FREE)
         return [waiting[index] for index in pick(waiting, free, self._cost, self.limits)]
+
+    def _encode(self, batch: list[_Request]) -> None:
+        started_s = self._clock()
+        try:
+            went_well = self._answer(batch)
+        except KeyboardInterrupt as error:
+            for request in batch:
+                if not request.future.done():
+                    _settle(request, self._told(error))
+            raise
+        if went_well:  # how long a failure takes says nothing of the next batch
+            self._learn(batch, started_s)
 
     def _answer(self, batch: list[_Request]) -> bool:
         """Answer each request of a batch; return whether the first attempt went well."""
+        failed: BaseException | None = None
         try:
             embeddings = self._encoder.encode([request.text for request in batch], batch_size=len(batch))
-            returned = len(embeddings)
+            # Copied, else one answer keeps the whole batch in memory.
+            answers = [embedding.copy() for embedding in embeddings]
         except BaseException as error:  # whatever it is, it goes to those who wait
-            if len(batch) == 1:
-                batch[0].future.set_exception(error)
-            else:
-                for request in batch:
-                    self._answer([request])
-            return False
-        if returned != len(batch):
+            _raise_if_interrupted(error)
+            failed = error
+        # Not while the error is handled: that of one text would carry those of its neighbours.
+        if failed is not None and len(batch) > 1:
+            self._answer_one_by_one(batch)
+        elif failed is not None:
+            _settle(batch[0], self._told(failed))
+        elif len(answers) != len(batch):
             for request in batch:
-                request.future.set_exception(_wrong_length(self._encoder.name, returned, len(batch)))
-            return False
-        for request, embedding in zip(batch, embeddings, strict=True):
-            request.future.set_result(embedding.copy())  # else one answer keeps the whole batch in memory
-        return True
+                _settle(request, _wrong_length(self._encoder.name, len(answers), len(batch)))
+        else:
+            for request, answer in zip(batch, answers, strict=True):
+                _settle(request, answer)
+            return True
+        return False
 
-    def _learn(self, replica: int, batch: Sequence[_Request], started_s: float, *, went_well: bool) -> None:
+    def _answer_one_by_one(self, batch: Sequence[_Request]) -> None:
+        for request in batch:
+            if hopeless(request, self._clock(), self._cost):
+                _settle(request, _too_late())
+            else:
+                self._answer([request])
+
+    def _told(self, error: BaseException) -> Exception:
+        """Return an error that can be raised where the answer is awaited.
+
+        Of the encoder's own, those that are no errors would end the event loop or pass it by.
+        """
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            return error
+        told = EmbedoptError(f"{self._encoder.name} ended with {type(error).__name__}: {first_line(error)}")
+        told.__cause__ = error
+        return told
+
+    def _learn(self, batch: Sequence[_Request], started_s: float) -> None:
         ended_s = self._clock()
+        latencies_s = [ended_s - request.arrived_s for request in batch]
         with self._changed:
-            self._busy_until_s[replica] = -math.inf
-            if not went_well:  # how long a failure takes says nothing of the next batch
-                return
             self._cost = self._cost.learned(_padded(batch), ended_s - started_s)
-            latencies_s = [ended_s - request.arrived_s for request in batch]
             self._room_s = learned_room_s(self._room_s, latencies_s, self.limits)
 
     def close(self, *, drain: bool = True) -> None:
         """Take no more requests, and wait until the last batch is answered. Closing twice is harmless.
 
+        A callback of an answer may close; there, nothing is waited for.
+
         Args:
-            drain: whether what waits is encoded; else it is refused.
+            drain: whether what waits is encoded; else it is refused at once.
         """
         with self._changed:
             self._closed = True
-            refused = [] if drain else self._waiting
-            if not drain:
-                self._keep([])
+            refused = [] if drain else [*self._fresh, *self._waiting]
+            self._leave(set(refused))
             self._changed.notify_all()
         for request in refused:
             if request.future.set_running_or_notify_cancel():
-                request.future.set_exception(EmbedoptError("the batcher was closed before this was encoded"))
-        while not self._threads and self._waiting:
+                _settle(request, EmbedoptError("the batcher was closed before this was encoded"))
+        while not self._threads and (self._fresh or self._waiting):
             self.step()
+        if threading.current_thread() in self._threads:
+            return
         for thread in self._threads:
-            if thread is not threading.current_thread():  # a callback of an answer may close
-                thread.join()
+            thread.join()
 
     def __enter__(self) -> Self:
         return self
@@ -265,6 +323,33 @@ class AdaptiveBatcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _countable(lengths: Sequence[int]) -> int:
+    """Return how many of the oldest texts to count in one go, by their lengths in characters."""
+    short = list(itertools.takewhile(lambda length: length <= _LONG_CHARACTERS, lengths))
+    return max(1, len(short))
+
+
+def _settle(request: _Request, outcome: FloatArray | Exception) -> None:
+    """Answer a request; what a callback of its owner raises ends here, since others wait for this thread."""
+    try:
+        if isinstance(outcome, Exception):
+            request.future.set_exception(outcome)
+        else:
+            request.future.set_result(outcome)
+    except BaseException:
+        _LOG.exception("a callback of an answer failed")
+
+
+def _raise_if_interrupted(error: BaseException) -> None:
+    """Let Ctrl-C through: it comes to the main thread only, which may step by itself."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
+
+
+def _too_late() -> Overloaded:
+    return Overloaded("there is no time left to answer: try again later")
 
 
 def _wrong_length(encoder: str, embeddings: int, texts: int) -> EmbedoptError:
