@@ -60,7 +60,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--against-budget", type=float, default=480.0, metavar="SECONDS", help="for all of it (default: 480)"
     )
     group.addoption(
-        "--gate-threshold", type=float, metavar="SHARE", help="smallest change that counts (default: 0.03)"
+        "--gate-threshold",
+        type=float,
+        metavar="SHARE",
+        help="smallest change that counts, but for backends of pyproject.toml (default: 0.03)",
     )
 
 
@@ -160,7 +163,7 @@ def pytest_benchmark_compare_machine_info(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    if session.config.stash[_SESSION].against:
+    if session.config.stash[_SESSION].has_timed_by_itself:
         save_without_benchmarks(session.config)
     yield
 

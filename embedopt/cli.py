@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,8 @@ from embedopt.report.terminal import render_recommendation, render_summary, rend
 
 # Texts embedded between two steps of the progress bar: enough to sort by length.
 _AT_ONCE = 2048
+# EX_SOFTWARE of sysexits.h: Python's own 1 would say that a run is slower.
+_CRASH = 70
 _TUNABLE = [name for name, row in BACKENDS.items() if row.tunable]
 
 app = typer.Typer(
@@ -240,7 +243,7 @@ def _moved_into_place(output: Path) -> Iterator[Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 2 for anything wrong with the input."""
+    """Run the command line and return its exit code: 2 for anything wrong with the input, 70 for a bug."""
     try:
         app(argv)
     except EmbedoptError as error:
@@ -248,4 +251,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except SystemExit as end:  # how typer ends, whatever the outcome
         return end.code if isinstance(end.code, int) else 0
+    except Exception:
+        traceback.print_exc()
+        return _CRASH
     return 0

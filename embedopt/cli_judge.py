@@ -14,6 +14,7 @@ from embedopt.judge.series import DEFAULT_METRIC, METRICS, Series, roster, serie
 from embedopt.judge.settings import GateSettings, read_settings
 from embedopt.judge.verdict import EXIT_CODES, exit_code
 from embedopt.report.gate import describe_damaged, describe_roster, render_history, render_verdicts
+from embedopt.report.tables import lines
 from embedopt.report.words import Judged
 
 EXIT_HELP = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -62,6 +63,13 @@ def gate(
 ) -> None:
     """Judge a run: against the base that was measured beside it (--against), else by its own history."""
     found = read_history(folder)
+    if run is None and not found.runs:
+        notes = [
+            *describe_damaged(found.damaged),
+            f"{folder} has no run that can be read: run pytest benchmarks/ first",
+        ]
+        typer.echo(lines(notes), nl=False)
+        raise typer.Exit(_NOT_COMPARABLE if found.damaged else _NOTHING)
     told = judged(found, run_to_judge(found, run, folder))
     _show(told)
     code = exit_code(told.verdicts)
@@ -75,7 +83,11 @@ def run_to_judge(found: History, run: Path | None, folder: Path) -> SavedRun:
         RecordError: there is none, or it can't be read.
     """
     if run is None and not found.runs:
-        raise RecordError(f"{folder} has no saved run: run pytest benchmarks/ first, or name a file")
+        damaged = f" ({found.damaged[0]})" if found.damaged else ""
+        raise RecordError(
+            f"{folder} has no saved run that can be read{damaged}: run pytest benchmarks/ first, "
+            "or name a file"
+        )
     return read_run(run) if run else found.runs[-1][1]
 
 

@@ -20,7 +20,7 @@ Better = Literal["higher", "lower"]
 Interval = tuple[float, float]
 R = TypeVar("R")
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 

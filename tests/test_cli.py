@@ -226,3 +226,14 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "embedopt: nowhere.json: no such file or directory; wanted a saved run\n"
+
+
+def test_a_bug_of_ours_does_not_say_that_a_run_is_slower(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cli, "read_run", fail)
+    assert main(["summary", "run.json"]) == 70
+    assert capsys.readouterr().err.endswith("ZeroDivisionError: a bug\n")

@@ -1,5 +1,6 @@
 """compare, history and gate: what they say, their exit codes, and that they need no runtime."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -85,8 +86,11 @@ def test_runs_that_share_nothing_decide_nothing(save: Save, capsys: pytest.Captu
     empty = save(2, run=make_run(accuracy={}, footprint={}), benchmarks=[])
     assert main(["compare", str(save(1)), str(empty)]) == 5
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == "nothing measured that decides: no verdict"
-    assert out[1].startswith("10 vanished: test_latency[onnx-fp32-1], ")
+    assert out[0] == "nothing measured that decides: 2 inconclusive"
+    assert out[-2] == "torch-fp32 scores and sizes: not in this run: " + ", ".join(
+        ["cosine_mean", "cosine_min", "disk_bytes", "overlap_at_10", "recall_at_10"]
+    )
+    assert out[-1].startswith("10 vanished: test_latency[onnx-fp32-1], ")
 
 
 def test_a_comparison_names_what_came_and_went(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +141,27 @@ def test_a_history_holds_scores_against_the_run_before(save: Save) -> None:
     assert main(["gate"]) == 3
 
 
+def test_scores_are_held_against_the_last_run_that_has_them(
+    save: Save, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(1)
+    save(2, run=make_run(accuracy={}))
+    assert main(["gate"]) == 0
+    assert "onnx-int8 scores and sizes: not in this run: batch_invariance_min, " in capsys.readouterr().out
+    save(3, run=_worse(cosine_mean=0.5))
+    assert main(["gate"]) == 3
+
+
+def test_scores_of_another_profile_are_not_held_against_a_run(save: Save) -> None:
+    """It measures batch invariance on other texts."""
+    save(1)
+    save(2, run=_worse(batch_invariance_min=0.98))
+    assert main(["gate"]) == 3
+    quick = dataclasses.replace(_worse(batch_invariance_min=0.98), profile="quick")
+    save(2, run=quick)
+    assert main(["gate"]) == 5
+
+
 def test_a_short_history_says_how_many_runs_are_missing(
     save: Save, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +184,15 @@ def test_a_damaged_file_is_named_and_the_exit_code_says_so(
     for command in (["gate"], ["history"]):
         assert main(command) == 4
         assert "0001_run.json is damaged: it is not JSON" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["gate", "history"])
+def test_a_history_of_damaged_files_alone_names_them(
+    save: Save, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    save(1).write_text("half-writ", encoding="utf8")
+    assert main([command]) == 4
+    assert capsys.readouterr().out.startswith("passed over: .benchmarks/Linux/0001_run.json is damaged")
 
 
 def test_a_regression_outweighs_a_damaged_file(save: Save) -> None:
@@ -186,7 +220,8 @@ def test_a_history_of_another_metric(save: Save, capsys: pytest.CaptureFixture[s
     [
         (["history"], 5, ".benchmarks has no run with p50_ms that can be read"),
         (["history", "--metric", "p50"], 2, "unknown metric 'p50'"),
-        (["gate"], 2, ".benchmarks has no saved run"),
+        (["gate"], 5, ".benchmarks has no run that can be read: run pytest benchmarks/ first"),
+        (["report"], 2, ".benchmarks has no saved run that can be read: run pytest benchmarks/ first"),
         (["compare", "a.json", "b.json"], 2, "a.json: no such file or directory"),
     ],
 )

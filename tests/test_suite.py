@@ -12,11 +12,11 @@ import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
 from embedopt.errors import MeasureError
-from embedopt.evidence import Against, ExactPair, NotComparable, PairedCell
+from embedopt.evidence import Against, ExactPair, NotComparable, PairedCell, WantsMore
 from embedopt.measure import capacity as capacity_module
 from embedopt.measure import footprint as footprint_module
 from embedopt.measure import session as session_module
-from embedopt.measure.against import Asking, WantsMore
+from embedopt.measure.against import Asking
 from embedopt.measure.session import Session
 from embedopt.records import Footprint, LoadPoint, run_from_json
 from tests.fakes import FakeEncoder, MoodyEncoder
@@ -306,6 +306,7 @@ def test_without_timing_nothing_is_saved_but_scores_are_shown(suite: pytest.Pyte
         ),
         (["--batch-sizes", "3"], "ERROR: unknown batch size 3; known are: 1, 2, 4, 8, 16, 32, 64"),
         (["--slo-p99-ms", "0"], "ERROR: --slo-p99-ms is 0.0; wanted milliseconds above 0"),
+        (["--gate-threshold", "nan"], "ERROR: --gate-threshold is nan; wanted a share, 0.03 for 3 %"),
         (["--min-cosine", "2"], "ERROR: --min-cosine is 2.0; wanted a cosine, from -1 to 1"),
         (["--corpus", "nowhere.txt"], "ERROR: corpus nowhere.txt: no such file or directory; *"),
         (["--pairs", "nowhere.tsv"], "ERROR: pairs nowhere.tsv can't be read*"),
@@ -346,15 +347,18 @@ def against(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> dict[str
         found["asking"] = asking
         if "error" in found:
             raise MeasureError(found["error"])
-        noise = (-0.002, -0.001, 0.0, 0.0, 0.001, 0.002)
+        noise = found.get("noise", (-0.002, -0.001, 0.0, 0.0, 0.001, 0.002))
         pairs = [(cell, tuple(found[str(cell)] + value for value in noise)) for cell in asking.cells]
+        fresh = found.get("fresh", 6) * (len(noise) > 1)
         refused = found.get("not_comparable", ())
         size = ExactPair(backend="onnx-int8", metric="disk_bytes", base=100, head=found.get("bytes", 100))
         cosine = ExactPair(backend="onnx-int8", metric="cosine_mean", base=0.99, head=0.99)
         return Against(
             base=asking.ref,
             base_commit="0" * 40,
-            cells=tuple(PairedCell(cell=cell, log_ratios=of, fresh=of) for cell, of in pairs if not refused),
+            cells=()
+            if refused
+            else tuple(PairedCell(cell=cell, log_ratios=of, fresh=of[:fresh]) for cell, of in pairs),
             exact=() if refused else (size, *found.get("scores", (cosine,))),
             not_comparable=refused,
             pairs=12,
@@ -400,6 +404,13 @@ def test_against_a_base_each_cell_has_a_verdict_and_the_run_is_saved(
     assert record.base == "HEAD"
 
 
+def test_a_run_against_a_base_alone_is_written_where_it_was_asked_for(
+    suite: pytest.Pytester, against: dict[str, Any]
+) -> None:
+    _run_against(suite, "--benchmark-json", "run.json").assert_outcomes(passed=5)
+    assert "against" in json.loads((suite.path / "run.json").read_text(encoding="utf8"))["embedopt"]
+
+
 def test_the_threshold_says_what_counts(suite: pytest.Pytester, against: dict[str, Any]) -> None:
     against["onnx-int8 batch 8"] = 0.1
     _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=5)
@@ -426,6 +437,27 @@ def test_what_was_not_measured_does_not_pass(suite: pytest.Pytester, against: di
     result = _run_against(suite)
     result.assert_outcomes(passed=4, skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED * onnx-int8 accuracy: not measured"])
+
+
+def test_a_budget_too_small_for_any_verdict_never_passes(
+    suite: pytest.Pytester, against: dict[str, Any]
+) -> None:
+    """Sizes and scores are told all the same, and pass."""
+    against["noise"] = (0.0,)
+    result = _run_against(suite)
+    result.assert_outcomes(passed=2, failed=3)
+    result.stdout.fnmatch_lines(
+        ["onnx-int8 batch 1: inconclusive, *1 process pairs; a verdict takes 6: raise*"]
+    )
+
+
+def test_a_cell_that_looked_slower_when_the_budget_ended_fails(
+    suite: pytest.Pytester, against: dict[str, Any]
+) -> None:
+    against |= {"onnx-int8 batch 8": 0.1, "fresh": 3}
+    result = _run_against(suite)
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["onnx-int8 batch 8: inconclusive, *the budget ended before fresh pairs*"])
 
 
 def test_a_base_that_cant_be_compared_at_all_never_passes(

@@ -5,18 +5,20 @@ number of cells. The usual rules get the calls that their tools would have: thos
 and of one process of the head, measured one after the other.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import stats
 
 from embedopt.errors import RecordError
-from embedopt.evidence import Calibration, Cell, PairedCell, Sample, Wanted
+from embedopt.evidence import Calibration, Cell, PairedCell, Sample, gather
 from embedopt.judge.settings import GateSettings
 from embedopt.judge.stats import fewest_pairs
 from embedopt.judge.usual import USUAL
-from embedopt.judge.verdict import Verdict, judge_cells, wants_more
+from embedopt.judge.verdict import judge_cells, wants_more
 
 GATE = "embedopt"
 
@@ -28,13 +30,16 @@ class Drawing:
     Attributes:
         runs: whole gate runs on identical sides, and runs for each slowed cell.
         usual_runs: the same for the usual rules, which are slower to compute.
-        budget_s: of each run, charged with what a pair took when it was collected.
+        budget_s: of each run, charged with what pairs took when they were collected: the calls of the cells
+            that are wanted, and a start of two processes.
+        survey_s: that a run takes before its first pair, for the exact values of both sides.
         seed: of the generator.
     """
 
     runs: int = 1000
     usual_runs: int = 500
     budget_s: float = 480.0
+    survey_s: float = 60.0
     seed: int = 0
 
 
@@ -95,50 +100,36 @@ def findings(
     return tuple(found)
 
 
-def play(
-    cells: Iterable[Cell],
-    settings: GateSettings,
-    measure: Callable[[Wanted], Sequence[float]],
-) -> tuple[Verdict, ...]:
-    """Run the gate to its end: measure what it wants until it wants no more, or gets nothing for it."""
-    pairs = {cell: PairedCell(cell=cell) for cell in cells}
-    while wanted := wants_more(tuple(pairs.values()), settings):
-        got = [(want, tuple(measure(want))) for want in wanted]
-        if not any(values for _, values in got):
-            break
-        for want, values in got:
-            known = pairs[want.cell]
-            pairs[want.cell] = PairedCell(
-                cell=want.cell,
-                log_ratios=known.log_ratios if want.fresh else (*known.log_ratios, *values),
-                fresh=(*known.fresh, *values) if want.fresh else known.fresh,
-            )
-    return judge_cells(tuple(pairs.values()), settings)
-
-
 class _Draw:
     """Draws pairs with replacement."""
 
     def __init__(self, calibration: Calibration, settings: GateSettings, drawing: Drawing) -> None:
         self._settings = settings
         self._rng = np.random.default_rng(drawing.seed)
-        collected = sum(len(sample.pairs) for sample in calibration.samples)
-        self._affordable = int(drawing.budget_s * collected / max(calibration.seconds, 1e-9))
+        self._budget_s = drawing.budget_s - drawing.survey_s
+        identical = [sample for sample in calibration.samples if sample.slowdown == 0]
+        self._call_s = {of.cell: _call_s(of) / len(of.pairs) for of in identical}
+        # What a process pair takes besides its calls, above all to start and load two processes.
+        pairs = {of.cell.backend: len(of.pairs) for of in identical}
+        calls_s = sum(_call_s(of) for of in calibration.samples if of.cell.metric == "latency")
+        self._start_s = max(calibration.seconds - calls_s, 0.0) / max(sum(pairs.values()), 1)
 
     def slower(self, samples: Mapping[tuple[Cell, float], Sample], cells: Sequence[Cell]) -> set[Cell]:
         """Play one gate run and return the cells that it fails."""
         ratios = {cell: [pair.log_ratio for pair in samples[cell, 0.0].pairs] for cell in cells}
-        left = self._affordable
+        left_s = self._budget_s
 
-        def measure(want: Wanted) -> Sequence[float]:
-            nonlocal left
-            if want.pairs > left:
-                return ()
-            left -= want.pairs
-            known = ratios[want.cell]
-            return [known[index] for index in self._rng.integers(len(known), size=want.pairs)]
+        def take_pair(wanted: Sequence[Cell]) -> Mapping[Cell, float] | None:
+            nonlocal left_s
+            takes_s = self._start_s + sum(self._call_s[of] for of in wanted if of.metric == "latency")
+            if takes_s > left_s:
+                return None
+            left_s -= takes_s
+            return {of: ratios[of][self._rng.integers(len(ratios[of]))] for of in wanted}
 
-        verdicts = play(cells, self._settings, measure)
+        known = [PairedCell(cell=cell) for cell in cells]
+        found = gather(known, partial(wants_more, settings=self._settings), take_pair)
+        verdicts = judge_cells(found, self._settings)
         return {cell for cell, verdict in zip(cells, verdicts, strict=True) if verdict.outcome == "regressed"}
 
     def usual(
@@ -154,6 +145,11 @@ class _Draw:
                 if rule(base, head):
                     failed[name].add(cell)
         return failed
+
+
+def _call_s(sample: Sample) -> float:
+    """Return the seconds that all calls of a sample took."""
+    return sum(math.fsum(pair.base_ms) + math.fsum(pair.head_ms) for pair in sample.pairs) / 1e3
 
 
 def _tally(rule: str, slowdown: float, cells: Sequence[Cell], alarms: Sequence[set[Cell]]) -> list[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from embedopt.evidence import ExactPair
 from embedopt.judge.history import SavedRun, differences
-from embedopt.judge.series import Series, series_of
+from embedopt.judge.series import DEFAULT_METRIC, Series, series_of
 from embedopt.judge.settings import GateSettings
 from embedopt.judge.stats import holm
 from embedopt.judge.trend import FEWEST_RUNS, Place, place
@@ -31,7 +31,7 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
     """Return a verdict for each time of a run by its place in its own history, and for each score and size.
 
     A time has changed when it lies outside what the runs before predict, after Holm over all times, by the
-    threshold or more. Scores and sizes are held against the last run before.
+    threshold or more. Scores and sizes are held against the last run of the profile that has them.
 
     Args:
         head: the run.
@@ -45,9 +45,11 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
     times = tuple(
         _judge_place(series, at, p, settings) for (series, at), p in zip(found, adjusted, strict=True)
     )
-    before = next((run.run for run in reversed(earlier) if run.run), None)
-    exact = _exact_pairs(before, head.run) if before and head.run else ()
-    return (*times, *(judge_exact(pair, settings) for pair in exact))
+    if head.run is None:
+        return times
+    # Profiles measure batch invariance on different texts.
+    alike = [run.run for run in earlier if run.run and run.run.profile == head.run.profile]
+    return (*times, *_judge_scores(alike, head.run, settings))
 
 
 def compare_runs(base: SavedRun, head: SavedRun, settings: GateSettings) -> tuple[Verdict, ...]:
@@ -58,11 +60,8 @@ def compare_runs(base: SavedRun, head: SavedRun, settings: GateSettings) -> tupl
     if why := _why_not(base, head):
         return (Verdict(backend="", what="", metric="", outcome="not comparable", why=why),)
     both = [series for series in series_of((base, head)) if len(series.runs) == 2]
-    exact = _exact_pairs(base.run, head.run) if base.run and head.run else ()
-    return (
-        *(_judge_two(series) for series in both),
-        *(judge_exact(pair, settings) for pair in exact),
-    )
+    scores = _judge_scores([base.run], head.run, settings) if base.run and head.run else ()
+    return (*(_judge_two(series) for series in both), *scores)
 
 
 def _why_not(base: SavedRun, head: SavedRun) -> str:
@@ -88,7 +87,7 @@ def _judge_place(series: Series, at: Place, p: float, settings: GateSettings) ->
     return Verdict(
         backend=series.name,
         what="time",
-        metric="latency",
+        metric=DEFAULT_METRIC,
         outcome=outcome,
         effect=at.effect,
         interval=at.interval,
@@ -106,7 +105,7 @@ def _judge_two(series: Series) -> Verdict:
     return Verdict(
         backend=series.name,
         what="time",
-        metric="latency",
+        metric=DEFAULT_METRIC,
         outcome=outcome,
         effect=effect,
         smallest_effect=_BEYOND_CHANCE,
@@ -121,13 +120,34 @@ def _is_beyond(effect: float, threshold: float) -> bool:
     return abs(math.log1p(effect)) >= math.log1p(threshold)
 
 
-def _exact_pairs(base: Run, head: Run) -> tuple[ExactPair, ...]:
-    """Return every score and size that both runs have."""
-    old, new = _exact_values(base), _exact_values(head)
-    return tuple(
-        ExactPair(backend=backend, metric=metric, base=old[backend, metric], head=value)
-        for (backend, metric), value in new.items()
-        if (backend, metric) in old
+def _judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> tuple[Verdict, ...]:
+    """Hold each score and size against the last earlier one, and tell what the run before had besides."""
+    known: dict[tuple[str, str], float] = {}
+    for run in earlier:
+        known |= _exact_values(run)
+    own = _exact_values(head)
+    both = [
+        ExactPair(backend=backend, metric=metric, base=known[backend, metric], head=value)
+        for (backend, metric), value in own.items()
+        if (backend, metric) in known
+    ]
+    before = _exact_values(earlier[-1]) if earlier else {}
+    lacking: dict[str, list[str]] = {}
+    for backend, metric in before.keys() - own.keys():
+        if backend in head.backends:
+            lacking.setdefault(backend, []).append(metric)
+    return (
+        *(judge_exact(pair, settings) for pair in both),
+        *(
+            Verdict(
+                backend=backend,
+                what="scores and sizes",
+                metric="",
+                outcome="inconclusive",
+                why=f"not in this run: {', '.join(sorted(lacking[backend]))}",
+            )
+            for backend in sorted(lacking)
+        ),
     )
 
 

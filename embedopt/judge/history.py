@@ -1,6 +1,7 @@
 """Reads saved pytest-benchmark files: the one way in for every table, gate and page."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from embedopt.records import Latency, Run, from_json, run_from_json
 _SAVED = "[0-9][0-9][0-9][0-9]*_*.json"
 # A saved run with all its samples has a few MB. What a stranger's job made may have any size.
 _LARGEST_BYTES = 200_000_000
+_LONGEST_INTEGER = 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +133,7 @@ def read_file(path: Path) -> tuple[SavedRun, dict[str, Any]]:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise RecordError(f"{path} has more than {_LARGEST_BYTES:,} bytes; wanted a saved run")
-        values = json.loads(path.read_text(encoding="utf8"))
+        values = json.loads(path.read_text(encoding="utf8"), parse_int=_integer)
     except OSError as error:
         raise RecordError(
             f"{path}: {(error.strerror or 'it is unreadable').lower()}; wanted a saved run"
@@ -180,15 +182,20 @@ def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
     )
 
 
+def _integer(digits: str) -> float:
+    """Read an integer; one of hundreds of digits becomes an infinite float, which a record refuses."""
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
+
+
 def _time(found: object) -> datetime | None:
     """Read a time as pytest-benchmark writes it: before 5.0 without a zone, and meant as UTC."""
     if found is None:
         return None
     try:
         time = datetime.fromisoformat(str(found))
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the latter: of the first and the last day that there are
         raise RecordError(f"datetime is {found!r}; wanted one like 2026-01-31T12:00:00+00:00") from None
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _medians_s(benchmarks: list[Mapping[str, Any]]) -> dict[str, float]:
@@ -197,7 +204,11 @@ def _medians_s(benchmarks: list[Mapping[str, Any]]) -> dict[str, float]:
         for bench in benchmarks
         if isinstance(stats := bench.get("stats"), Mapping) and not _is_latency(bench.get("extra_info"))
     }
-    return {name: float(median) for name, median in medians.items() if isinstance(median, int | float)}
+    return {
+        name: float(median)
+        for name, median in medians.items()
+        if isinstance(median, int | float) and 0 < median < math.inf
+    }
 
 
 def _cpu(machine: Mapping[str, Any]) -> str:

@@ -96,8 +96,8 @@ def _values(run: SavedRun, kind: str, field: str, *, relative: bool) -> Iterator
     for (backend, batch_size), value in cells.items():
         name = f"{backend} batch {batch_size}" if batch_size else backend
         base = of_shard.get(backend, bases).get(batch_size) if relative else 1.0
-        usable = value is not None and base and math.isfinite(value) and (value > 0 or kind == "accuracy")
-        if usable and not (relative and backend == reference):
+        usable = value is not None and base and (value > 0 or kind == "accuracy")
+        if usable and math.isfinite(value / base) and not (relative and backend == reference):
             yield name, value / base
 
 

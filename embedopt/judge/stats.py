@@ -67,7 +67,8 @@ def fewest_pairs(level: float) -> int:
     """Return how many pairs a verdict at ``level`` takes at least.
 
     A test that assumes no more than symmetry, by flipping the signs of pairs, has ``2 ** (1 - n)`` as its
-    smallest p-value: with fewer pairs, a verdict would rest on the assumed normal distribution alone.
+    smallest p-value: with fewer pairs, even a verdict on one cell would rest on the assumed normal
+    distribution alone. After Holm over many cells a first flag does; that is why fresh pairs confirm it.
     """
     return max(3, 1 + math.ceil(-math.log2(level)))
 

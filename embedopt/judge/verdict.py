@@ -2,12 +2,16 @@
 
 A time varies: its verdict rests on process pairs, and fresh pairs confirm it before it fails.
 A score or a size does not: it fails at once beyond its own small threshold.
+
+Pairs are looked at as they come, and buying ends as soon as an interval lies inside the threshold. So a cell
+whose true change is exactly 3 % is called equivalent in 5 to 7 % of runs, by simulation, instead of the 2.5 %
+of a single look. The level of a regression does not suffer: fresh pairs alone confirm it.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from embedopt.evidence import Against, Cell, ExactPair, PairedCell, Wanted
@@ -47,6 +51,7 @@ class Verdict:
         smallest_effect: that would have been seen nine times out of ten, where it varies.
         pairs: process pairs that it rests on.
         why: in words, where the figures do not say it.
+        suspected: whether it looked slower, and the budget ended before fresh pairs could tell.
     """
 
     backend: str
@@ -58,6 +63,7 @@ class Verdict:
     smallest_effect: float | None = None
     pairs: int = 0
     why: str = ""
+    suspected: bool = False
 
     @property
     def is_accuracy(self) -> bool:
@@ -121,7 +127,8 @@ def wants_more(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Wan
 def exit_code(verdicts: Sequence[Verdict]) -> int:
     """Return the gravest of 3 (accuracy), 1 (cost), 4 (not comparable), 5 (nothing decided), else 0.
 
-    A cell that stays inconclusive neither passes nor fails a run in which another is decided.
+    A cell that stays inconclusive neither passes nor fails a run in which another is decided, unless it
+    looked slower and the budget ended.
     """
     regressed = [verdict for verdict in verdicts if verdict.outcome == "regressed"]
     outcomes = {verdict.outcome for verdict in verdicts}
@@ -129,9 +136,15 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
         3: any(verdict.is_accuracy for verdict in regressed),
         1: bool(regressed),
         4: "not comparable" in outcomes,
-        5: outcomes <= {"inconclusive"},
+        5: decides_nothing(verdicts) or any(verdict.suspected for verdict in verdicts),
     }
     return next((code for code, applies in checks.items() if applies), 0)
+
+
+def decides_nothing(verdicts: Sequence[Verdict]) -> bool:
+    """Return whether no verdict is clear; where times were asked for, of times: scores always are."""
+    timed = [verdict for verdict in verdicts if verdict.metric == "latency"] or verdicts
+    return all(verdict.outcome in ("inconclusive", "not comparable") for verdict in timed)
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
@@ -161,32 +174,30 @@ def _judge_cell(
 ) -> Verdict:
     level, fewest = rule.settings.level, fewest_pairs(rule.settings.level)
     what = "load" if cell.cell.metric == "load_s" else f"batch {cell.cell.batch_size}"
-    pairs = len(cell.log_ratios) + len(cell.fresh)
-    if len(cell.log_ratios) < fewest:
-        why = f"{len(cell.log_ratios)} process pairs; a verdict takes {fewest}"
-        outcome: Outcome = "inconclusive"
-        return Verdict(
-            backend=cell.cell.backend,
-            what=what,
-            metric=cell.cell.metric,
-            outcome=outcome,
-            pairs=pairs,
-            why=why,
-        )
-    found = estimate((*cell.log_ratios, *cell.fresh), level)
-    outcome, why = _outcome(cell, found, flagged.get(cell.cell), cell.cell in confirmed, rule.settings)
-    threshold = rule.settings.threshold_of(cell.cell.backend, cell.cell.metric)
-    return Verdict(
+    unclear = Verdict(
         backend=cell.cell.backend,
         what=what,
         metric=cell.cell.metric,
-        outcome=outcome,
+        outcome="inconclusive",
+        pairs=len(cell.log_ratios) + len(cell.fresh),
+        why=f"{len(cell.log_ratios)} process pairs; a verdict takes {fewest}: raise --against-budget",
+    )
+    if unclear.pairs < 2:
+        return unclear
+    found = estimate((*cell.log_ratios, *cell.fresh), level)
+    threshold = rule.settings.threshold_of(cell.cell.backend, cell.cell.metric)
+    measured = replace(
+        unclear,
         effect=share(found.mean),
         interval=(share(found.low), share(found.high)),
         smallest_effect=max(threshold, share(smallest_effect(found, level / rule.cells))),
-        pairs=pairs,
-        why=why,
     )
+    if len(cell.log_ratios) < fewest:
+        return measured
+    flag = flagged.get(cell.cell)
+    outcome, why = _outcome(cell, found, flag, cell.cell in confirmed, rule.settings)
+    suspected = flag is not None and flag > 0 and len(cell.fresh) < fewest
+    return replace(measured, outcome=outcome, why=why, suspected=suspected)
 
 
 def _outcome(
@@ -198,7 +209,8 @@ def _outcome(
     if flag is not None and len(cell.fresh) < fewest_pairs(settings.level):
         return (
             "inconclusive",
-            f"{share(flag):+.1%} at first, but the budget ended before fresh pairs confirmed it",
+            f"{share(flag):+.1%} at first, but the budget ended before fresh pairs confirmed it: "
+            "raise --against-budget",
         )
     if flag is not None and confirmed and not _within(cell.cell, found.mean, settings):
         return "regressed", ""
@@ -219,6 +231,11 @@ def judge_exact(pair: ExactPair, settings: GateSettings) -> Verdict:
         return Verdict(backend=pair.backend, what=pair.metric, metric="", outcome="not comparable", why=why)
     unit, better = _METRICS[pair.metric]
     effect = pair.head - pair.base
+    if not math.isfinite(effect):
+        why = f"{pair.base} -> {pair.head}: wanted numbers"
+        return Verdict(
+            backend=pair.backend, what=pair.metric, metric=pair.metric, outcome="not comparable", why=why
+        )
     if unit == "bytes":
         effect /= max(pair.base, 1.0)
     worse = -effect if better == "higher" else effect

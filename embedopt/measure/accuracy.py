@@ -66,15 +66,15 @@ def batch_invariance(encoder: Encoder, texts: Sequence[str], rounds: int, seed: 
     """
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     draw = np.random.default_rng(seed)
-    worst = 1.0
+    worst = np.float64(1.0)
     for _ in range(rounds):
         order = draw.permutation(len(texts))
         for start in range(0, len(texts), _COMPANY):
             # The last batch is filled up from the start, so that each has its 32 where there are so many.
             batch = order[np.arange(start, start + min(_COMPANY, len(texts))) % len(texts)]
             together = encoder.encode([texts[index] for index in batch], batch_size=_COMPANY)
-            worst = min(worst, float(cosines(alone[batch], together).min()))
-    return Accuracy(batch_invariance_min=worst)
+            worst = np.minimum(worst, cosines(alone[batch], together).min())  # one that is no number stays
+    return Accuracy(batch_invariance_min=float(worst))
 
 
 @dataclass(frozen=True)

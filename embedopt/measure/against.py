@@ -4,21 +4,19 @@ Nothing here says what an effect is worth: ``wants_more`` is asked which pairs a
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from embedopt.errors import MeasureError
-from embedopt.evidence import Against, Cell, ExactPair, NotComparable, PairedCell, SampledPair, Wanted
+from embedopt.evidence import Against, Cell, ExactPair, NotComparable, PairedCell, WantsMore, gather
 from embedopt.inference.artifacts import default_cache_dir
 from embedopt.inference.spec import REFERENCE
 from embedopt.measure import base
 from embedopt.measure.paired import Asked, Clock, Pair, Work, measure_pair
 from embedopt.measure.side import ForeignWorkerError, Place, RefusedError, Side
-
-WantsMore = Callable[[Sequence[PairedCell]], Sequence[Wanted]]
 
 
 class Opened(Asked, Protocol):
@@ -132,29 +130,24 @@ class Comparing:
         self._clock = clock
         self._on_step = on_step
         self._started_s = clock()
-        self._cells = {cell: PairedCell(cell=cell) for cell in asking.cells}
+        self.cells = tuple(PairedCell(cell=cell) for cell in asking.cells)
         self._pair_s: dict[str, float] = {}
         self.exact: list[ExactPair] = []
         self.not_comparable: list[NotComparable] = []
         self.pairs = 0
 
-    @property
-    def cells(self) -> tuple[PairedCell, ...]:
-        """The evidence on the cells that can be compared."""
-        out = {of.backend for of in self.not_comparable}
-        return tuple(cell for cell in self._cells.values() if cell.cell.backend not in out)
-
     def give_up(self, why: str) -> None:
         """Note that nothing can be compared."""
-        self.not_comparable = [NotComparable(backend=name, why=why) for name in self._asking.backends]
+        self._leave_out(dict.fromkeys(self._asking.backends, why))
+
+    def _leave_out(self, reasons: Mapping[str, str]) -> None:
+        self.not_comparable = [NotComparable(backend=name, why=why) for name, why in reasons.items()]
+        self.cells = tuple(cell for cell in self.cells if cell.cell.backend not in reasons)
 
     def run(self, wants_more: WantsMore) -> None:
         """Take the exact values, then pairs for as long as they are wanted and the budget lasts."""
         self._survey()
-        while wanted := wants_more(self.cells) if self.cells else ():
-            # What confirms a flagged cell comes first: the budget may end.
-            if not self._buy([of for of in wanted if of.fresh] or list(wanted)):
-                return
+        self.cells = gather(self.cells, wants_more, self._take_pair) if self.cells else ()
 
     def _survey(self) -> None:
         try:
@@ -162,8 +155,7 @@ class Comparing:
         except ForeignWorkerError as error:
             self.give_up(str(error))
             return
-        refused = {name: found for name, found in base_found.items() if isinstance(found, str)}
-        self.not_comparable = [NotComparable(backend=name, why=why) for name, why in refused.items()]
+        self._leave_out({name: found for name, found in base_found.items() if isinstance(found, str)})
         for name, head in self._values(self._starts[1]).items():
             found = base_found[name]
             if isinstance(head, str):
@@ -200,39 +192,20 @@ class Comparing:
             return str(error)
         return {"disk_bytes": found["disk_bytes"], **scores}
 
-    def _buy(self, wanted: Sequence[Wanted]) -> int:
-        """Measure what is wanted, one pair of each backend after the other; return how many were."""
-        before = self.pairs
-        for number in range(max(of.pairs for of in wanted)):
-            for backend in dict.fromkeys(of.cell.backend for of in wanted):
-                cells = [of for of in wanted if of.cell.backend == backend and of.pairs > number]
-                if cells and self._left_s() > self._pair_s.get(backend, 0.0):
-                    self._measure(cells)
-        return self.pairs - before
-
     def _left_s(self) -> float:
         return self._asking.budget_s - (self._clock() - self._started_s)
 
-    def _measure(self, wanted: Sequence[Wanted]) -> None:
-        backend, started_s = wanted[0].cell.backend, self._clock()
-        fresh = {of.cell: of.fresh for of in wanted}
-        for cell, known in self._cells.items():  # a cold start is had with every pair, for nothing
-            if cell.backend == backend and cell.metric == "load_s" and not known.fresh:
-                fresh.setdefault(cell, False)
+    def _take_pair(self, cells: Sequence[Cell]) -> Mapping[Cell, float] | None:
+        backend, started_s = cells[0].backend, self._clock()
+        if self._left_s() <= self._pair_s.get(backend, 0.0):
+            return None
         with self._starts[self.pairs % 2]() as first, self._starts[1 - self.pairs % 2]() as second:
             sides = (first, second) if self.pairs % 2 == 0 else (second, first)
-            found = measure_pair(Pair(self.pairs, *sides), list(fresh), self._asking.work, clock=self._clock)
-        for (cell, _), sample in found.items():
-            self._cells[cell] = _with(self._cells[cell], sample, fresh=fresh[cell])
+            found = measure_pair(Pair(self.pairs, *sides), cells, self._asking.work, clock=self._clock)
         self.pairs += 1
         self._pair_s[backend] = self._clock() - started_s
         self._on_step(
             f"pair {self.pairs}: {backend} in {self._pair_s[backend]:.0f} s; "
             f"{max(0.0, self._left_s()):.0f} of {self._asking.budget_s:.0f} s left"
         )
-
-
-def _with(known: PairedCell, sample: SampledPair, *, fresh: bool) -> PairedCell:
-    if fresh:
-        return replace(known, fresh=(*known.fresh, sample.log_ratio))
-    return replace(known, log_ratios=(*known.log_ratios, sample.log_ratio))
+        return {cell: sample.log_ratio for (cell, _), sample in found.items()}

@@ -9,6 +9,7 @@ import threading
 import tomllib
 import uuid
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 
@@ -100,14 +101,16 @@ def why_not_comparable(head: Path, base: Path, *, own_python: bool) -> str | Non
 
 
 def pins(root: Path) -> dict[str, str]:
-    """Return the exactly pinned dependencies of the project in a folder, by name."""
+    """Return the exactly pinned dependencies of the project in a folder, those of its extras too, by name."""
     try:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise MeasureError(
             f"{root / 'pyproject.toml'} can't be read ({error}); wanted the project's pins"
         ) from None
-    requirements = project.get("project", {}).get("dependencies", [])
+    named = project.get("project", {})
+    extras = named.get("optional-dependencies", {}).values()
+    requirements = chain(named.get("dependencies", []), *extras)
     exact = (requirement.split("==") for requirement in requirements if "==" in requirement)
     return {name.strip().lower(): version.strip() for name, version in exact}
 

@@ -157,8 +157,6 @@ class AgainstOptions:
     def __post_init__(self) -> None:
         if not 0.0 < self.budget_s < math.inf:
             raise UsageError(f"--against-budget is {self.budget_s:g}; wanted seconds, above 0")
-        if self.threshold is not None and not 0.0 < self.threshold < 1.0:
-            raise UsageError(f"--gate-threshold is {self.threshold:g}; wanted a share, 0.03 for 3 %")
 
     @property
     def whats(self) -> tuple[str, ...]:
@@ -265,6 +263,9 @@ def parse_options(option: Namespace, head: Path) -> Options:
     Raises:
         UsageError: one of them means nothing; the message says what would.
     """
+    threshold = option.gate_threshold
+    if threshold is not None and not 0.0 < threshold < 1.0:
+        raise UsageError(f"--gate-threshold is {threshold:g}; wanted a share, 0.03 for 3 %")
     return Options(
         backends=parse_backends(option.backends, option.profile),
         batch_sizes=parse_batch_sizes(option.batch_sizes, option.profile),

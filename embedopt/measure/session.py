@@ -10,7 +10,7 @@ from typing import TypeVar, get_args
 
 import numpy as np
 
-from embedopt.evidence import Against
+from embedopt.evidence import Against, WantsMore
 from embedopt.inference.artifacts import ArtifactStore
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
@@ -18,7 +18,7 @@ from embedopt.inference.spec import BACKENDS, DEFAULT, REFERENCE, Backend, Mode
 from embedopt.inference.tuning import tuned
 from embedopt.inference.weights import Weights, resolve_weights
 from embedopt.measure.accuracy import Pairs, load_pairs, spearman
-from embedopt.measure.against import Asking, WantsMore, measure_against
+from embedopt.measure.against import Asking, measure_against
 from embedopt.measure.corpus import Corpus, load_corpus
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import PROFILES, Options, Profile
@@ -253,6 +253,11 @@ class Session:
     def has_found_something(self) -> bool:
         """Whether a benchmark has added anything yet."""
         return any((self._accuracy, self._throughput, self._footprint, self._side_by_side, self._load))
+
+    @property
+    def has_timed_by_itself(self) -> bool:
+        """Whether there are times that are no benchmark of pytest-benchmark's."""
+        return any((self.against, self._load, self._side_by_side))
 
     def missed_bounds(self, name: str, found: Accuracy) -> list[str]:
         """Say which bounds a measured accuracy misses.

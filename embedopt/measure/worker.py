@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from embedopt.errors import EmbedoptError, MeasureError, UsageError, first_line
-from embedopt.inference.artifacts import ArtifactStore, disk_bytes, library_versions
+from embedopt.inference.artifacts import ArtifactStore, disk_bytes
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.load import open_encoder
 from embedopt.inference.spec import BACKENDS, REFERENCE, get_backend
@@ -143,8 +143,6 @@ def hello() -> dict[str, Any]:
         "protocol": PROTOCOL,
         "root": str(Path(__file__).resolve().parents[2]),
         "backends": list(BACKENDS),
-        "libraries": library_versions(),
-        "python": sys.version.split()[0],
     }
 
 

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 
 from embedopt.errors import RecordError
 from embedopt.judge.calibrate import Finding
-from embedopt.judge.series import Roster, Series
+from embedopt.judge.series import DEFAULT_METRIC, Roster, Series
 from embedopt.judge.trend import FEWEST_RUNS, changes
 from embedopt.judge.verdict import Outcome, Verdict, headline
 from embedopt.report.tables import lines, rendered, table, text
@@ -47,7 +47,7 @@ def render_verdicts(
 
 def render_places(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
     """Say of each time where it lies in the prediction interval of its own history."""
-    times = [of for of in verdicts if of.metric == "latency"]
+    times = [of for of in verdicts if of.metric == DEFAULT_METRIC]
     short = [of for of in times if of.effect is None]
     if not times:
         return "history: no time over torch-fp32's in this run\n"

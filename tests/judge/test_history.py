@@ -34,6 +34,10 @@ def test_a_file_of_another_suite_has_no_record(extra: object) -> None:
     assert saved.benchmarks == {"test_sort"}
 
 
+def _with_size(digits: str) -> str:
+    return json.dumps(make_file(make_run())).replace("91600000", digits)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -43,6 +47,11 @@ def test_a_file_of_another_suite_has_no_record(extra: object) -> None:
         ('{"benchmarks": {}}', "no list of benchmarks in it"),
         ('{"benchmarks": [], "embedopt": {"schema": 9}}', "record has schema 9, wanted 1"),
         ('{"benchmarks": [5]}', "a benchmark in it is no object"),
+        (_with_size("NaN"), "Run record: footprint.torch-fp32.disk_bytes: input should be a finite number"),
+        (
+            _with_size("1" * 400),
+            "Run record: footprint.torch-fp32.disk_bytes: input should be a finite number",
+        ),
         (
             '{"benchmarks": [{"extra_info": {"backend": "a", "batch_size": 1, "p50_ms": 1}}]}',
             "Latency record: calls: field required",
@@ -110,7 +119,7 @@ def test_a_history_is_ordered_by_time_not_by_name(tmp_path: Path) -> None:
 
 
 def test_a_history_is_of_one_kind(tmp_path: Path) -> None:
-    """Another corpus or machine has a history of its own; the profile only says how many calls there were."""
+    """Another corpus or machine has a history of its own; times of both profiles are of the same calls."""
     machine = dataclasses.replace(make_run().machine, cores=4)
     others = [
         make_run(profile="quick"),
@@ -128,12 +137,14 @@ def test_damaged_files_are_named_and_passed_over(tmp_path: Path) -> None:
     _save(tmp_path, "0001_good.json", make_run(), datetime="2026-03-01T12:00:00")
     _save(tmp_path, "0002_untimed.json", make_run())
     _save(tmp_path, "0003_mistimed.json", make_run(), datetime="yesterday")
+    _save(tmp_path, "0003_never.json", make_run(), datetime="9999-12-31T23:59:59-23:59")
     (tmp_path / "0004_half.json").write_text('{"benchm', encoding="utf8")
     history = read_history(tmp_path)
     assert [run.name for _, run in history.runs] == ["0001_good.json"]
     assert [str(error).removeprefix(f"{tmp_path}/") for error in history.damaged] == [
         "0002_untimed.json has no datetime; wanted a file that pytest-benchmark saved",
         "0003_mistimed.json: datetime is 'yesterday'; wanted one like 2026-01-31T12:00:00+00:00",
+        "0003_never.json: datetime is '9999-12-31T23:59:59-23:59'; wanted one like 2026-01-31T12:00:00+00:00",
         "0004_half.json is damaged: it is not JSON; delete it, or run the suite again",
     ]
 
@@ -159,6 +170,15 @@ def test_a_file_of_pytest_benchmark_4_without_our_record() -> None:
     assert str(saved.kind) == "Old CPU | 4 cores | model unknown | corpus unknown"
     assert saved.time == datetime(2023, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
     assert (saved.commit, saved.medians_s) == ("abc", {"test_sort": 0.5})
+
+
+@pytest.mark.parametrize("median", ["NaN", "Infinity", "-1.0", "0", '"fast"', "1" * 400])
+def test_a_median_that_is_no_time_is_left_out(tmp_path: Path, median: str) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(
+        f'{{"benchmarks": [{{"fullname": "a", "stats": {{"median": {median}}}}}]}}', encoding="utf8"
+    )
+    assert read_run(file).medians_s == {}
 
 
 @pytest.mark.parametrize("machine", [None, {}, {"cpu": "text"}, {"cpu": {}}])

@@ -41,6 +41,9 @@ def _against(*cells: PairedCell, exact: tuple[ExactPair, ...] = (), missing: str
     )
 
 
+_SAME = ExactPair(backend="onnx-int8", metric="cosine_mean", base=0.99, head=0.99)
+
+
 def _exact(metric: str, base: float, head: float) -> Verdict:
     pair = ExactPair(backend="onnx-int8", metric=metric, base=base, head=head)
     [verdict] = judge(_against(exact=(pair,)), SETTINGS)
@@ -87,12 +90,17 @@ def test_too_few_pairs_decide_nothing() -> None:
     """Five pairs of no spread at all: the normal distribution would be sure, and it is all that is."""
     cell = PairedCell(cell=Cell(backend="a", batch_size=1), log_ratios=(0.2,) * 5)
     [verdict] = judge_cells([cell], SETTINGS)
-    assert (verdict.outcome, verdict.why) == ("inconclusive", "5 process pairs; a verdict takes 6")
+    why = "5 process pairs; a verdict takes 6: raise --against-budget"
+    assert (verdict.outcome, verdict.why) == ("inconclusive", why)
+    assert verdict.effect == pytest.approx(math.expm1(0.2))
 
 
 def test_why_a_flagged_cell_does_not_fail() -> None:
     [pending, refuted] = [judge_cells([cell], SETTINGS)[0] for cell in (_cell(0.05), _cell(0.05, 0.0))]
-    assert pending.why == "+5.0% at first, but the budget ended before fresh pairs confirmed it"
+    assert pending.why == (
+        "+5.0% at first, but the budget ended before fresh pairs confirmed it: raise --against-budget"
+    )
+    assert (pending.suspected, refuted.suspected) == (True, False)
     assert refuted.why == "+5.0% at first, not confirmed by fresh pairs"
 
 
@@ -161,6 +169,8 @@ def test_a_cold_start_is_bought_only_to_confirm_it() -> None:
         ("disk_bytes", 20_000_000, 10_000_000, "improved"),
         ("disk_bytes", 0, 10, "regressed"),
         ("cosine_best", 1.0, 1.0, "not comparable"),
+        ("cosine_mean", 1.0, math.nan, "not comparable"),
+        ("cosine_mean", -math.inf, 1.0, "not comparable"),
     ],
 )
 def test_what_is_exact_fails_at_once(metric: str, base: float, head: float, outcome: str) -> None:
@@ -185,6 +195,17 @@ def test_faster_with_a_lower_cosine_is_a_regression() -> None:
         (_against(_cell(0.2, 0.2), missing="gone"), 1, "slower or bigger: 1 regressed, 1 not comparable"),
         (_against(_cell(0.0), missing="gone"), 4, "not comparable: 1 not comparable, 1 equivalent"),
         (_against(_cell(None)), 5, "nothing measured that decides: 1 inconclusive"),
+        # Scores and sizes are always told: they do not make up for times.
+        (
+            _against(_cell(None), exact=(_SAME,)),
+            5,
+            "nothing measured that decides: 1 inconclusive, 1 equivalent",
+        ),
+        (
+            _against(_cell(0.0), _cell(0.2, batch_size=1), exact=(_SAME,)),
+            5,
+            "nothing measured that decides: 1 inconclusive, 2 equivalent",
+        ),
         (_against(), 5, "nothing measured that decides: no verdict"),
     ],
 )

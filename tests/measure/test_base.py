@@ -142,11 +142,14 @@ def _project(folder: Path, *requirements: str) -> Path:
 def test_a_base_with_other_pins_needs_its_own_environment(tmp_path: Path) -> None:
     head = _project(tmp_path / "head", "torch==2.13.0", "numpy==2.4.6", "rich>=14")
     base = _project(tmp_path / "base", "torch==2.12.0", "onnx==1.0", "numpy==2.4.6", "rich>=13")
-    assert pins(head) == {"torch": "2.13.0", "numpy": "2.4.6"}
+    with (head / "pyproject.toml").open("a", encoding="utf8") as project:
+        project.write('[project.optional-dependencies]\npeers = ["openvino==2026.4.1"]\n')
+    assert pins(head) == {"torch": "2.13.0", "numpy": "2.4.6", "openvino": "2026.4.1"}
     assert why_not_comparable(head, head, own_python=False) is None
     assert why_not_comparable(head, base, own_python=True) is None
     assert why_not_comparable(head, base, own_python=False) == (
-        "the base has other dependencies, onnx 1.0 (here unpinned), torch 2.12.0 (here 2.13.0): "
+        "the base has other dependencies, onnx 1.0 (here unpinned), openvino unpinned (here 2026.4.1), "
+        "torch 2.12.0 (here 2.13.0): "
         "name the interpreter of its own environment with --against-python"
     )
 

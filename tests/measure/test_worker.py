@@ -112,8 +112,6 @@ def test_the_first_line_says_who_it_is() -> None:
     assert told["protocol"] == PROTOCOL == 1
     assert told["backends"] == list(BACKENDS)
     assert told["root"] == str(ROOT)
-    assert told["python"] == sys.version.split()[0]
-    assert "onnxruntime" in told["libraries"]
 
 
 def test_a_real_worker_writes_nothing_but_answers(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def _time(effect: float | None, runs: int = 8) -> Verdict:
     return Verdict(
         backend="onnx-int8 batch 8",
         what="time",
-        metric="latency",
+        metric="p50_ms",
         outcome="equivalent",
         effect=effect,
         interval=None if effect is None else (-0.08, 0.087),
