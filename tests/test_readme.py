@@ -45,8 +45,10 @@ def handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 def _ask(handler: dict[str, Any], text: str) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
 
+    parts = [text.encode()[:3], text.encode()[3:]]
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": text.encode(), "more_body": False}
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
