@@ -68,10 +68,7 @@ def opened(browser: Browser, tmp_path: Path, history: History) -> Iterator[Open]
         file.write_text(render_page(shown, 0.05), encoding="utf8")
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.on("request", lambda request: fetched.append(request.url))
-        page.on(
-            "console",
-            lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None,
-        )
+        page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
         page.goto(file.as_uri())
@@ -143,8 +140,11 @@ def test_the_keyboard_alone_gets_everywhere(opened: Open) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_overlaps_and_nothing_is_cut(opened: Open, width: int, scheme: str) -> None:
-    page = opened(width=width, scheme=scheme)
+@pytest.mark.parametrize("runs", ["history"])
+def test_nothing_overlaps_and_nothing_is_cut(
+    opened: Open, request: pytest.FixtureRequest, runs: str, width: int, scheme: str
+) -> None:
+    page = opened(request.getfixturevalue(runs), width=width, scheme=scheme)
     expect(page.locator("#load .main-svg").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate(_CLASHES) == []
@@ -166,32 +166,60 @@ def test_it_prints(opened: Open) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-def test_hostile_names_stay_text(opened: Open, tmp_path: Path) -> None:
-    run = make_run()
-    backends = dict(run.backends) | {HOSTILE: BackendInfo(precision="fp32", base=None, settings={})}
-    throughput = dict(run.throughput) | {HOSTILE: run.throughput["onnx-int8"]}
-    machine = dataclasses.replace(run.machine, libraries={HOSTILE: HOSTILE})
-    hostile = make_run(
-        hardware_class=HOSTILE,
-        machine=machine,
-        backends=backends,
-        throughput=throughput,
-        load={HOSTILE: make_load()["onnx-int8"]},
+def _write_named(folder: Path, *names: str) -> Path:
+    """Write a run in which everything that can have a name has one of these."""
+    run, bench = make_run(), make_file(None)["benchmarks"][0]
+    named = make_run(
+        hardware_class=names[0],
+        machine=dataclasses.replace(run.machine, libraries={name: name for name in names}),
+        backends=dict(run.backends)
+        | {name: BackendInfo(precision="fp32", base=None, settings={}) for name in names},
+        accuracy=dict(run.accuracy) | dict.fromkeys(names, run.accuracy["onnx-int8"]),
+        throughput=dict(run.throughput) | dict.fromkeys(names, run.throughput["onnx-int8"]),
+        load={name: make_load()["onnx-int8"] for name in names},
     )
-    content = make_file(hostile) | {"datetime": "2026-03-01T12:00:00+00:00", "commit_info": {"id": HOSTILE}}
-    for bench in content["benchmarks"]:
-        if "[onnx-int8-" in bench["fullname"]:
-            bench["extra_info"]["backend"] = HOSTILE
-    folder = tmp_path / "hostile"
+    content = make_file(named) | {"datetime": "2026-03-01T12:00:00+00:00", "commit_info": {"id": names[0]}}
+    for name in names:
+        extra = bench["extra_info"] | {"backend": name, "batch_size": 32}
+        content["benchmarks"].append({"fullname": name, "extra_info": extra})
     folder.mkdir()
     (folder / "0001_<b>.json").write_text(json.dumps(content), encoding="utf8")
+    return folder
+
+
+def test_hostile_names_stay_text(opened: Open, tmp_path: Path) -> None:
+    folder = _write_named(tmp_path / "hostile", HOSTILE)
     (folder / "0000_<b>.json").write_text("half-writ", encoding="utf8")
     page = opened(read_history(folder))
     expect(page.locator("#notes")).to_contain_text("0000_<b>.json is damaged")
     expect(page.locator("#details")).to_contain_text("</script><img src=x onerror=alert(1)>")
     assert page.locator("img, b, main a, main script").count() == 0
     expect(page.locator("#throughput .ytick").first).to_be_visible()
-    assert "<b>bold</b>" in page.locator("#throughput").inner_text()
+    assert "</script><img src=x one…" in page.locator("#throughput").inner_text()
+
+
+def test_a_name_is_cut_stays_its_own_and_is_no_formula(opened: Open, tmp_path: Path) -> None:
+    names = ("a" * 2999 + "b", "a" * 2999 + "c", "$x^2$")
+    page = opened(read_history(_write_named(tmp_path / "long", *names)), 390)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.documentElement.scrollHeight") < 10_000
+    expect(page.get_by_role("checkbox")).to_have_count(6)
+    page.get_by_role("checkbox", name="a" * 200).first.uncheck()
+    assert page.locator("#throughput .point").count() == 5
+    ticks = page.locator("#throughput .ytick").all_text_contents()
+    assert [tick[:12] for tick in ticks if tick.startswith("a")] == ["a" * 11 + "…"]
+    assert "$x^2$" in ticks
+
+
+def test_the_times_of_another_suite_are_over_no_reference(opened: Open, tmp_path: Path) -> None:
+    content = {
+        "benchmarks": [{"fullname": "theirs batch big", "stats": {"median": 0.002}}],
+        "datetime": "2026-03-01T12:00:00+00:00",
+    }
+    (tmp_path / "0001_theirs.json").write_text(json.dumps(content), encoding="utf8")
+    page = opened(read_history(tmp_path))
+    expect(page.locator("#n-history")).to_contain_text("median in s, lower is better")
+    expect(page.locator("#details")).to_contain_text("theirs batch big: 0.002")
 
 
 def test_a_run_without_load_says_so_in_its_place(opened: Open, tmp_path: Path) -> None:

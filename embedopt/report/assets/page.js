@@ -1,5 +1,6 @@
 "use strict";
 // The data is text of other people's files: it is set as text, and escaped where Plotly reads markup.
+// Plotly breaks no line, so that there long text loses its middle.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56a0d3", "#8a5fbf", "#c0392b", "#3b8a8a", "#7a7a7a", "#6b8e23", "#a0522d"];
@@ -13,7 +14,8 @@ const ROUND = [-1, 0, 1, 2, 3, 4].flatMap((power) => [1, 2, 5].map((digit) => di
 const state = { kind: 0, batch: "", metric: data.default_metric, hidden: new Set(), run: 0 };
 
 const kind = () => data.kinds[state.kind];
-const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;");
+const clipped = (text, longest) => text.length <= longest ? text : `${text.slice(0, longest - 9)}…${text.slice(-8)}`;
+const escaped = (text, longest = 44) => clipped(text, longest).replace(/&/g, "&amp;").replace(/</g, "&lt;");
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const figure = (value, digits = 4) => value == null ? "not measured" : Number(value.toPrecision(digits)).toLocaleString("en");
 const percent = (share) => `${share < 0 ? "" : "+"}${(100 * share).toFixed(1)} %`;
@@ -53,7 +55,7 @@ function draw(id, note, origin, traces, figureLayout) {
   if (place.classList.contains("empty")) { place.classList.remove("empty"); place.textContent = ""; }
   place.setAttribute("role", "img");
   place.setAttribute("aria-label", `${$(`t-${id}`).textContent}: ${note}`);
-  Plotly.react(place, traces, figureLayout, { displayModeBar: false, responsive: true });
+  Plotly.react(place, traces, figureLayout, { displayModeBar: false, responsive: true, typesetMath: false });
 }
 
 function of(part) {
@@ -65,7 +67,7 @@ function of(part) {
 function drawKey(id, rows) {
   $(`k-${id}`).replaceChildren(...[...new Set(rows.map((row) => row.backend))].map((backend) => {
     const item = element("li");
-    item.append(swatch(backend), element("span", backend));
+    item.append(swatch(backend), element("span", clipped(backend, 44)));
     return item;
   }));
 }
@@ -77,13 +79,13 @@ function swatch(backend) {
 }
 
 // Bars and points with names grow from the first one down.
-const names = { type: "category", autorange: "reversed", ticks: "" };
+const names = (rows) => ({ type: "category", autorange: "reversed", ticks: "", tickvals: rows.map((row) => row.backend), ticktext: rows.map((row) => escaped(row.backend, innerWidth < 600 ? 20 : 32)) });
 
 function drawLatency() {
   const found = kind().latest.latency, rows = shown(found.rows).filter((row) => String(row.batch) === state.batch);
   const measured = PERCENTILES.filter(([name]) => rows.some((row) => row[name] != null));
   const traces = measured.map(([name, mark]) => ({
-    type: "scatter", mode: "markers", name, y: rows.map((row) => escaped(row.backend)), x: rows.map((row) => row[name]),
+    type: "scatter", mode: "markers", name, y: rows.map((row) => row.backend), x: rows.map((row) => row[name]),
     marker: { symbol: mark, size: 10, color: rows.map((row) => color(row.backend)) },
     error_x: { type: "data", symmetric: false, thickness: 1.5, width: 4, color: style("--quiet"),
       array: rows.map((row) => row[`${name}_ci`] ? row[`${name}_ci`][1] - row[name] : 0),
@@ -92,18 +94,18 @@ function drawLatency() {
   }));
   draw("latency", `${measured.map(([name]) => name).join(", ") || "Percentiles"} in ms with 95 % intervals, batch size ${state.batch}; lower is better.`, of(found),
     traces, layout({ title: { text: "ms, lower is better" }, rangemode: "tozero" },
-      { ...names, autorange: false, range: [rows.length - 0.5, -0.5] }, { showlegend: true }));
+      { ...names(rows), autorange: false, range: [rows.length - 0.5, -0.5] }, { showlegend: true }));
 }
 
 function drawBars(id, note, unit, value) {
   const found = kind().latest.throughput, rows = shown(found.rows).filter((row) => row[value] != null);
   const traces = rows.length ? [{
-    type: "bar", orientation: "h", y: rows.map((row) => escaped(row.backend)), x: rows.map((row) => row[value]),
+    type: "bar", orientation: "h", y: rows.map((row) => row.backend), x: rows.map((row) => row[value]),
     marker: { color: rows.map((row) => color(row.backend)) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${figure(row[value])} ${unit}`), textposition: "none",
   }] : [];
   const title = note.split(":")[0].replace(", ", innerWidth < 600 ? ",<br>" : ", ");
-  draw(id, note, of(found), traces, layout({ title: { text: title }, rangemode: "tozero" }, names));
+  draw(id, note, of(found), traces, layout({ title: { text: title }, rangemode: "tozero" }, names(rows)));
 }
 
 function drawFidelity() {
@@ -168,7 +170,7 @@ function drawHistory() {
     type: "scatter", mode: row.at.length > 60 ? "lines" : "lines+markers", name: escaped(row.name),
     x: row.at.map((run) => runs[run].time), y: row.value, customdata: row.at,
     line: { color: color(row.backend), width: 1.5 }, marker: { size: 6, symbol: symbol(row.backend) },
-    hoverinfo: "text", hovertext: row.value.map((value, index) => `${escaped(row.name)}<br>${figure(value)}<br>${escaped(runs[row.at[index]].name)}<br>${runs[row.at[index]].commit.slice(0, 12)}`),
+    hoverinfo: "text", hovertext: row.value.map((value, index) => `${escaped(row.name)}<br>${figure(value)}<br>${escaped(runs[row.at[index]].name)}<br>${escaped(runs[row.at[index]].commit.slice(0, 12))}`),
   }));
   const changed = rows.flatMap((row) => row.changes.map((change) => ({ row, change })));
   if (changed.length) traces.push({
@@ -182,13 +184,14 @@ function drawHistory() {
   if (rows.length && moved.length) traces.push({
     type: "scatter", mode: "markers", name: "dependencies", x: moved.map(({ run }) => run.time), y: moved.map(() => lowest), customdata: moved.map(({ index }) => index),
     marker: { symbol: "line-ns-open", size: 14, color: style("--quiet"), line: { width: 2 } },
-    hoverinfo: "text", hovertext: moved.map(({ run }) => `dependencies changed<br>${run.changed.slice(0, 8).map(escaped).join("<br>")}`),
+    hoverinfo: "text", hovertext: moved.map(({ run }) => `dependencies changed<br>${run.changed.slice(0, 8).map((text) => escaped(text)).join("<br>")}`),
   });
   const bands = rows.length > FEW ? [] : rows.flatMap((row) => row.levels.map((level) => ({
     type: "rect", layer: "below", x0: time(row, level.start), x1: time(row, level.stop - 1), y0: level.low, y1: level.high, line: { width: 0 }, fillcolor: color(row.backend), opacity: 0.15,
   })));
-  const unit = metric.relative ? `times ${data.reference}'s` : metric.unit;
-  const measure = `${state.metric}${unit ? ` in ${unit}` : ""}`;
+  const unit = metric.relative ? `times ${kind().reference}'s` : metric.unit;
+  // Another suite has no reference: its medians are followed as they are.
+  const measure = kind().reference ? `${state.metric}${unit ? ` in ${unit}` : ""}` : "median in s";
   const band = bands.length ? " Bands: where 95 % of runs lie between two changes." : "";
   draw("history", `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, "", traces,
     layout({ type: "date" }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
