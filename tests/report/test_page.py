@@ -56,6 +56,11 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     return read_history(write_history(tmp_path_factory.mktemp("history"), 40, shifts))
 
 
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> History:
+    return read_history(write_history(tmp_path_factory.mktemp("one"), 1))
+
+
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path, history: History) -> Iterator[Open]:
     """Open a page from disk; at the end, nothing was fetched and nothing went wrong in it."""
@@ -140,7 +145,7 @@ def test_the_keyboard_alone_gets_everywhere(opened: Open) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("runs", ["history"])
+@pytest.mark.parametrize("runs", ["history", "one_run"])
 def test_nothing_overlaps_and_nothing_is_cut(
     opened: Open, request: pytest.FixtureRequest, runs: str, width: int, scheme: str
 ) -> None:
@@ -149,6 +154,12 @@ def test_nothing_overlaps_and_nothing_is_cut(
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate(_CLASHES) == []
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
+
+
+def test_the_time_of_a_single_run_has_a_day_on_each_side(opened: Open, one_run: History) -> None:
+    page = opened(one_run)
+    ticks = page.locator("#history .xtick").all_text_contents()
+    assert ticks == ["Dec 312024", "Jan 12025", "Jan 2"]
 
 
 def test_the_theme_can_be_changed_by_hand(opened: Open) -> None:
@@ -203,6 +214,7 @@ def test_a_name_is_cut_stays_its_own_and_is_no_formula(opened: Open, tmp_path: P
     page = opened(read_history(_write_named(tmp_path / "long", *names)), 390)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("document.documentElement.scrollHeight") < 10_000
+    assert page.evaluate(_CLASHES) == []
     expect(page.get_by_role("checkbox")).to_have_count(6)
     page.get_by_role("checkbox", name="a" * 200).first.uncheck()
     assert page.locator("#throughput .point").count() == 5

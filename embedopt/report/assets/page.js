@@ -163,6 +163,12 @@ function visibleSeries() {
   return shown(found).filter((row) => row.batch === 0 || String(row.batch) === state.batch);
 }
 
+// By itself, an axis of one time shows a millisecond.
+function around(times) {
+  const day_ms = 86_400_000, at = Date.parse(times[0]);
+  return times.some((time) => time !== times[0]) ? {} : { range: [at - day_ms, at + day_ms], dtick: day_ms };
+}
+
 function drawHistory() {
   const rows = visibleSeries(), runs = kind().runs, metric = data.metrics[state.metric];
   const time = (row, index) => runs[row.at[index]].time;
@@ -194,7 +200,7 @@ function drawHistory() {
   const measure = kind().reference ? `${state.metric}${unit ? ` in ${unit}` : ""}` : "median in s";
   const band = bands.length ? " Bands: where 95 % of runs lie between two changes." : "";
   draw("history", `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, "", traces,
-    layout({ type: "date" }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
+    layout({ type: "date", ...around([cursor().x0, ...traces.flatMap((trace) => trace.x)]) }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
 }
 
 const cursor = () => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: kind().runs[state.run].time, x1: kind().runs[state.run].time, line: { color: style("--accent"), width: 1, dash: "dot" } });
