@@ -29,13 +29,14 @@ def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
         history: its runs, of all kinds.
         price_per_hour: of the machine, in dollars.
     """
-    kinds = sorted(history.kinds.items(), key=lambda item: -len(item[1]))
+    kinds = history.kinds
+    newest_first = dict.fromkeys(run.kind for _, run in reversed(history.runs))
     return {
         "notes": [short(note, _LONGEST_NOTE) for note in describe_damaged(history.damaged)],
         "default_metric": DEFAULT_METRIC,
         "price_per_hour": price_per_hour,
         "metrics": {name: describe_metric(name) for name in METRICS},
-        "kinds": [_kind(kind, runs, price_per_hour) for kind, runs in kinds],
+        "kinds": [_kind(kind, kinds[kind], price_per_hour) for kind in newest_first],
     }
 
 

@@ -223,6 +223,15 @@ def test_a_name_is_cut_stays_its_own_and_is_no_formula(opened: Open, tmp_path: P
     assert "$x^2$" in ticks
 
 
+def test_the_page_opens_on_the_hardware_of_the_newest_run(tmp_path: Path) -> None:
+    folder = write_history(tmp_path, 3, {})
+    content = json.loads((folder / "0003_run.json").read_text(encoding="utf8"))
+    content["embedopt"]["hardware_class"] = "another"
+    (folder / "0003_run.json").write_text(json.dumps(content), encoding="utf8")
+    kinds = page_data(read_history(folder), 0.05)["kinds"]
+    assert [kind["hardware_class"] for kind in kinds] == ["another", make_run().hardware_class]
+
+
 def test_the_times_of_another_suite_are_over_no_reference(opened: Open, tmp_path: Path) -> None:
     content = {
         "benchmarks": [{"fullname": "theirs batch big", "stats": {"median": 0.002}}],
