@@ -103,11 +103,30 @@ def test_a_filter_changes_the_charts(opened: Open) -> None:
     assert page.locator("#throughput .point").count() == 2
     assert page.locator("#k-load li").all_inner_texts() == ["torch-fp32"]
     page.locator("#batch").select_option("64")
-    expect(page.locator("#history")).to_contain_text("switched off")
+    expect(page.locator("#history")).to_have_text("Not measured at batch size 64: choose 1.")
+    page.get_by_role("checkbox", name="onnx-fp32").uncheck()
+    expect(page.locator("#history")).to_have_text("The backends that have it are switched off.")
     page.get_by_role("checkbox", name="onnx-int8").check()
     expect(page.locator("#history .scatterlayer .trace")).to_have_count(1)
     page.locator("#metric").select_option("cosine_mean")
     assert "cosine_mean, higher is better" in page.locator("#n-history").inner_text()
+
+
+def test_a_metric_is_shown_at_a_batch_size_that_it_has(opened: Open, tmp_path: Path) -> None:
+    folder = write_history(tmp_path / "p99", 1)
+    content = json.loads((folder / "0001_run.json").read_text(encoding="utf8"))
+    for bench in content["benchmarks"]:
+        if bench["extra_info"].get("batch_size") == 1:
+            bench["extra_info"] |= {"p99_ms": 4.0, "p99_ci_ms": [3.0, 5.0]}
+    (folder / "0001_run.json").write_text(json.dumps(content), encoding="utf8")
+    page = opened(read_history(folder))
+    expect(page.locator("#batch")).to_have_value("32")
+    page.locator("#metric").select_option("p99_ms")
+    expect(page.locator("#batch")).to_have_value("1")
+    expect(page.locator("#history .scatterlayer .trace")).to_have_count(2)
+    assert page.locator("#batch option").all_inner_texts() == ["1", "8", "32", "64"]
+    page.locator("#batch").select_option("64")
+    expect(page.locator("#history")).to_have_text("Not measured at batch size 64: choose 1.")
 
 
 def test_a_click_on_a_point_shows_its_commit_and_environment(opened: Open) -> None:

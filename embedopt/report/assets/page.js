@@ -19,6 +19,7 @@ const escaped = (text, longest = 44) => clipped(text, longest).replace(/&/g, "&a
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const figure = (value, digits = 4) => value == null ? "not measured" : Number(value.toPrecision(digits)).toLocaleString("en");
 const percent = (share) => `${share < 0 ? "" : "+"}${(100 * share).toFixed(1)} %`;
+const sorted = (sizes) => [...new Set(sizes)].sort((a, b) => a - b);
 const shown = (rows) => rows.filter((row) => !state.hidden.has(row.backend));
 const color = (backend) => COLORS[Math.max(0, kind().backends.indexOf(backend)) % COLORS.length];
 const symbol = (backend) => SYMBOLS[Math.max(0, kind().backends.indexOf(backend)) % SYMBOLS.length];
@@ -42,14 +43,21 @@ function layout(x, y, more = {}) {
   };
 }
 
+// Of what is measured, whatever is chosen, nothing is drawn: says why.
+function absence(measured) {
+  if (!measured.length) return "No saved run of this kind has it.";
+  const sizes = sorted(shown(measured).map((row) => row.batch));
+  return sizes.length ? `Not measured at batch size ${state.batch}: choose ${sizes.join(" or ")}.` : "The backends that have it are switched off.";
+}
+
 // Draws a chart, or says in words that there is nothing to draw.
-function draw(id, note, origin, traces, figureLayout) {
+function draw(id, measured, note, origin, traces, figureLayout) {
   const place = $(id);
   $(`n-${id}`).replaceChildren(note, element("span", origin));
   if (!traces.length) {
     if (place.data) { Plotly.purge(place); delete place.dataset.clicks; }
     place.classList.add("empty");
-    place.textContent = "No saved run of this kind has it, or its backends are switched off.";
+    place.textContent = absence(measured);
     return;
   }
   if (place.classList.contains("empty")) { place.classList.remove("empty"); place.textContent = ""; }
@@ -82,9 +90,10 @@ function swatch(backend) {
 const names = (rows) => ({ type: "category", autorange: "reversed", ticks: "", tickvals: rows.map((row) => row.backend), ticktext: rows.map((row) => escaped(row.backend, innerWidth < 600 ? 20 : 32)) });
 
 function drawLatency() {
-  const found = kind().latest.latency, rows = shown(found.rows).filter((row) => String(row.batch) === state.batch);
-  const measured = PERCENTILES.filter(([name]) => rows.some((row) => row[name] != null));
-  const traces = measured.map(([name, mark]) => ({
+  const found = kind().latest.latency, all = found.rows.filter((row) => PERCENTILES.some(([name]) => row[name] != null));
+  const rows = shown(all).filter((row) => String(row.batch) === state.batch);
+  const percentiles = PERCENTILES.filter(([name]) => rows.some((row) => row[name] != null));
+  const traces = percentiles.map(([name, mark]) => ({
     type: "scatter", mode: "markers", name, y: rows.map((row) => row.backend), x: rows.map((row) => row[name]),
     marker: { symbol: mark, size: 10, color: rows.map((row) => color(row.backend)) },
     error_x: { type: "data", symmetric: false, thickness: 1.5, width: 4, color: style("--quiet"),
@@ -92,25 +101,24 @@ function drawLatency() {
       arrayminus: rows.map((row) => row[`${name}_ci`] ? row[name] - row[`${name}_ci`][0] : 0) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${name} ${figure(row[name])} ms`),
   }));
-  draw("latency", `${measured.map(([name]) => name).join(", ") || "Percentiles"} in ms with 95 % intervals, batch size ${state.batch}; lower is better.`, of(found),
+  draw("latency", all, `${percentiles.map(([name]) => name).join(", ") || "Percentiles"} in ms with 95 % intervals${state.batch && `, batch size ${state.batch}`}; lower is better.`, of(found),
     traces, layout({ title: { text: "ms, lower is better" }, rangemode: "tozero" },
       { ...names(rows), autorange: false, range: [rows.length - 0.5, -0.5] }, { showlegend: true }));
 }
 
 function drawBars(id, note, unit, value) {
-  const found = kind().latest.throughput, rows = shown(found.rows).filter((row) => row[value] != null);
+  const found = kind().latest.throughput, all = found.rows.filter((row) => row[value] != null), rows = shown(all);
   const traces = rows.length ? [{
     type: "bar", orientation: "h", y: rows.map((row) => row.backend), x: rows.map((row) => row[value]),
     marker: { color: rows.map((row) => color(row.backend)) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${figure(row[value])} ${unit}`), textposition: "none",
   }] : [];
   const title = note.split(":")[0].replace(", ", innerWidth < 600 ? ",<br>" : ", ");
-  draw(id, note, of(found), traces, layout({ title: { text: title }, rangemode: "tozero" }, names(rows)));
+  draw(id, all, note, of(found), traces, layout({ title: { text: title }, rangemode: "tozero" }, names(rows)));
 }
 
 function drawFidelity() {
-  const found = kind().latest.throughput;
-  const rows = shown(found.rows).filter((row) => row.rate != null && row.cosine != null);
+  const found = kind().latest.throughput, all = found.rows.filter((row) => row.rate != null && row.cosine != null), rows = shown(all);
   const front = rows.filter((row) => row.front).sort((a, b) => a.rate - b.rate);
   const traces = rows.length ? [
     { type: "scatter", mode: "lines", name: "Pareto front", x: front.map((row) => row.rate), y: front.map((row) => row.cosine), line: { dash: "dot", color: style("--quiet") }, hoverinfo: "skip" },
@@ -119,13 +127,13 @@ function drawFidelity() {
       hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}${row.front ? ", on the Pareto front" : ""}<br>${figure(row.rate)} texts/s<br>cosine ${figure(row.cosine, 6)}`) },
   ] : [];
   drawKey("fidelity", rows);
-  draw("fidelity", `Sustained texts/s against mean cosine to the reference; upper right is better.`, of(found), traces,
+  draw("fidelity", all, `Sustained texts/s against mean cosine to the reference; upper right is better.`, of(found), traces,
     layout({ title: { text: "texts/s, higher is better" }, rangemode: "tozero" }, { title: { text: "cosine, higher is better" } }, { showlegend: true }));
 }
 
 function drawSweep() {
-  const found = kind().latest.latency, rows = shown(found.rows).filter((row) => row.rate != null);
-  const sizes = [...new Set(rows.map((row) => row.batch))].sort((a, b) => a - b);
+  const found = kind().latest.latency, all = found.rows.filter((row) => row.rate != null), rows = shown(all);
+  const sizes = sorted(rows.map((row) => row.batch));
   const traces = [...new Set(rows.map((row) => row.backend))].map((backend) => {
     const own = rows.filter((row) => row.backend === backend).sort((a, b) => a.batch - b.batch);
     return {
@@ -135,12 +143,12 @@ function drawSweep() {
     };
   });
   drawKey("sweep", rows);
-  draw("sweep", `texts/s of calls with a whole batch, over the batch size; higher is better.`, of(found), traces,
+  draw("sweep", all, `texts/s of calls with a whole batch, over the batch size; higher is better.`, of(found), traces,
     layout({ title: { text: "texts in a call" }, type: "log", tickvals: sizes, ticktext: sizes.map(String) }, { title: { text: "texts/s, higher is better" }, rangemode: "tozero" }));
 }
 
 function drawLoad() {
-  const found = kind().latest.load, rows = shown(found.rows).filter((row) => row.points.length);
+  const found = kind().latest.load, all = found.rows.filter((row) => row.points.length), rows = shown(all);
   const traces = rows.map((row) => ({
     type: "scatter", mode: "lines+markers", showlegend: false, name: `${escaped(row.backend)} ${row.batching}`,
     x: row.points.map((point) => point.rate), y: row.points.map((point) => point.p99),
@@ -154,13 +162,14 @@ function drawLoad() {
   const shapes = promise == null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: promise, y1: promise, line: { color: style("--quiet"), dash: "dot", width: 1.5 } }];
   const told = promise == null ? "" : ` The dotted line is the promise of ${figure(promise)} ms.`;
   drawKey("load", rows);
-  draw("load", `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told}`, of(found), traces,
+  draw("load", all, `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told}`, of(found), traces,
     layout({ title: { text: "requests/s" }, rangemode: "tozero" }, { title: { text: "p99 in ms, lower is better" }, type: "log", tickvals: ROUND, ticktext: ROUND.map((value) => figure(value)) }, { showlegend: true, shapes }));
 }
 
+const followed = () => kind().series[state.metric] || [];
+
 function visibleSeries() {
-  const found = kind().series[state.metric] || [];
-  return shown(found).filter((row) => row.batch === 0 || String(row.batch) === state.batch);
+  return shown(followed()).filter((row) => row.batch === 0 || String(row.batch) === state.batch);
 }
 
 // By itself, an axis of one time shows a millisecond.
@@ -199,7 +208,7 @@ function drawHistory() {
   // Another suite has no reference: its medians are followed as they are.
   const measure = kind().reference ? `${state.metric}${unit ? ` in ${unit}` : ""}` : "median in s";
   const band = bands.length ? " Bands: where 95 % of runs lie between two changes." : "";
-  draw("history", `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, "", traces,
+  draw("history", followed(), `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, "", traces,
     layout({ type: "date", ...around([cursor().x0, ...traces.flatMap((trace) => trace.x)]) }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
 }
 
@@ -237,8 +246,11 @@ function options(place, values, chosen) {
 
 function fillFilters() {
   const found = kind();
-  const sizes = [...new Set([...found.latest.latency.rows, ...(found.series[state.metric] || [])].map((row) => row.batch).filter(Boolean))].sort((a, b) => a - b).map(String);
-  if (!sizes.includes(state.batch)) state.batch = sizes.includes("32") ? "32" : sizes[0] || "";
+  const sizesOf = (rows) => sorted(rows.map((row) => row.batch).filter(Boolean)).map(String);
+  const sizes = sizesOf([...found.latest.latency.rows, ...followed()]), ofMetric = sizesOf(followed());
+  // A metric may be measured at some sizes only: it is shown at one that it has.
+  const wanted = ofMetric.length ? ofMetric : sizes;
+  if (!wanted.includes(state.batch)) state.batch = wanted.includes("32") ? "32" : wanted[0] || "";
   options($("batch"), sizes.map((size) => [size, size]), state.batch);
   options($("metric"), Object.keys(data.metrics).filter((name) => (found.series[name] || []).length || name === state.metric).map((name) => [name, name]), state.metric);
   $("backends").replaceChildren(...found.backends.map((backend) => {
