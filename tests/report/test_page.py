@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,6 +195,29 @@ def test_it_prints(opened: Open) -> None:
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_where_most_runs_lie_is_shown_of_a_few_backends_and_told_of_all(opened: Open, tmp_path: Path) -> None:
+    details = opened().locator("#details")
+    expect(details).to_contain_text(
+        re.compile(r"onnx-int8 batch 32: 1\.\d+ \(95 % of its level's runs: 1\.\d+ to 1")
+    )
+    for day in range(1, 7):
+        content = {
+            "benchmarks": [
+                {"fullname": f"theirs {of}", "stats": {"median": 0.1 + of + 0.01 * (day % 2)}}
+                for of in range(5)
+            ],
+            "datetime": f"2026-03-0{day}T12:00:00+00:00",
+        }
+        (tmp_path / f"000{day}_theirs.json").write_text(json.dumps(content), encoding="utf8")
+    page = opened(read_history(tmp_path))
+    expect(page.locator("#n-history")).to_contain_text("Choose up to 4 backends to see bands")
+    expect(page.locator("#history .shapelayer path")).to_have_count(1)
+    expect(page.locator("#details")).to_contain_text("theirs 4: 4.1 (95 % of its level's runs: 4.0")
+    page.get_by_role("checkbox", name="theirs 4").uncheck()
+    expect(page.locator("#n-history")).to_contain_text("Bands: where 95 % of runs lie")
+    expect(page.locator("#history .shapelayer path")).to_have_count(5)
 
 
 def _write_named(folder: Path, *names: str) -> Path:

@@ -68,7 +68,7 @@ function draw(id, measured, note, origin, traces, figureLayout) {
 
 function of(part) {
   const run = kind().runs[part.run];
-  return run ? `${run.name}, ${run.time.slice(0, 10)}` : "";
+  return run ? `${clipped(run.name, 44)}, ${run.time.slice(0, 10)}` : "";
 }
 
 // Colours mean nothing without the filters, which are far above, or on paper not there.
@@ -207,12 +207,19 @@ function drawHistory() {
   const unit = metric.relative ? `times ${kind().reference}'s` : metric.unit;
   // Another suite has no reference: its medians are followed as they are.
   const measure = kind().reference ? `${state.metric}${unit ? ` in ${unit}` : ""}` : "median in s";
-  const band = bands.length ? " Bands: where 95 % of runs lie between two changes." : "";
+  const band = bands.length ? " Bands: where 95 % of runs lie between two changes."
+    : rows.some((row) => row.levels.length) ? ` Choose up to ${FEW} backends to see bands: where 95 % of runs lie between two changes.` : "";
   draw("history", followed(), `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, "", traces,
     layout({ type: "date", ...around([cursor().x0, ...traces.flatMap((trace) => trace.x)]) }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
 }
 
 const cursor = () => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: kind().runs[state.run].time, x1: kind().runs[state.run].time, line: { color: style("--accent"), width: 1, dash: "dot" } });
+
+function describeValue(row, at) {
+  const digits = row.is_log ? 4 : 6, level = row.levels.find(({ start, stop }) => start <= at && at < stop);
+  const usual = level ? ` (95 % of its level's runs: ${figure(level.low, digits)} to ${figure(level.high, digits)})` : "";
+  return `${row.name}: ${figure(row.value[at], digits)}${usual}`;
+}
 
 function showRun(index) {
   const runs = kind().runs, run = runs[index];
@@ -220,16 +227,15 @@ function showRun(index) {
   $("run").max = runs.length - 1;
   $("run").value = index;
   $("run-number").textContent = `${index + 1} of ${runs.length}`;
-  const values = visibleSeries().map((row) => [row, row.at.indexOf(index)]).filter(([, at]) => at >= 0)
-    .map(([row, at]) => `${row.name}: ${figure(row.value[at])}`);
+  const values = visibleSeries().map((row) => [row, row.at.indexOf(index)]).filter(([, at]) => at >= 0).map(([row, at]) => describeValue(row, at));
   const rows = [
     ["File", run.name], ["Time", run.time], ["Commit", run.commit || "unknown"],
-    [state.metric, values.join("; ") || "not measured"],
+    [state.metric, ...(values.length ? values : ["not measured"])],
     ["Changed since the run before", run.changed.join(", ") || "nothing of the environment"],
     ["Environment", run.environment.join(", ")],
   ];
   const list = element("dl");
-  for (const [name, value] of rows) list.append(element("dt", name), element("dd", value));
+  for (const [name, ...texts] of rows) list.append(element("dt", name), ...texts.map((text) => element("dd", text)));
   $("details").replaceChildren(list);
 }
 
