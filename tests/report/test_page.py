@@ -113,6 +113,18 @@ def test_a_filter_changes_the_charts(opened: Open) -> None:
     assert "cosine_mean, higher is better" in page.locator("#n-history").inner_text()
 
 
+def test_keys_show_the_symbols_of_the_charts_and_the_promise_is_no_batching(opened: Open) -> None:
+    page = opened()
+    shapes = page.locator("#k-load .swatch path")
+    assert shapes.count() == 2
+    assert shapes.nth(0).get_attribute("d") != shapes.nth(1).get_attribute("d")
+    assert "thick grey line is the promise of 50 ms" in page.locator("#n-load").inner_text()
+    dashes = page.evaluate("document.getElementById('load').data.map((trace) => trace.line.dash)")
+    [promise] = page.evaluate("document.getElementById('load').layout.shapes")
+    assert (promise["line"].get("dash"), promise["line"]["width"]) == (None, 3)
+    assert set(dashes) == {"solid", "dash"}
+
+
 def test_a_metric_is_shown_at_a_batch_size_that_it_has(opened: Open, tmp_path: Path) -> None:
     folder = write_history(tmp_path / "p99", 1)
     content = json.loads((folder / "0001_run.json").read_text(encoding="utf8"))
@@ -195,6 +207,22 @@ def test_it_prints(opened: Open) -> None:
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_on_paper_all_that_is_chosen_is_named(opened: Open) -> None:
+    page = opened(width=718)
+    page.locator("#batch").select_option("1")
+    page.emulate_media(media="print")
+    assert page.locator("select:visible, input:visible, button:visible").count() == 0
+    assert page.locator("#filters").inner_text().split("\n") == [
+        "Hardware, model, corpus",
+        "Test CPU | avx2+vnni | 2 cores | 2 threads | model aaaaaaaaaaaa | corpus bbbbbbbbbbbb",
+        "Batch size",
+        "1",
+        "Metric over time",
+        "p50_ms",
+    ]
+    assert page.locator("#k-history li").all_inner_texts() == ["onnx-fp32", "onnx-int8"]
 
 
 def test_where_most_runs_lie_is_shown_of_a_few_backends_and_told_of_all(opened: Open, tmp_path: Path) -> None:

@@ -4,7 +4,14 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56a0d3", "#8a5fbf", "#c0392b", "#3b8a8a", "#7a7a7a", "#6b8e23", "#a0522d"];
-const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "pentagon", "hexagram", "hourglass", "bowtie"];
+// Plotly's symbols, and the same as paths around the middle of a swatch.
+const SYMBOLS = Object.entries({
+  circle: "M-6 0a6 6 0 0 0 12 0a6 6 0 0 0-12 0", square: "M-5-5H5V5H-5", diamond: "M0-7L7 0L0 7L-7 0",
+  "triangle-up": "M0-6L7 6H-7", "triangle-down": "M0 6L7-6H-7", cross: "M-2-7H2V-2H7V2H2V7H-2V2H-7V-2H-2",
+  x: "M0-3L4-7L7-4L3 0L7 4L4 7L0 3L-4 7L-7 4L-3 0L-7-4L-4-7", star: "M0-7L2-2H7L3 1L4 6L0 3L-4 6L-3 1L-7-2H-2",
+  pentagon: "M0-7L7-2L4 6H-4L-7-2", hexagram: "M0-7L2-4H6L4 0L6 4H2L0 7L-2 4H-6L-4 0L-6-4H-2",
+  hourglass: "M-6-6H6L-6 6H6", bowtie: "M-6-6V6L6-6V6",
+});
 const DASHES = { none: "solid", adaptive: "dash", window: "dot" };
 const PERCENTILES = [["p50", "circle"], ["p95", "diamond"], ["p99", "triangle-up"]];
 // More bands than this hide what they are of.
@@ -21,8 +28,10 @@ const figure = (value, digits = 4) => value == null ? "not measured" : Number(va
 const percent = (share) => `${share < 0 ? "" : "+"}${(100 * share).toFixed(1)} %`;
 const sorted = (sizes) => [...new Set(sizes)].sort((a, b) => a - b);
 const shown = (rows) => rows.filter((row) => !state.hidden.has(row.backend));
-const color = (backend) => COLORS[Math.max(0, kind().backends.indexOf(backend)) % COLORS.length];
-const symbol = (backend) => SYMBOLS[Math.max(0, kind().backends.indexOf(backend)) % SYMBOLS.length];
+const placeOf = (backend) => Math.max(0, kind().backends.indexOf(backend));
+const color = (backend) => COLORS[placeOf(backend) % COLORS.length];
+const mark = (backend) => SYMBOLS[placeOf(backend) % SYMBOLS.length];
+const symbol = (backend) => mark(backend)[0];
 
 function element(tag, text, attributes = {}) {
   const made = document.createElement(tag);
@@ -81,8 +90,11 @@ function drawKey(id, rows) {
 }
 
 function swatch(backend) {
-  const made = element("span", undefined, { class: "swatch", "aria-hidden": "true" });
-  made.style.background = color(backend);
+  const [made, path] = ["svg", "path"].map((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
+  for (const [name, value] of Object.entries({ class: "swatch", viewBox: "-8 -8 16 16", "aria-hidden": "true" })) made.setAttribute(name, value);
+  path.setAttribute("d", `${mark(backend)[1]}Z`);
+  path.setAttribute("fill", color(backend));
+  made.append(path);
   return made;
 }
 
@@ -159,8 +171,8 @@ function drawLoad() {
     traces.push({ type: "scatter", mode: "lines", name: escaped(batching), x: [null], y: [null], line: { color: style("--ink"), dash: DASHES[batching] || "longdash" } });
   }
   const promise = rows.map((row) => row.promise_ms).find((value) => value != null);
-  const shapes = promise == null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: promise, y1: promise, line: { color: style("--quiet"), dash: "dot", width: 1.5 } }];
-  const told = promise == null ? "" : ` The dotted line is the promise of ${figure(promise)} ms.`;
+  const shapes = promise == null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: promise, y1: promise, line: { color: style("--ink"), width: 3 }, opacity: 0.35 }];
+  const told = promise == null ? "" : ` The thick grey line is the promise of ${figure(promise)} ms.`;
   drawKey("load", rows);
   draw("load", all, `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told}`, of(found), traces,
     layout({ title: { text: "requests/s" }, rangemode: "tozero" }, { title: { text: "p99 in ms, lower is better" }, type: "log", tickvals: ROUND, ticktext: ROUND.map((value) => figure(value)) }, { showlegend: true, shapes }));
@@ -209,6 +221,7 @@ function drawHistory() {
   const measure = kind().reference ? `${state.metric}${unit ? ` in ${unit}` : ""}` : "median in s";
   const band = bands.length ? " Bands: where 95 % of runs lie between two changes."
     : rows.some((row) => row.levels.length) ? ` Choose up to ${FEW} backends to see bands: where 95 % of runs lie between two changes.` : "";
+  drawKey("history", rows);
   draw("history", followed(), `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, "", traces,
     layout({ type: "date", ...around([cursor().x0, ...traces.flatMap((trace) => trace.x)]) }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
 }
@@ -270,6 +283,8 @@ function fillFilters() {
 }
 
 function drawAll() {
+  // Paper shows what is chosen, whole and in words.
+  for (const select of document.querySelectorAll("select")) select.nextElementSibling.textContent = select.selectedOptions[0]?.text ?? "none";
   showRun(Math.min(state.run, kind().runs.length - 1));
   drawHistory();
   drawLatency();
