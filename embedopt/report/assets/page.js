@@ -223,7 +223,7 @@ function drawHistory() {
     : rows.some((row) => row.levels.length) ? ` Choose up to ${FEW} backends to see bands: where 95 % of runs lie between two changes.` : "";
   drawKey("history", rows);
   draw("history", followed(), `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, "", traces,
-    layout({ type: "date", ...around([cursor().x0, ...traces.flatMap((trace) => trace.x)]) }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
+    layout({ type: "date", nticks: innerWidth < 600 ? 4 : 0, ...around([cursor().x0, ...traces.flatMap((trace) => trace.x)]) }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
 }
 
 const cursor = () => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: kind().runs[state.run].time, x1: kind().runs[state.run].time, line: { color: style("--accent"), width: 1, dash: "dot" } });
@@ -276,7 +276,7 @@ function fillFilters() {
     const label = element("label"), box = element("input", undefined, { type: "checkbox", value: backend });
     box.checked = !state.hidden.has(backend);
     box.addEventListener("change", () => { box.checked ? state.hidden.delete(backend) : state.hidden.add(backend); drawAll(); });
-    label.append(box, swatch(backend), element("span", backend));
+    label.append(box, swatch(backend), element("span", clipped(backend, 64)));
     return label;
   }));
   $("subtitle").textContent = `${found.runs.length} run${found.runs.length === 1 ? "" : "s"} on ${found.hardware_class}`;
