@@ -1,16 +1,16 @@
 """Text that comes from a file stays text wherever it is shown.
 
 Names of backends and benchmarks, commits, CPUs and versions come from files that anyone can write: from the
-artifact of a pull request out of a fork, for one. HTML needs nothing from here: what a page shows is data in
-it, which its script sets as text.
+artifact of a pull request out of a fork, for one. HTML needs no escape from here: what a page shows is data
+in it, which its script sets as text.
 """
 
 import re
 
 # Longer than any name of ours: a cell of a table, not a page of text.
 _LONGEST = 200
-# Control characters, and those that turn the direction of what follows.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+")
+# Control characters, those that turn the direction of what follows, and those without width.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 # GitHub's runner takes a line that begins so as a command, and the older form anywhere in a line.
 _COMMAND = re.compile(r"^((?:\s|\x1b\[[\d;]*m)*):(?=:)", re.MULTILINE)
 _OLD_COMMAND = re.compile(r"#(?=#\[)")
@@ -19,6 +19,12 @@ _OLD_COMMAND = re.compile(r"#(?=#\[)")
 def plain(text: object) -> str:
     """Return text on one line, without control characters."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def short(text: object, longest: int = _LONGEST) -> str:
+    """Return plain text, cut where it is longer than a name."""
+    line = plain(text)
+    return line if len(line) <= longest else f"{line[:longest]}…"
 
 
 def without_commands(output: str) -> str:
@@ -33,7 +39,7 @@ def markdown(text: object) -> str:
 
 def entities(text: object) -> str:
     """Return text with all but letters, digits and blanks as numeric entities, cut after 200 characters."""
-    return "".join(char if char.isalnum() or char == " " else f"&#{ord(char)};" for char in _short(text))
+    return "".join(char if char.isalnum() or char == " " else f"&#{ord(char)};" for char in short(text))
 
 
 def annotation(level: str, title: str, message: str) -> str:
@@ -46,8 +52,3 @@ def annotation(level: str, title: str, message: str) -> str:
     """
     head = plain(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::{level} title={head}::{plain(message).replace('%', '%25')}"
-
-
-def _short(text: object) -> str:
-    line = plain(text)
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"

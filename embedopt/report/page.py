@@ -1,6 +1,8 @@
 """What the page shows: a history as plain values, made here, so that its script only draws."""
 
+import hashlib
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +12,14 @@ from embedopt.judge.series import DEFAULT_METRIC, METRICS, Series, describe_metr
 from embedopt.judge.summary import load_rows
 from embedopt.judge.trend import changes, levels
 from embedopt.records import Accuracy, LoadPoint
+from embedopt.report.escape import short
 from embedopt.report.gate import describe_damaged
 
 # Of a number that is drawn; a cosine needs six.
 _DIGITS = 7
+# Of what is wrong with a file, which begins with the file's path.
+_LONGEST_NOTE = 500
+_OF_BATCH = re.compile(r"(.+) batch ([0-9]{1,9})", re.DOTALL)
 
 
 def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
@@ -23,15 +29,14 @@ def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
         history: its runs, of all kinds.
         price_per_hour: of the machine, in dollars.
     """
-    kinds = sorted(history.kinds.items(), key=lambda item: -len(item[1]))
-    references = {run.run.reference for _, run in history.runs if run.run}
+    kinds = history.kinds
+    newest_first = dict.fromkeys(run.kind for _, run in reversed(history.runs))
     return {
-        "notes": list(describe_damaged(history.damaged)),
+        "notes": [short(note, _LONGEST_NOTE) for note in describe_damaged(history.damaged)],
         "default_metric": DEFAULT_METRIC,
         "price_per_hour": price_per_hour,
-        "reference": " or ".join(sorted(references)) or "the reference",
         "metrics": {name: describe_metric(name) for name in METRICS},
-        "kinds": [_kind(kind, runs, price_per_hour) for kind, runs in kinds],
+        "kinds": [_kind(kind, kinds[kind], price_per_hour) for kind in newest_first],
     }
 
 
@@ -41,9 +46,10 @@ def _kind(kind: Kind, runs: Sequence[SavedRun], price_per_hour: float) -> dict[s
     backends = dict.fromkeys(backend for run in reversed(runs) if run.run for backend in run.run.backends)
     others = dict.fromkeys(of["backend"] for found in series.values() for of in found)
     return {
-        "label": str(kind),
-        "hardware_class": kind.hardware_class,
-        "backends": list(backends | others),
+        "label": _name(str(kind)),
+        "hardware_class": _name(kind.hardware_class),
+        "reference": " or ".join(sorted({_name(run.run.reference) for run in runs if run.run})),
+        "backends": list(dict.fromkeys(map(_name, backends)) | others),
         "runs": [_run(run, before) for before, run in zip((None, *runs), runs)],  # noqa: B905  # the last has no next
         "series": {metric: found for metric, found in series.items() if found},
         "latest": {
@@ -58,12 +64,12 @@ def _run(run: SavedRun, before: SavedRun | None) -> dict[str, Any]:
     environment = _environment(run)
     earlier = _environment(before) if before else environment
     return {
-        "name": run.name,
+        "name": _name(run.name),
         "time": run.time.isoformat() if run.time else "",
-        "commit": run.commit,
-        "environment": [f"{name} {value}" for name, value in environment.items()],
+        "commit": _name(run.commit),
+        "environment": [_name(f"{name} {value}") for name, value in environment.items()],
         "changed": [
-            f"{name} {earlier.get(name, 'none')} -> {environment.get(name, 'none')}"
+            _name(f"{name} {earlier.get(name, 'none')} -> {environment.get(name, 'none')}")
             for name in {**earlier, **environment}
             if earlier.get(name) != environment.get(name)
         ],
@@ -84,11 +90,12 @@ def _environment(run: SavedRun) -> Mapping[str, str]:
 
 def _series(of: Series, index: Mapping[int, int]) -> dict[str, Any]:
     changed = changes(of)
-    backend, _, batch = of.name.partition(" batch ")
+    found = _OF_BATCH.fullmatch(of.name)
+    backend = _name(found[1] if found else of.name)
     return {
-        "name": of.name,
+        "name": f"{backend} batch {found[2]}" if found else backend,
         "backend": backend,
-        "batch": int(batch) if batch.isdecimal() else 0,
+        "batch": int(found[2]) if found else 0,
         "is_log": of.is_log,
         "at": [index[id(run)] for run in of.runs],
         "value": [_rounded(value) for value in of.values],
@@ -118,7 +125,7 @@ def _newest(
 def _latency(run: SavedRun) -> list[dict[str, Any]]:
     return [
         {
-            "backend": of.backend,
+            "backend": _name(of.backend),
             "batch": of.batch_size,
             "p50": of.p50_ms,
             "p50_ci": of.p50_ci_ms,
@@ -137,7 +144,7 @@ def _throughput(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "backend": backend,
+            "backend": _name(backend),
             "rate": found.texts_per_s,
             "cost": dollars_per_million(found.texts_per_s, price_per_hour),
             "cosine": run.run.accuracy.get(backend, Accuracy()).cosine_mean,
@@ -151,8 +158,8 @@ def _throughput(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
 def _load(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
     return [
         {
-            "backend": row.backend,
-            "batching": row.batching,
+            "backend": _name(row.backend),
+            "batching": _name(row.batching),
             "promise_ms": row.load.promise_ms,
             "points": [_point(point) for point in row.curve if point.p99_ms is not None],
         }
@@ -162,6 +169,14 @@ def _load(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
 
 def _point(point: LoadPoint) -> dict[str, Any]:
     return {"rate": point.rate_per_s, "p50": point.p50_ms, "p99": point.p99_ms, "kept": point.kept_share}
+
+
+def _name(text: str) -> str:
+    """Return text short enough to show, with a digest where that is not all of it: two stay two."""
+    shown = short(text)
+    if shown == text:
+        return shown
+    return f"{shown} {hashlib.sha256(text.encode(errors='backslashreplace')).hexdigest()[:8]}"
 
 
 def _rounded(value: float) -> float | None:

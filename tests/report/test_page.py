@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,6 +57,11 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     return read_history(write_history(tmp_path_factory.mktemp("history"), 40, shifts))
 
 
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> History:
+    return read_history(write_history(tmp_path_factory.mktemp("one"), 1))
+
+
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path, history: History) -> Iterator[Open]:
     """Open a page from disk; at the end, nothing was fetched and nothing went wrong in it."""
@@ -68,10 +74,7 @@ def opened(browser: Browser, tmp_path: Path, history: History) -> Iterator[Open]
         file.write_text(render_page(shown, 0.05), encoding="utf8")
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.on("request", lambda request: fetched.append(request.url))
-        page.on(
-            "console",
-            lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None,
-        )
+        page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
         page.goto(file.as_uri())
@@ -101,11 +104,42 @@ def test_a_filter_changes_the_charts(opened: Open) -> None:
     assert page.locator("#throughput .point").count() == 2
     assert page.locator("#k-load li").all_inner_texts() == ["torch-fp32"]
     page.locator("#batch").select_option("64")
-    expect(page.locator("#history")).to_contain_text("switched off")
+    expect(page.locator("#history")).to_have_text("Not measured at batch size 64: choose 1.")
+    page.get_by_role("checkbox", name="onnx-fp32").uncheck()
+    expect(page.locator("#history")).to_have_text("The backends that have it are switched off.")
     page.get_by_role("checkbox", name="onnx-int8").check()
     expect(page.locator("#history .scatterlayer .trace")).to_have_count(1)
     page.locator("#metric").select_option("cosine_mean")
     assert "cosine_mean, higher is better" in page.locator("#n-history").inner_text()
+
+
+def test_keys_show_the_symbols_of_the_charts_and_the_promise_is_no_batching(opened: Open) -> None:
+    page = opened()
+    shapes = page.locator("#k-load .swatch path")
+    assert shapes.count() == 2
+    assert shapes.nth(0).get_attribute("d") != shapes.nth(1).get_attribute("d")
+    assert "thick grey line is the promise of 50 ms" in page.locator("#n-load").inner_text()
+    dashes = page.evaluate("document.getElementById('load').data.map((trace) => trace.line.dash)")
+    [promise] = page.evaluate("document.getElementById('load').layout.shapes")
+    assert (promise["line"].get("dash"), promise["line"]["width"]) == (None, 3)
+    assert set(dashes) == {"solid", "dash"}
+
+
+def test_a_metric_is_shown_at_a_batch_size_that_it_has(opened: Open, tmp_path: Path) -> None:
+    folder = write_history(tmp_path / "p99", 1)
+    content = json.loads((folder / "0001_run.json").read_text(encoding="utf8"))
+    for bench in content["benchmarks"]:
+        if bench["extra_info"].get("batch_size") == 1:
+            bench["extra_info"] |= {"p99_ms": 4.0, "p99_ci_ms": [3.0, 5.0]}
+    (folder / "0001_run.json").write_text(json.dumps(content), encoding="utf8")
+    page = opened(read_history(folder))
+    expect(page.locator("#batch")).to_have_value("32")
+    page.locator("#metric").select_option("p99_ms")
+    expect(page.locator("#batch")).to_have_value("1")
+    expect(page.locator("#history .scatterlayer .trace")).to_have_count(2)
+    assert page.locator("#batch option").all_inner_texts() == ["1", "8", "32", "64"]
+    page.locator("#batch").select_option("64")
+    expect(page.locator("#history")).to_have_text("Not measured at batch size 64: choose 1.")
 
 
 def test_a_click_on_a_point_shows_its_commit_and_environment(opened: Open) -> None:
@@ -143,12 +177,21 @@ def test_the_keyboard_alone_gets_everywhere(opened: Open) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_overlaps_and_nothing_is_cut(opened: Open, width: int, scheme: str) -> None:
-    page = opened(width=width, scheme=scheme)
+@pytest.mark.parametrize("runs", ["history", "one_run"])
+def test_nothing_overlaps_and_nothing_is_cut(
+    opened: Open, request: pytest.FixtureRequest, runs: str, width: int, scheme: str
+) -> None:
+    page = opened(request.getfixturevalue(runs), width=width, scheme=scheme)
     expect(page.locator("#load .main-svg").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate(_CLASHES) == []
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
+
+
+def test_the_time_of_a_single_run_has_a_day_on_each_side(opened: Open, one_run: History) -> None:
+    page = opened(one_run)
+    ticks = page.locator("#history .xtick").all_text_contents()
+    assert ticks == ["Dec 312024", "Jan 12025", "Jan 2"]
 
 
 def test_the_theme_can_be_changed_by_hand(opened: Open) -> None:
@@ -166,32 +209,109 @@ def test_it_prints(opened: Open) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-def test_hostile_names_stay_text(opened: Open, tmp_path: Path) -> None:
-    run = make_run()
-    backends = dict(run.backends) | {HOSTILE: BackendInfo(precision="fp32", base=None, settings={})}
-    throughput = dict(run.throughput) | {HOSTILE: run.throughput["onnx-int8"]}
-    machine = dataclasses.replace(run.machine, libraries={HOSTILE: HOSTILE})
-    hostile = make_run(
-        hardware_class=HOSTILE,
-        machine=machine,
-        backends=backends,
-        throughput=throughput,
-        load={HOSTILE: make_load()["onnx-int8"]},
+def test_on_paper_all_that_is_chosen_is_named(opened: Open) -> None:
+    page = opened(width=718)
+    page.locator("#batch").select_option("1")
+    page.emulate_media(media="print")
+    assert page.locator("select:visible, input:visible, button:visible").count() == 0
+    assert page.locator("#filters").inner_text().split("\n") == [
+        "Hardware, model, corpus",
+        "Test CPU | avx2+vnni | 2 cores | 2 threads | model aaaaaaaaaaaa | corpus bbbbbbbbbbbb",
+        "Batch size",
+        "1",
+        "Metric over time",
+        "p50_ms",
+    ]
+    assert page.locator("#k-history li").all_inner_texts() == ["onnx-fp32", "onnx-int8"]
+
+
+def test_where_most_runs_lie_is_shown_of_a_few_backends_and_told_of_all(opened: Open, tmp_path: Path) -> None:
+    details = opened().locator("#details")
+    expect(details).to_contain_text(
+        re.compile(r"onnx-int8 batch 32: 1\.\d+ \(95 % of its level's runs: 1\.\d+ to 1")
     )
-    content = make_file(hostile) | {"datetime": "2026-03-01T12:00:00+00:00", "commit_info": {"id": HOSTILE}}
-    for bench in content["benchmarks"]:
-        if "[onnx-int8-" in bench["fullname"]:
-            bench["extra_info"]["backend"] = HOSTILE
-    folder = tmp_path / "hostile"
+    for day in range(1, 7):
+        content = {
+            "benchmarks": [
+                {"fullname": f"theirs {of}", "stats": {"median": 0.1 + of + 0.01 * (day % 2)}}
+                for of in range(5)
+            ],
+            "datetime": f"2026-03-0{day}T12:00:00+00:00",
+        }
+        (tmp_path / f"000{day}_theirs.json").write_text(json.dumps(content), encoding="utf8")
+    page = opened(read_history(tmp_path))
+    expect(page.locator("#n-history")).to_contain_text("Choose up to 4 backends to see bands")
+    expect(page.locator("#history .shapelayer path")).to_have_count(1)
+    expect(page.locator("#details")).to_contain_text("theirs 4: 4.1 (95 % of its level's runs: 4.0")
+    page.get_by_role("checkbox", name="theirs 4").uncheck()
+    expect(page.locator("#n-history")).to_contain_text("Bands: where 95 % of runs lie")
+    expect(page.locator("#history .shapelayer path")).to_have_count(5)
+
+
+def _write_named(folder: Path, *names: str) -> Path:
+    """Write a run in which everything that can have a name has one of these."""
+    run, bench = make_run(), make_file(None)["benchmarks"][0]
+    named = make_run(
+        hardware_class=names[0],
+        machine=dataclasses.replace(run.machine, libraries={name: name for name in names}),
+        backends=dict(run.backends)
+        | {name: BackendInfo(precision="fp32", base=None, settings={}) for name in names},
+        accuracy=dict(run.accuracy) | dict.fromkeys(names, run.accuracy["onnx-int8"]),
+        throughput=dict(run.throughput) | dict.fromkeys(names, run.throughput["onnx-int8"]),
+        load={name: make_load()["onnx-int8"] for name in names},
+    )
+    content = make_file(named) | {"datetime": "2026-03-01T12:00:00+00:00", "commit_info": {"id": names[0]}}
+    for name in names:
+        extra = bench["extra_info"] | {"backend": name, "batch_size": 32}
+        content["benchmarks"].append({"fullname": name, "extra_info": extra})
     folder.mkdir()
     (folder / "0001_<b>.json").write_text(json.dumps(content), encoding="utf8")
+    return folder
+
+
+def test_hostile_names_stay_text(opened: Open, tmp_path: Path) -> None:
+    folder = _write_named(tmp_path / "hostile", HOSTILE)
     (folder / "0000_<b>.json").write_text("half-writ", encoding="utf8")
     page = opened(read_history(folder))
     expect(page.locator("#notes")).to_contain_text("0000_<b>.json is damaged")
     expect(page.locator("#details")).to_contain_text("</script><img src=x onerror=alert(1)>")
     assert page.locator("img, b, main a, main script").count() == 0
     expect(page.locator("#throughput .ytick").first).to_be_visible()
-    assert "<b>bold</b>" in page.locator("#throughput").inner_text()
+    assert "</script><img src=x one…" in page.locator("#throughput").inner_text()
+
+
+def test_a_name_is_cut_stays_its_own_and_is_no_formula(opened: Open, tmp_path: Path) -> None:
+    names = ("a" * 2999 + "b", "a" * 2999 + "c", "$x^2$")
+    page = opened(read_history(_write_named(tmp_path / "long", *names)), 390)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.documentElement.scrollHeight") < 10_000
+    assert page.evaluate(_CLASHES) == []
+    expect(page.get_by_role("checkbox")).to_have_count(6)
+    page.get_by_role("checkbox", name="a" * 55).first.uncheck()
+    assert page.locator("#throughput .point").count() == 5
+    ticks = page.locator("#throughput .ytick").all_text_contents()
+    assert [tick[:12] for tick in ticks if tick.startswith("a")] == ["a" * 11 + "…"]
+    assert "$x^2$" in ticks
+
+
+def test_the_page_opens_on_the_hardware_of_the_newest_run(tmp_path: Path) -> None:
+    folder = write_history(tmp_path, 3, {})
+    content = json.loads((folder / "0003_run.json").read_text(encoding="utf8"))
+    content["embedopt"]["hardware_class"] = "another"
+    (folder / "0003_run.json").write_text(json.dumps(content), encoding="utf8")
+    kinds = page_data(read_history(folder), 0.05)["kinds"]
+    assert [kind["hardware_class"] for kind in kinds] == ["another", make_run().hardware_class]
+
+
+def test_the_times_of_another_suite_are_over_no_reference(opened: Open, tmp_path: Path) -> None:
+    content = {
+        "benchmarks": [{"fullname": "theirs batch big", "stats": {"median": 0.002}}],
+        "datetime": "2026-03-01T12:00:00+00:00",
+    }
+    (tmp_path / "0001_theirs.json").write_text(json.dumps(content), encoding="utf8")
+    page = opened(read_history(tmp_path))
+    expect(page.locator("#n-history")).to_contain_text("median in s, lower is better")
+    expect(page.locator("#details")).to_contain_text("theirs batch big: 0.002")
 
 
 def test_a_run_without_load_says_so_in_its_place(opened: Open, tmp_path: Path) -> None:

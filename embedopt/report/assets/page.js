@@ -1,9 +1,17 @@
 "use strict";
 // The data is text of other people's files: it is set as text, and escaped where Plotly reads markup.
+// Plotly breaks no line, so that there long text loses its middle.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56a0d3", "#8a5fbf", "#c0392b", "#3b8a8a", "#7a7a7a", "#6b8e23", "#a0522d"];
-const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "pentagon", "hexagram", "hourglass", "bowtie"];
+// Plotly's symbols, and the same as paths around the middle of a swatch.
+const SYMBOLS = Object.entries({
+  circle: "M-6 0a6 6 0 0 0 12 0a6 6 0 0 0-12 0", square: "M-5-5H5V5H-5", diamond: "M0-7L7 0L0 7L-7 0",
+  "triangle-up": "M0-6L7 6H-7", "triangle-down": "M0 6L7-6H-7", cross: "M-2-7H2V-2H7V2H2V7H-2V2H-7V-2H-2",
+  x: "M0-3L4-7L7-4L3 0L7 4L4 7L0 3L-4 7L-7 4L-3 0L-7-4L-4-7", star: "M0-7L2-2H7L3 1L4 6L0 3L-4 6L-3 1L-7-2H-2",
+  pentagon: "M0-7L7-2L4 6H-4L-7-2", hexagram: "M0-7L2-4H6L4 0L6 4H2L0 7L-2 4H-6L-4 0L-6-4H-2",
+  hourglass: "M-6-6H6L-6 6H6", bowtie: "M-6-6V6L6-6V6",
+});
 const DASHES = { none: "solid", adaptive: "dash", window: "dot" };
 const PERCENTILES = [["p50", "circle"], ["p95", "diamond"], ["p99", "triangle-up"]];
 // More bands than this hide what they are of.
@@ -13,13 +21,17 @@ const ROUND = [-1, 0, 1, 2, 3, 4].flatMap((power) => [1, 2, 5].map((digit) => di
 const state = { kind: 0, batch: "", metric: data.default_metric, hidden: new Set(), run: 0 };
 
 const kind = () => data.kinds[state.kind];
-const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;");
+const clipped = (text, longest) => text.length <= longest ? text : `${text.slice(0, longest - 9)}…${text.slice(-8)}`;
+const escaped = (text, longest = 44) => clipped(text, longest).replace(/&/g, "&amp;").replace(/</g, "&lt;");
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const figure = (value, digits = 4) => value == null ? "not measured" : Number(value.toPrecision(digits)).toLocaleString("en");
 const percent = (share) => `${share < 0 ? "" : "+"}${(100 * share).toFixed(1)} %`;
+const sorted = (sizes) => [...new Set(sizes)].sort((a, b) => a - b);
 const shown = (rows) => rows.filter((row) => !state.hidden.has(row.backend));
-const color = (backend) => COLORS[Math.max(0, kind().backends.indexOf(backend)) % COLORS.length];
-const symbol = (backend) => SYMBOLS[Math.max(0, kind().backends.indexOf(backend)) % SYMBOLS.length];
+const placeOf = (backend) => Math.max(0, kind().backends.indexOf(backend));
+const color = (backend) => COLORS[placeOf(backend) % COLORS.length];
+const mark = (backend) => SYMBOLS[placeOf(backend) % SYMBOLS.length];
+const symbol = (backend) => mark(backend)[0];
 
 function element(tag, text, attributes = {}) {
   const made = document.createElement(tag);
@@ -40,75 +52,85 @@ function layout(x, y, more = {}) {
   };
 }
 
+// Of what is measured, whatever is chosen, nothing is drawn: says why.
+function absence(measured) {
+  if (!measured.length) return "No saved run of this kind has it.";
+  const sizes = sorted(shown(measured).map((row) => row.batch));
+  return sizes.length ? `Not measured at batch size ${state.batch}: choose ${sizes.join(" or ")}.` : "The backends that have it are switched off.";
+}
+
 // Draws a chart, or says in words that there is nothing to draw.
-function draw(id, note, origin, traces, figureLayout) {
+function draw(id, measured, note, origin, traces, figureLayout) {
   const place = $(id);
   $(`n-${id}`).replaceChildren(note, element("span", origin));
   if (!traces.length) {
     if (place.data) { Plotly.purge(place); delete place.dataset.clicks; }
     place.classList.add("empty");
-    place.textContent = "No saved run of this kind has it, or its backends are switched off.";
+    place.textContent = absence(measured);
     return;
   }
   if (place.classList.contains("empty")) { place.classList.remove("empty"); place.textContent = ""; }
   place.setAttribute("role", "img");
   place.setAttribute("aria-label", `${$(`t-${id}`).textContent}: ${note}`);
-  Plotly.react(place, traces, figureLayout, { displayModeBar: false, responsive: true });
+  Plotly.react(place, traces, figureLayout, { displayModeBar: false, responsive: true, typesetMath: false });
 }
 
 function of(part) {
   const run = kind().runs[part.run];
-  return run ? `${run.name}, ${run.time.slice(0, 10)}` : "";
+  return run ? `${clipped(run.name, 44)}, ${run.time.slice(0, 10)}` : "";
 }
 
 // Colours mean nothing without the filters, which are far above, or on paper not there.
 function drawKey(id, rows) {
   $(`k-${id}`).replaceChildren(...[...new Set(rows.map((row) => row.backend))].map((backend) => {
     const item = element("li");
-    item.append(swatch(backend), element("span", backend));
+    item.append(swatch(backend), element("span", clipped(backend, 44)));
     return item;
   }));
 }
 
 function swatch(backend) {
-  const made = element("span", undefined, { class: "swatch", "aria-hidden": "true" });
-  made.style.background = color(backend);
+  const [made, path] = ["svg", "path"].map((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
+  for (const [name, value] of Object.entries({ class: "swatch", viewBox: "-8 -8 16 16", "aria-hidden": "true" })) made.setAttribute(name, value);
+  path.setAttribute("d", `${mark(backend)[1]}Z`);
+  path.setAttribute("fill", color(backend));
+  made.append(path);
   return made;
 }
 
 // Bars and points with names grow from the first one down.
-const names = { type: "category", autorange: "reversed", ticks: "" };
+const names = (rows) => ({ type: "category", autorange: "reversed", ticks: "", tickvals: rows.map((row) => row.backend), ticktext: rows.map((row) => escaped(row.backend, innerWidth < 600 ? 20 : 32)) });
 
 function drawLatency() {
-  const found = kind().latest.latency, rows = shown(found.rows).filter((row) => String(row.batch) === state.batch);
-  const measured = PERCENTILES.filter(([name]) => rows.some((row) => row[name] != null));
-  const traces = measured.map(([name, mark]) => ({
-    type: "scatter", mode: "markers", name, y: rows.map((row) => escaped(row.backend)), x: rows.map((row) => row[name]),
+  const found = kind().latest.latency, all = found.rows.filter((row) => PERCENTILES.some(([name]) => row[name] != null));
+  const rows = shown(all).filter((row) => String(row.batch) === state.batch);
+  const percentiles = PERCENTILES.filter(([name]) => rows.some((row) => row[name] != null));
+  const traces = percentiles.map(([name, mark]) => ({
+    type: "scatter", mode: "markers", name, y: rows.map((row) => row.backend), x: rows.map((row) => row[name]),
     marker: { symbol: mark, size: 10, color: rows.map((row) => color(row.backend)) },
     error_x: { type: "data", symmetric: false, thickness: 1.5, width: 4, color: style("--quiet"),
       array: rows.map((row) => row[`${name}_ci`] ? row[`${name}_ci`][1] - row[name] : 0),
       arrayminus: rows.map((row) => row[`${name}_ci`] ? row[name] - row[`${name}_ci`][0] : 0) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${name} ${figure(row[name])} ms`),
   }));
-  draw("latency", `${measured.map(([name]) => name).join(", ") || "Percentiles"} in ms with 95 % intervals, batch size ${state.batch}; lower is better.`, of(found),
+  draw("latency", all, `${percentiles.map(([name]) => name).join(", ") || "Percentiles"} in ms with 95 % intervals${state.batch && `, batch size ${state.batch}`}; lower is better.`, of(found),
     traces, layout({ title: { text: "ms, lower is better" }, rangemode: "tozero" },
-      { ...names, autorange: false, range: [rows.length - 0.5, -0.5] }, { showlegend: true }));
+      { ...names(rows), autorange: false, range: [rows.length - 0.5, -0.5] }, { showlegend: true }));
 }
 
 function drawBars(id, note, unit, value) {
-  const found = kind().latest.throughput, rows = shown(found.rows).filter((row) => row[value] != null);
+  const found = kind().latest.throughput, all = found.rows.filter((row) => row[value] != null), rows = shown(all);
   const traces = rows.length ? [{
-    type: "bar", orientation: "h", y: rows.map((row) => escaped(row.backend)), x: rows.map((row) => row[value]),
+    type: "bar", orientation: "h", y: rows.map((row) => row.backend), x: rows.map((row) => row[value]),
     marker: { color: rows.map((row) => color(row.backend)) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${figure(row[value])} ${unit}`), textposition: "none",
   }] : [];
   const title = note.split(":")[0].replace(", ", innerWidth < 600 ? ",<br>" : ", ");
-  draw(id, note, of(found), traces, layout({ title: { text: title }, rangemode: "tozero" }, names));
+  draw(id, all, note, of(found), traces, layout({ title: { text: title }, rangemode: "tozero" }, names(rows)));
 }
 
 function drawFidelity() {
-  const found = kind().latest.throughput;
-  const rows = shown(found.rows).filter((row) => row.rate != null && row.cosine != null);
+  const found = kind().latest.throughput, all = found.rows.filter((row) => row.rate != null && row.cosine != null), rows = shown(all);
   const front = rows.filter((row) => row.front).sort((a, b) => a.rate - b.rate);
   const traces = rows.length ? [
     { type: "scatter", mode: "lines", name: "Pareto front", x: front.map((row) => row.rate), y: front.map((row) => row.cosine), line: { dash: "dot", color: style("--quiet") }, hoverinfo: "skip" },
@@ -117,13 +139,13 @@ function drawFidelity() {
       hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}${row.front ? ", on the Pareto front" : ""}<br>${figure(row.rate)} texts/s<br>cosine ${figure(row.cosine, 6)}`) },
   ] : [];
   drawKey("fidelity", rows);
-  draw("fidelity", `Sustained texts/s against mean cosine to the reference; upper right is better.`, of(found), traces,
+  draw("fidelity", all, `Sustained texts/s against mean cosine to the reference; upper right is better.`, of(found), traces,
     layout({ title: { text: "texts/s, higher is better" }, rangemode: "tozero" }, { title: { text: "cosine, higher is better" } }, { showlegend: true }));
 }
 
 function drawSweep() {
-  const found = kind().latest.latency, rows = shown(found.rows).filter((row) => row.rate != null);
-  const sizes = [...new Set(rows.map((row) => row.batch))].sort((a, b) => a - b);
+  const found = kind().latest.latency, all = found.rows.filter((row) => row.rate != null), rows = shown(all);
+  const sizes = sorted(rows.map((row) => row.batch));
   const traces = [...new Set(rows.map((row) => row.backend))].map((backend) => {
     const own = rows.filter((row) => row.backend === backend).sort((a, b) => a.batch - b.batch);
     return {
@@ -133,12 +155,12 @@ function drawSweep() {
     };
   });
   drawKey("sweep", rows);
-  draw("sweep", `texts/s of calls with a whole batch, over the batch size; higher is better.`, of(found), traces,
+  draw("sweep", all, `texts/s of calls with a whole batch, over the batch size; higher is better.`, of(found), traces,
     layout({ title: { text: "texts in a call" }, type: "log", tickvals: sizes, ticktext: sizes.map(String) }, { title: { text: "texts/s, higher is better" }, rangemode: "tozero" }));
 }
 
 function drawLoad() {
-  const found = kind().latest.load, rows = shown(found.rows).filter((row) => row.points.length);
+  const found = kind().latest.load, all = found.rows.filter((row) => row.points.length), rows = shown(all);
   const traces = rows.map((row) => ({
     type: "scatter", mode: "lines+markers", showlegend: false, name: `${escaped(row.backend)} ${row.batching}`,
     x: row.points.map((point) => point.rate), y: row.points.map((point) => point.p99),
@@ -149,16 +171,23 @@ function drawLoad() {
     traces.push({ type: "scatter", mode: "lines", name: escaped(batching), x: [null], y: [null], line: { color: style("--ink"), dash: DASHES[batching] || "longdash" } });
   }
   const promise = rows.map((row) => row.promise_ms).find((value) => value != null);
-  const shapes = promise == null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: promise, y1: promise, line: { color: style("--quiet"), dash: "dot", width: 1.5 } }];
-  const told = promise == null ? "" : ` The dotted line is the promise of ${figure(promise)} ms.`;
+  const shapes = promise == null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: promise, y1: promise, line: { color: style("--ink"), width: 3 }, opacity: 0.35 }];
+  const told = promise == null ? "" : ` The thick grey line is the promise of ${figure(promise)} ms.`;
   drawKey("load", rows);
-  draw("load", `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told}`, of(found), traces,
+  draw("load", all, `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told}`, of(found), traces,
     layout({ title: { text: "requests/s" }, rangemode: "tozero" }, { title: { text: "p99 in ms, lower is better" }, type: "log", tickvals: ROUND, ticktext: ROUND.map((value) => figure(value)) }, { showlegend: true, shapes }));
 }
 
+const followed = () => kind().series[state.metric] || [];
+
 function visibleSeries() {
-  const found = kind().series[state.metric] || [];
-  return shown(found).filter((row) => row.batch === 0 || String(row.batch) === state.batch);
+  return shown(followed()).filter((row) => row.batch === 0 || String(row.batch) === state.batch);
+}
+
+// By itself, an axis of one time shows a millisecond.
+function around(times) {
+  const day_ms = 86_400_000, at = Date.parse(times[0]);
+  return times.some((time) => time !== times[0]) ? {} : { range: [at - day_ms, at + day_ms], dtick: day_ms };
 }
 
 function drawHistory() {
@@ -168,7 +197,7 @@ function drawHistory() {
     type: "scatter", mode: row.at.length > 60 ? "lines" : "lines+markers", name: escaped(row.name),
     x: row.at.map((run) => runs[run].time), y: row.value, customdata: row.at,
     line: { color: color(row.backend), width: 1.5 }, marker: { size: 6, symbol: symbol(row.backend) },
-    hoverinfo: "text", hovertext: row.value.map((value, index) => `${escaped(row.name)}<br>${figure(value)}<br>${escaped(runs[row.at[index]].name)}<br>${runs[row.at[index]].commit.slice(0, 12)}`),
+    hoverinfo: "text", hovertext: row.value.map((value, index) => `${escaped(row.name)}<br>${figure(value)}<br>${escaped(runs[row.at[index]].name)}<br>${escaped(runs[row.at[index]].commit.slice(0, 12))}`),
   }));
   const changed = rows.flatMap((row) => row.changes.map((change) => ({ row, change })));
   if (changed.length) traces.push({
@@ -182,19 +211,28 @@ function drawHistory() {
   if (rows.length && moved.length) traces.push({
     type: "scatter", mode: "markers", name: "dependencies", x: moved.map(({ run }) => run.time), y: moved.map(() => lowest), customdata: moved.map(({ index }) => index),
     marker: { symbol: "line-ns-open", size: 14, color: style("--quiet"), line: { width: 2 } },
-    hoverinfo: "text", hovertext: moved.map(({ run }) => `dependencies changed<br>${run.changed.slice(0, 8).map(escaped).join("<br>")}`),
+    hoverinfo: "text", hovertext: moved.map(({ run }) => `dependencies changed<br>${run.changed.slice(0, 8).map((text) => escaped(text)).join("<br>")}`),
   });
   const bands = rows.length > FEW ? [] : rows.flatMap((row) => row.levels.map((level) => ({
     type: "rect", layer: "below", x0: time(row, level.start), x1: time(row, level.stop - 1), y0: level.low, y1: level.high, line: { width: 0 }, fillcolor: color(row.backend), opacity: 0.15,
   })));
-  const unit = metric.relative ? `times ${data.reference}'s` : metric.unit;
-  const measure = `${state.metric}${unit ? ` in ${unit}` : ""}`;
-  const band = bands.length ? " Bands: where 95 % of runs lie between two changes." : "";
-  draw("history", `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, "", traces,
-    layout({ type: "date" }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
+  const unit = metric.relative ? `times ${kind().reference}'s` : metric.unit;
+  // Another suite has no reference: its medians are followed as they are.
+  const measure = kind().reference ? `${state.metric}${unit ? ` in ${unit}` : ""}` : "median in s";
+  const band = bands.length ? " Bands: where 95 % of runs lie between two changes."
+    : rows.some((row) => row.levels.length) ? ` Choose up to ${FEW} backends to see bands: where 95 % of runs lie between two changes.` : "";
+  drawKey("history", rows);
+  draw("history", followed(), `${measure}, ${metric.better} is better. Stars: changes for good; short strokes: other dependencies.${band}`, "", traces,
+    layout({ type: "date", nticks: innerWidth < 600 ? 4 : 0, ...around([cursor().x0, ...traces.flatMap((trace) => trace.x)]) }, { title: { text: innerWidth < 600 ? "" : measure } }, { shapes: [cursor(), ...bands] }));
 }
 
 const cursor = () => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: kind().runs[state.run].time, x1: kind().runs[state.run].time, line: { color: style("--accent"), width: 1, dash: "dot" } });
+
+function describeValue(row, at) {
+  const digits = row.is_log ? 4 : 6, level = row.levels.find(({ start, stop }) => start <= at && at < stop);
+  const usual = level ? ` (95 % of its level's runs: ${figure(level.low, digits)} to ${figure(level.high, digits)})` : "";
+  return `${row.name}: ${figure(row.value[at], digits)}${usual}`;
+}
 
 function showRun(index) {
   const runs = kind().runs, run = runs[index];
@@ -202,16 +240,15 @@ function showRun(index) {
   $("run").max = runs.length - 1;
   $("run").value = index;
   $("run-number").textContent = `${index + 1} of ${runs.length}`;
-  const values = visibleSeries().map((row) => [row, row.at.indexOf(index)]).filter(([, at]) => at >= 0)
-    .map(([row, at]) => `${row.name}: ${figure(row.value[at])}`);
+  const values = visibleSeries().map((row) => [row, row.at.indexOf(index)]).filter(([, at]) => at >= 0).map(([row, at]) => describeValue(row, at));
   const rows = [
     ["File", run.name], ["Time", run.time], ["Commit", run.commit || "unknown"],
-    [state.metric, values.join("; ") || "not measured"],
+    [state.metric, ...(values.length ? values : ["not measured"])],
     ["Changed since the run before", run.changed.join(", ") || "nothing of the environment"],
     ["Environment", run.environment.join(", ")],
   ];
   const list = element("dl");
-  for (const [name, value] of rows) list.append(element("dt", name), element("dd", value));
+  for (const [name, ...texts] of rows) list.append(element("dt", name), ...texts.map((text) => element("dd", text)));
   $("details").replaceChildren(list);
 }
 
@@ -228,21 +265,26 @@ function options(place, values, chosen) {
 
 function fillFilters() {
   const found = kind();
-  const sizes = [...new Set([...found.latest.latency.rows, ...(found.series[state.metric] || [])].map((row) => row.batch).filter(Boolean))].sort((a, b) => a - b).map(String);
-  if (!sizes.includes(state.batch)) state.batch = sizes.includes("32") ? "32" : sizes[0] || "";
+  const sizesOf = (rows) => sorted(rows.map((row) => row.batch).filter(Boolean)).map(String);
+  const sizes = sizesOf([...found.latest.latency.rows, ...followed()]), ofMetric = sizesOf(followed());
+  // A metric may be measured at some sizes only: it is shown at one that it has.
+  const wanted = ofMetric.length ? ofMetric : sizes;
+  if (!wanted.includes(state.batch)) state.batch = wanted.includes("32") ? "32" : wanted[0] || "";
   options($("batch"), sizes.map((size) => [size, size]), state.batch);
   options($("metric"), Object.keys(data.metrics).filter((name) => (found.series[name] || []).length || name === state.metric).map((name) => [name, name]), state.metric);
   $("backends").replaceChildren(...found.backends.map((backend) => {
     const label = element("label"), box = element("input", undefined, { type: "checkbox", value: backend });
     box.checked = !state.hidden.has(backend);
     box.addEventListener("change", () => { box.checked ? state.hidden.delete(backend) : state.hidden.add(backend); drawAll(); });
-    label.append(box, swatch(backend), element("span", backend));
+    label.append(box, swatch(backend), element("span", clipped(backend, 64)));
     return label;
   }));
   $("subtitle").textContent = `${found.runs.length} run${found.runs.length === 1 ? "" : "s"} on ${found.hardware_class}`;
 }
 
 function drawAll() {
+  // Paper shows what is chosen, whole and in words.
+  for (const select of document.querySelectorAll("select")) select.nextElementSibling.textContent = select.selectedOptions[0]?.text ?? "none";
   showRun(Math.min(state.run, kind().runs.length - 1));
   drawHistory();
   drawLatency();
