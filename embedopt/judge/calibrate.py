@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import stats
 
 from embedopt.errors import RecordError
 from embedopt.evidence import Calibration, Cell, PairedCell, Sample, gather
@@ -64,6 +63,9 @@ class Finding:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the share over draws (Wilson 1927), the pairs drawn from taken as given."""
+        # Imported here: it takes half a second, and every command imports this file.
+        from scipy import stats
+
         low, high = stats.binomtest(self.alarms, self.draws).proportion_ci(0.95, method="wilson")
         return float(low), float(high)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Calls = NDArray[np.floating[Any]]
 Rule = Callable[[Calls, Calls], bool]
@@ -49,6 +48,9 @@ USUAL: Mapping[str, Rule] = {
 
 
 def _mann_whitney(base: Calls, head: Calls) -> float:
+    # Imported here: it takes half a second, and every command imports this file.
+    from scipy import stats
+
     return float(stats.mannwhitneyu(base, head, alternative="two-sided").pvalue)
 
 

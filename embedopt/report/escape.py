@@ -9,8 +9,11 @@ import re
 
 # Longer than any name of ours: a cell of a table, not a page of text.
 _LONGEST = 200
-# Control characters, those that turn the direction of what follows, and those without width.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
+# Control characters, those that turn the direction of what follows, those without width, and half pairs,
+# which no output can encode.
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]+"
+)
 # GitHub's runner takes a line that begins so as a command, and the older form anywhere in a line.
 _COMMAND = re.compile(r"^((?:\s|\x1b\[[\d;]*m)*):(?=:)", re.MULTILINE)
 _OLD_COMMAND = re.compile(r"#(?=#\[)")

@@ -48,6 +48,18 @@ def test_noise_has_no_changes(seed: int) -> None:
     assert changes(_noisy(seed, {})) == ()
 
 
+@pytest.mark.parametrize("runs", [10, 20, 60])
+def test_a_short_series_of_noise_hardly_ever_has_a_change(runs: int) -> None:
+    """A page shows dozens of series: one star in a hundred is what they may have."""
+    assert sum(bool(changes(_noisy(seed, {}, runs))) for seed in range(200)) <= 2
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_shift_in_a_short_series_is_found_once_ten_runs_lie_behind_it(seed: int) -> None:
+    found = changes(_noisy(seed, {20: math.log(1.08)}, 30))
+    assert any(abs(change.at - 20) <= 2 for change in found)
+
+
 def test_a_change_that_does_not_persist_is_none() -> None:
     """Four slow runs, then back: a bad day of the machine."""
     values = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98] * 4

@@ -14,7 +14,10 @@ from embedopt.report.escape import annotation, entities, markdown, plain, withou
         ("a\nb\r\n\tc", "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"),
         ("\x1b[31mred", "\N{REPLACEMENT CHARACTER}[31mred"),
         ("abc\u202ecba", "abc\N{REPLACEMENT CHARACTER}cba"),
-        *[(f"a{hidden}b", "a\N{REPLACEMENT CHARACTER}b") for hidden in "\u061c\u200b\u200e\u200f\ufeff"],
+        *[
+            (f"a{hidden}b", "a\N{REPLACEMENT CHARACTER}b")
+            for hidden in "\u061c\u200b\u200e\u200f\ud800\ufeff"
+        ],
         ("Zürich 东京", "Zürich 东京"),
     ],
 )
