@@ -44,12 +44,15 @@ def render_markdown(judged: Judged, price_per_hour: float, limit: int = LIMIT) -
 
 def render_annotations(judged: Judged) -> str:
     """Return the commands by which GitHub's runner shows what failed, and the verdict."""
-    told = [of for outcome in _LEVELS for of in judged.verdicts if of.outcome == outcome][:_ANNOTATIONS]
+    found = [[of for of in judged.verdicts if of.outcome == outcome] for outcome in _LEVELS]
+    told = [of for verdicts in found for of in verdicts[:_ANNOTATIONS]]
+    left_out = sum(map(len, found)) - len(told)
+    notices = [f"{left_out} more are left out: the summary of the job has them"] if left_out else []
     return "".join(
         f"{line}\n"
         for line in (
             *(annotation(_LEVELS[of.outcome], subject(of), _in_words(of)) for of in told),
-            annotation("notice", "embedopt", headline(judged.verdicts)),
+            *(annotation("notice", "embedopt", said) for said in (*notices, headline(judged.verdicts))),
         )
     )
 
