@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from embedopt import cli_report
 from embedopt.cli import main
+from embedopt.errors import EmbedoptError, MeasureError, RecordError, UsageError
 from embedopt.evidence import Against, Cell, PairedCell
 from embedopt.records import to_json
 from tests.github_api import REPOSITORY, FakeGitHub, serving, workflow_run
@@ -22,8 +24,13 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def _save(name: str = ".benchmarks/L/0001_run.json", **changes: Any) -> Path:
-    ratios = (0.096, 0.104, 0.098, 0.102, 0.101, 0.099)
+_SLOWER = (0.096, 0.104, 0.098, 0.102, 0.101, 0.099)
+_THE_SAME = (0.001, -0.001, 0.0, 0.001, -0.001, 0.0)
+
+
+def _save(
+    name: str = ".benchmarks/L/0001_run.json", ratios: tuple[float, ...] = _SLOWER, **changes: Any
+) -> Path:
     cell = PairedCell(cell=Cell(backend="onnx-int8", batch_size=32), log_ratios=ratios, fresh=ratios)
     against = Against(
         base="main", base_commit="c" * 40, cells=(cell,), pairs=12, seconds=60.0, budget_s=480.0
@@ -199,6 +206,34 @@ def test_a_job_that_saved_no_run_is_told(github: FakeGitHub, comment: Comment) -
     )
 
 
+@pytest.mark.parametrize(
+    ("conclusion", "said"),
+    [
+        ("success", ""),
+        (
+            "failure",
+            ", but the job failed (<code>failure</code>): "
+            f"[the log](https://github.com/{REPOSITORY}/actions/runs/1)",
+        ),
+    ],
+)
+def test_a_pass_of_a_job_that_failed_says_so_in_its_first_line(
+    github: FakeGitHub, comment: Comment, conclusion: str, said: str
+) -> None:
+    """A shard is missing, or the suite missed a floor: the gate alone passes."""
+    github.open(7, _SHA)
+    _save("artifact/run.json", _THE_SAME)
+    assert comment(7, conclusion=conclusion) == 0
+    assert github.comments[0]["body"].splitlines()[1] == f"### embedopt: pass: 1 equivalent{said}"
+
+
+def test_a_verdict_that_fails_says_no_more_than_that(github: FakeGitHub, comment: Comment) -> None:
+    github.open(7, _SHA)
+    _save("artifact/run.json")
+    assert comment(7, conclusion="failure") == 0
+    assert github.comments[0]["body"].splitlines()[1] == "### embedopt: slower or bigger: 1 regressed"
+
+
 def test_a_change_that_is_not_measured_updates_a_comment_and_makes_none(
     github: FakeGitHub, comment: Comment
 ) -> None:
@@ -218,6 +253,24 @@ def test_ratios_beyond_reason_are_no_record(github: FakeGitHub, comment: Comment
     _save("artifact/run.json", embedopt=to_json(make_run(against=against)))
     assert comment(7) == 0
     assert "no verdict: what the job saved can't be read" in github.comments[0]["body"]
+
+
+@pytest.mark.parametrize("error", [RecordError, UsageError, MeasureError])
+def test_whatever_of_an_artifact_can_t_be_judged_is_one_comment(
+    github: FakeGitHub, comment: Comment, monkeypatch: pytest.MonkeyPatch, error: type[EmbedoptError]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error("a share of 5")
+
+    monkeypatch.setattr(cli_report, "judged", refuse)
+    github.open(7, _SHA)
+    _save("artifact/run.json")
+    assert comment(7) == 0
+    assert github.comments[0]["body"].splitlines()[1:4] == [
+        "### embedopt: no verdict: what the job saved can't be read",
+        "",
+        "<code>a share of 5</code>",
+    ]
 
 
 @pytest.mark.parametrize("content", ["half-writ", "[" * 100_000, "[]", '{"benchmarks": [1]}'])

@@ -22,17 +22,23 @@ _ANNOTATIONS = 10
 _RESULTS = ("backend", "batch", "p50 ms", "p95 ms", "p99 ms", "texts/s", "x", "MB", "cosine", "$/M")
 
 
-def render_markdown(judged: Judged, price_per_hour: float, limit: int = LIMIT) -> str:
+def render_markdown(judged: Judged, price_per_hour: float, limit: int = LIMIT, *, besides: str = "") -> str:
     """Return Markdown of at most ``limit`` characters.
 
     What does not fit is left out from the end, row by row, and a line says so: no table or fold is broken.
+
+    Args:
+        judged: the run and its verdicts.
+        price_per_hour: dollars for an hour of the machine.
+        limit: in characters.
+        besides: Markdown that ends the first line, after the verdict.
     """
     moved = [of for of in judged.verdicts if of.outcome in _MOVED]
     rest = [of for of in worth_a_row(judged.verdicts) if of.outcome not in _MOVED]
     unlisted = len(judged.verdicts) - len(moved) - len(rest)
     as_before = f" and {unlisted} scores and sizes as they were" if unlisted else ""
     blocks = [
-        _Part(f"### embedopt: {headline(judged.verdicts)}\n\n{markdown(judged.title)}"),
+        _Part(f"### embedopt: {headline(judged.verdicts)}{besides}\n\n{markdown(judged.title)}"),
         _verdict_table("", moved),
         _Part("", [f"- {markdown(note)}" for note in judged.notes]),
         _verdict_table(f"{len(rest)} that did not move{as_before}", rest),
