@@ -101,6 +101,9 @@ def comment(
     GITHUB_REPOSITORY, GITHUB_API_URL.
     """
     run = read_event(Path(_variable("GITHUB_EVENT_PATH")))
+    if run.why_no_comment:
+        typer.echo(f"{run.why_no_comment}: no comment")
+        return
     github = GitHub(
         api_url=_variable("GITHUB_API_URL"),
         repository=_variable("GITHUB_REPOSITORY"),

@@ -186,6 +186,46 @@ def test_a_run_of_an_older_commit_says_nothing(github: FakeGitHub, comment: Comm
     assert github.comments == []
 
 
+def test_of_several_pull_requests_from_one_branch_it_is_the_one_that_was_measured(
+    github: FakeGitHub, comment: Comment
+) -> None:
+    github.open(7, "6" * 40)
+    github.open(8, _SHA)
+    _save("artifact/run.json")
+    assert comment(7, 8) == 0
+    assert github.asked[-1] == f"POST /repos/{REPOSITORY}/issues/8/comments"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"head_repository": None}, "the fork that was measured is gone: no comment\n"),
+        ({"conclusion": "action_required"}, "the run measured nothing (action_required): no comment\n"),
+        ({"conclusion": "skipped"}, "the run measured nothing (skipped): no comment\n"),
+        ({"conclusion": "cancelled"}, "the run measured nothing (cancelled): no comment\n"),
+    ],
+)
+def test_of_some_runs_nobody_is_told(
+    github: FakeGitHub,
+    comment: Comment,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    said: str,
+) -> None:
+    assert comment(**changes) == 0
+    assert capsys.readouterr().out == said
+    assert github.asked == []
+
+
+def test_a_pull_request_with_a_number_is_told_though_its_fork_is_gone(
+    github: FakeGitHub, comment: Comment
+) -> None:
+    github.open(7, _SHA)
+    _save("artifact/run.json")
+    assert comment(7, head_repository=None) == 0
+    assert len(github.comments) == 1
+
+
 def test_a_comment_of_someone_else_is_left_alone(github: FakeGitHub, comment: Comment) -> None:
     github.open(7, _SHA)
     github.add_comment("<!-- embedopt -->\nmine", "someone")
@@ -285,16 +325,26 @@ def test_a_hostile_artifact_is_told_as_text(
     assert told["body"].splitlines()[1] == "### embedopt: no verdict: what the job saved can't be read"
 
 
-def test_a_refusal_of_github_is_one_line(
-    github: FakeGitHub, comment: Comment, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "401 Unauthorized; the token is not valid any more: run the job again"),
+        (403, "403 Forbidden; the job needs pull-requests: write"),
+        (404, "404 Not Found; there is no such thing, or the token may not see it: check GITHUB_REPOSITORY"),
+        (422, "422 Unprocessable Entity; GitHub takes no such request: check GITHUB_API_URL"),
+        (429, "429 Too Many Requests; too many requests came before it: run the job again in an hour"),
+        (502, "502 Bad Gateway; GitHub is in trouble: run the job again later"),
+    ],
+)
+def test_a_refusal_of_github_is_one_line_that_says_what_to_do(
+    github: FakeGitHub, comment: Comment, capsys: pytest.CaptureFixture[str], status: int, said: str
 ) -> None:
-    github.refuses = True
+    github.refuses_with = status
     assert comment(7) == 2
-    told = capsys.readouterr().err
-    assert "403 Forbidden; the job needs pull-requests: write" in told
-    assert "secret" not in told
+    url = f"{github.url}/repos/{REPOSITORY}/pulls/7"
+    assert capsys.readouterr().err == f"embedopt: GET {url}: {said}\n"
 
 
 def test_another_event_is_refused(comment: Comment, capsys: pytest.CaptureFixture[str]) -> None:
-    assert comment(7, head_repository=None) == 2
+    assert comment(7, head_repository={}) == 2
     assert "wanted the event workflow_run" in capsys.readouterr().err
