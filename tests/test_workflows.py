@@ -1,6 +1,7 @@
 """The workflows: valid, safe, and played command by command on a clone with a bare remote."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -86,6 +87,54 @@ def test_what_comments_takes_no_code_of_the_pull_request() -> None:
     [ref] = [step["with"]["ref"] for step in steps if step.get("uses", "").startswith("actions/checkout")]
     assert ref == "${{ github.event.repository.default_branch }}"
     assert "head_sha" not in (WORKFLOWS / "comment.yml").read_text(encoding="utf8")
+
+
+# Builds the project, as setuptools would, without a network; fails where there is no version.
+_BACKEND = """
+from pathlib import Path
+from zipfile import ZipFile
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    version = Path("version").read_text()
+    info = f"embedopt-{version}.dist-info"
+    with ZipFile(Path(folder, f"embedopt-{version}-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr("embedopt.py", "")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\\nName: embedopt\\nVersion: {version}\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return f"embedopt-{version}-py3-none-any.whl"
+"""
+
+
+def test_an_environment_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Then it is used again, without the project itself."""
+    project, target = tmp_path / "project", tmp_path / "environment"
+    project.mkdir()
+    (project / "backend.py").write_text(_BACKEND, encoding="utf8")
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n', encoding="utf8"
+    )
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PIP_NO_INDEX": "1"}
+
+    def made() -> subprocess.CompletedProcess[str]:
+        argv = [str(ROOT / ".ci" / "environment"), str(target), str(project)]
+        return subprocess.run(argv, env=env, capture_output=True, text=True)
+
+    failed = made()
+    assert failed.returncode != 0
+    assert "No such file or directory: 'version'" in failed.stderr
+    assert not target.exists()
+
+    (project / "version").write_text("1.0", encoding="utf8")
+    assert made().returncode == 0
+    assert not list(target.glob("lib/*/site-packages/embedopt*"))
+    assert made().stdout == f"{target} is there already\n"
+
+
+def test_a_browser_is_installed_unless_the_one_that_the_tests_open_is_there() -> None:
+    [looked_for] = re.findall(r"command -v (.*);", (ROOT / ".ci" / "run").read_text(encoding="utf8"))
+    page = (ROOT / "tests" / "report" / "test_page.py").read_text(encoding="utf8")
+    assert [looked_for] == re.findall(r'shutil\.which\("(.*)"\)', page)
 
 
 @pytest.fixture(scope="module")
