@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,15 @@ from embedopt.judge.history import read_file
 
 # As often as another push may come first.
 _ATTEMPTS = 10
-_IDENTITY = ("-c", "user.name=embedopt", "-c", "user.email=embedopt@users.noreply.github.com")
+# Commits are nobody's own, so nobody's key signs them.
+_IDENTITY = (
+    "-c", "user.name=embedopt", "-c", "user.email=embedopt@users.noreply.github.com",
+    "-c", "commit.gpgsign=false",
+)  # fmt: skip
+# Of git's variables, only how a remote is reached: programs, certificates, proxies, and where the user's
+# configuration is, which has the credentials. The rest belongs to the repository, the command or the commit
+# that this runs in (a hook's, for one), and none of it may reach in here.
+_KEPT = re.compile(r"GIT_(SSH|SSL|HTTP|PROXY|ASKPASS|ALLOW_PROTOCOL|CONFIG_(?!PARAMETERS))")
 
 
 def append(run: Path, remote: str, branch: str, into: Path) -> Path:
@@ -27,7 +37,7 @@ def append(run: Path, remote: str, branch: str, into: Path) -> Path:
         run: the saved run.
         remote: path or URL of a repository, or a name that the repository here has for it.
         branch: its name.
-        into: folder that does not exist yet.
+        into: folder that does not exist yet; where this fails, it does not afterwards, either.
 
     Returns:
         The file, in ``into``.
@@ -45,7 +55,16 @@ def append(run: Path, remote: str, branch: str, into: Path) -> Path:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"{into} can't be made ({reason}): name another folder with --into") from error
-    remote = _address(remote)
+    try:
+        _push(name, content, _address(remote), branch, into)
+    except BaseException:
+        shutil.rmtree(into, ignore_errors=True)
+        raise
+    return into / name
+
+
+def _push(name: str, content: str, remote: str, branch: str, into: Path) -> None:
+    """Add a file to a branch of a remote, in an empty folder; as often as another push comes first."""
     _run(into, "init", "--quiet", "--initial-branch", branch)
     for _ in range(_ATTEMPTS):
         before = _tip(into, remote, branch)
@@ -56,11 +75,11 @@ def append(run: Path, remote: str, branch: str, into: Path) -> Path:
         write_whole(into / name, content)
         _run(into, "add", "--", name)
         if not _git(into, "diff", "--cached", "--quiet").returncode:
-            return into / name  # it is there from an earlier try
-        _run(into, *_IDENTITY, "commit", "--quiet", "--message", f"Add {name}")
+            return  # it is there from an earlier try
+        _run(into, "commit", "--quiet", "--message", f"Add {name}")
         pushed = _git(into, "push", "--quiet", remote, f"HEAD:refs/heads/{branch}")
         if not pushed.returncode:
-            return into / name
+            return
         if _tip(into, remote, branch) == before:
             raise MeasureError(f"{name} can't be pushed to {branch}: {_said(pushed)}")
     raise MeasureError(f"{name} can't be pushed to {branch}: {_ATTEMPTS} other pushes came first; try again")
@@ -105,17 +124,15 @@ def _run(folder: Path, *argv: str) -> str:
 
 
 def _git(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    # Of an outer repository (a hook's, for one), nothing may reach in here; and nobody is there to be asked.
     own = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_") or _KEPT.match(name)
     }
     return subprocess.run(
-        ["git", "-C", str(folder), *argv],
+        ["git", *_IDENTITY, "-C", str(folder), *argv],
         capture_output=True,
-        text=True,
-        env=own | {"GIT_TERMINAL_PROMPT": "0"},
+        encoding="utf8",
+        errors="replace",  # a hook of the remote says what it likes
+        env=own | {"GIT_TERMINAL_PROMPT": "0"},  # nobody is there to be asked
     )
 
 

@@ -9,12 +9,13 @@ import typer
 
 from embedopt.branch import append as append_to_branch
 from embedopt.cli_judge import STORAGE, HistoryOption, judged, run_to_judge
-from embedopt.errors import GitHubError, RecordError, UsageError
+from embedopt.errors import EmbedoptError, GitHubError, RecordError, UsageError
 from embedopt.files import write_whole
 from embedopt.github import GitHub, WorkflowRun, read_event
 from embedopt.judge.history import History, read_file, read_history, read_run
 from embedopt.judge.merge import Shard
 from embedopt.judge.merge import merge as merge_shards
+from embedopt.judge.verdict import exit_code
 from embedopt.report.escape import markdown
 from embedopt.report.gate import describe_damaged
 from embedopt.report.html import render_page
@@ -100,6 +101,9 @@ def comment(
     GITHUB_REPOSITORY, GITHUB_API_URL.
     """
     run = read_event(Path(_variable("GITHUB_EVENT_PATH")))
+    if run.why_no_comment:
+        typer.echo(f"{run.why_no_comment}: no comment")
+        return
     github = GitHub(
         api_url=_variable("GITHUB_API_URL"),
         repository=_variable("GITHUB_REPOSITORY"),
@@ -117,14 +121,18 @@ def comment(
 
 
 def _said_of(run: WorkflowRun, artifact: Path, price_per_hour: float) -> str:
-    log = f"\nMeasured at {markdown(run.head_sha[:12])}: [the log]({run.url}).\n"
+    how, log = markdown(run.conclusion), f"[the log]({run.url})"
+    measured = f"\nMeasured at {markdown(run.head_sha[:12])}: {log}.\n"
     if not _runs_in(artifact):
-        how = markdown(run.conclusion)
-        return f"### embedopt: no verdict: the job ended ({how}) before it saved a run\n{log}"
+        return f"### embedopt: no verdict: the job ended ({how}) before it saved a run\n{measured}"
     try:
-        return render_markdown(judged(History(), read_run(_only_run(artifact))), price_per_hour) + log
-    except RecordError as error:
-        return f"### embedopt: no verdict: what the job saved can't be read\n\n{markdown(error)}\n{log}"
+        told = judged(History(), read_run(_only_run(artifact)))
+        # The required check holds more than the gate: all shards, and the floors of the suite itself.
+        only_job_failed = run.conclusion != "success" and not exit_code(told.verdicts)
+        besides = f", but the job failed ({how}): {log}" if only_job_failed else ""
+        return render_markdown(told, price_per_hour, besides=besides) + measured
+    except EmbedoptError as error:  # of whatever kind: anyone can have written what is read here
+        return f"### embedopt: no verdict: what the job saved can't be read\n\n{markdown(error)}\n{measured}"
 
 
 def _shard(file: Path) -> Shard:

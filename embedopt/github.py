@@ -18,18 +18,47 @@ from embedopt.errors import GitHubError
 _MARKER = "<!-- embedopt -->"
 _BOT = "github-actions[bot]"
 _TIMEOUT_S = 30
+# What ends so has measured nothing, and nobody has to hear of it.
+_UNMEASURED = ("action_required", "cancelled", "skipped")
+# What to do about a refusal, by its status; 4 and 5 are the rest of their hundreds.
+_ADVICE: Mapping[int, str] = {
+    401: "the token is not valid any more: run the job again",
+    403: "the job needs pull-requests: write",
+    404: "there is no such thing, or the token may not see it: check GITHUB_REPOSITORY",
+    429: "too many requests came before it: run the job again in an hour",
+    4: "GitHub takes no such request: check GITHUB_API_URL",
+    5: "GitHub is in trouble: run the job again later",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowRun:
-    """The run that an event is about: of GitHub's own making, but for the names of a fork and its branch."""
+    """The run that an event is about: of GitHub's own making, but for the names of a fork and its branch.
 
-    number: int | None
+    Attributes:
+        numbers: of the pull requests from the branch; none of a fork's.
+        head_sha: the commit that was measured.
+        head_owner: who has the fork; None where it is gone.
+        head_branch: the branch that was measured.
+        conclusion: how the run ended.
+        url: of its log.
+    """
+
+    numbers: tuple[int, ...]
     head_sha: str
-    head_owner: str
+    head_owner: str | None
     head_branch: str
     conclusion: str
     url: str
+
+    @property
+    def why_no_comment(self) -> str | None:
+        """Say why nobody is to be told of the run; None where someone is."""
+        if self.conclusion in _UNMEASURED:
+            return f"the run measured nothing ({self.conclusion})"
+        if not self.numbers and self.head_owner is None:
+            return "the fork that was measured is gone"
+        return None
 
 
 def read_event(file: Path) -> WorkflowRun:
@@ -40,11 +69,11 @@ def read_event(file: Path) -> WorkflowRun:
     """
     try:
         run = json.loads(file.read_text(encoding="utf8"))["workflow_run"]
-        numbers = [int(pull["number"]) for pull in run["pull_requests"] or ()]
+        head = run["head_repository"]  # none, where the fork is gone
         return WorkflowRun(
-            number=numbers[0] if numbers else None,
+            numbers=tuple(int(pull["number"]) for pull in run["pull_requests"] or ()),
             head_sha=str(run["head_sha"]),
-            head_owner=str(run["head_repository"]["owner"]["login"]),
+            head_owner=None if head is None else str(head["owner"]["login"]),
             head_branch=str(run["head_branch"]),
             conclusion=str(run["conclusion"]),
             url=str(run["html_url"]),
@@ -72,8 +101,8 @@ class GitHub:
 
         Of a fork's, the event has no number: there it is the one of that branch, at that commit.
         """
-        if run.number is not None:
-            pulls = [self._ask("GET", f"/pulls/{run.number}").json()]
+        if run.numbers:
+            pulls = [self._ask("GET", f"/pulls/{number}").json() for number in run.numbers]
         else:
             head = {"head": f"{run.head_owner}:{run.head_branch}", "state": "open"}
             pulls = list(self._pages("/pulls", head))
@@ -118,7 +147,7 @@ class GitHub:
                 f"{method} {url}: no answer ({type(error).__name__}); run the job again"
             ) from None
         if not answer.ok:
-            raise GitHubError(
-                f"{method} {url}: {answer.status_code} {answer.reason}; the job needs pull-requests: write"
-            )
+            status = answer.status_code
+            advice = _ADVICE.get(status) or _ADVICE[status // 100]
+            raise GitHubError(f"{method} {url}: {status} {answer.reason}; {advice}")
         return answer

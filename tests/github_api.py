@@ -21,7 +21,7 @@ class FakeGitHub:
         self.pulls: list[dict[str, Any]] = []
         self.comments: list[dict[str, Any]] = []
         self.asked: list[str] = []
-        self.refuses = False
+        self.refuses_with: int | None = None
 
     def open(self, number: int, sha: str, head: str = "team:topic") -> None:
         """Open a pull request."""
@@ -35,7 +35,7 @@ class FakeGitHub:
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> Any:
         """Return what GitHub answers; None for what it does not know."""
         self.asked.append(f"{method} {path}")
-        if self.refuses:
+        if self.refuses_with:
             return None
         page = slice(100 * (int(query.get("page", ["1"])[0]) - 1), 100 * int(query.get("page", ["1"])[0]))
         match method, path.removeprefix(f"/repos/{REPOSITORY}"):
@@ -64,7 +64,7 @@ def serving() -> Iterator[FakeGitHub]:
             body = json.loads(self.rfile.read(length)) if length else None
             url = urlsplit(self.path)
             answer = fake.answer(self.command, url.path, parse_qs(url.query), body)
-            self.send_response(403 if answer is None else 200)
+            self.send_response((fake.refuses_with or 404) if answer is None else 200)
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 

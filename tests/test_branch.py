@@ -83,17 +83,94 @@ def test_a_race_of_two_pushes_loses_nothing(
     assert len(_log(remote)) == there + 2
 
 
-def test_a_push_that_is_refused_is_told(remote: Path, tmp_path: Path) -> None:
+def _hook(remote: Path, command: str) -> Path:
     hook = remote / "hooks" / "pre-receive"
-    hook.write_text("#!/bin/sh\nexit 1\n", encoding="utf8")
+    hook.write_text(f"#!/bin/sh\n{command}\n", encoding="utf8")
     hook.chmod(0o755)
+    return hook
+
+
+def test_a_push_that_is_refused_is_told_and_can_be_tried_again(remote: Path, tmp_path: Path) -> None:
+    hook = _hook(remote, "exit 1")
     with pytest.raises(MeasureError, match=r"\.json can't be pushed to benchmark-history: "):
         append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+    hook.unlink()
+    append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path / "into")
+    assert len(_log(remote)) == 1
+
+
+def test_what_a_hook_says_in_another_encoding_is_no_error(remote: Path, tmp_path: Path) -> None:
+    _hook(remote, r"printf 'caf\351\n' >&2; exit 1")
+    with pytest.raises(MeasureError, match="can't be pushed to benchmark-history: "):
+        append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path / "into")
+
+
+def test_a_user_who_signs_commits_needs_no_key_here(
+    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("[commit]\ngpgsign = true\n[gpg]\nprogram = false\n", encoding="utf8")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path / "into")
+    assert len(_log(remote)) == 1
+
+
+def test_an_error_names_the_command_of_git(
+    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hooks of the user's own: here, one that refuses each commit."""
+    hooks = _hook(remote, "exit 1").parent
+    (hooks / "pre-receive").rename(hooks / "pre-commit")
+    for name, value in {"COUNT": "1", "KEY_0": "core.hooksPath", "VALUE_0": str(hooks)}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    with pytest.raises(MeasureError, match="git commit failed: "):
+        append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path / "into")
+
+
+def test_nothing_of_an_outer_repository_reaches_in(
+    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a hook of one."""
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    git(outer, "init", "-q")
+    for name, value in {
+        "GIT_DIR": outer / ".git",
+        "GIT_WORK_TREE": outer,
+        "GIT_INDEX_FILE": outer / "index",
+        "GIT_COMMON_DIR": outer / ".git",
+        "GIT_OBJECT_DIRECTORY": outer / ".git" / "objects",
+        "GIT_QUARANTINE_PATH": outer,
+        "GIT_NAMESPACE": "outer",
+        "GIT_PREFIX": "outer/",
+        "GIT_CONFIG_PARAMETERS": "'user.name'='outer' 'core.bare'='true'",
+        "GIT_AUTHOR_NAME": "outer",
+        "GIT_COMMITTER_NAME": "outer",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path / "into")
+    monkeypatch.undo()
+    assert git(remote, "log", "--format=%an %cn", _BRANCH) == "embedopt embedopt"
+    assert sorted(file.name for file in outer.iterdir()) == [".git"]
+
+
+def test_how_a_remote_is_reached_is_kept(
+    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program in place of ssh, which runs what ssh would have run there."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\nshift $(($# - 1))\nexec sh -c "$1"\n', encoding="utf8")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH", str(ssh))
+    append(_run(tmp_path, 1), f"somewhere:{remote}", _BRANCH, tmp_path / "into")
+    assert len(_log(remote)) == 1
 
 
 def test_a_remote_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(MeasureError, match="git ls-remote failed: "):
         append(_run(tmp_path, 1), str(tmp_path / "none.git"), _BRANCH, tmp_path / "into")
+    assert not (tmp_path / "into").exists()
 
 
 def test_a_remote_is_known_by_the_name_that_it_has_here(

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from embedopt import cli_report
 from embedopt.cli import main
+from embedopt.errors import EmbedoptError, MeasureError, RecordError, UsageError
 from embedopt.evidence import Against, Cell, PairedCell
 from embedopt.records import to_json
 from tests.github_api import REPOSITORY, FakeGitHub, serving, workflow_run
@@ -22,8 +24,13 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def _save(name: str = ".benchmarks/L/0001_run.json", **changes: Any) -> Path:
-    ratios = (0.096, 0.104, 0.098, 0.102, 0.101, 0.099)
+_SLOWER = (0.096, 0.104, 0.098, 0.102, 0.101, 0.099)
+_THE_SAME = (0.001, -0.001, 0.0, 0.001, -0.001, 0.0)
+
+
+def _save(
+    name: str = ".benchmarks/L/0001_run.json", ratios: tuple[float, ...] = _SLOWER, **changes: Any
+) -> Path:
     cell = PairedCell(cell=Cell(backend="onnx-int8", batch_size=32), log_ratios=ratios, fresh=ratios)
     against = Against(
         base="main", base_commit="c" * 40, cells=(cell,), pairs=12, seconds=60.0, budget_s=480.0
@@ -179,6 +186,46 @@ def test_a_run_of_an_older_commit_says_nothing(github: FakeGitHub, comment: Comm
     assert github.comments == []
 
 
+def test_of_several_pull_requests_from_one_branch_it_is_the_one_that_was_measured(
+    github: FakeGitHub, comment: Comment
+) -> None:
+    github.open(7, "6" * 40)
+    github.open(8, _SHA)
+    _save("artifact/run.json")
+    assert comment(7, 8) == 0
+    assert github.asked[-1] == f"POST /repos/{REPOSITORY}/issues/8/comments"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"head_repository": None}, "the fork that was measured is gone: no comment\n"),
+        ({"conclusion": "action_required"}, "the run measured nothing (action_required): no comment\n"),
+        ({"conclusion": "skipped"}, "the run measured nothing (skipped): no comment\n"),
+        ({"conclusion": "cancelled"}, "the run measured nothing (cancelled): no comment\n"),
+    ],
+)
+def test_of_some_runs_nobody_is_told(
+    github: FakeGitHub,
+    comment: Comment,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    said: str,
+) -> None:
+    assert comment(**changes) == 0
+    assert capsys.readouterr().out == said
+    assert github.asked == []
+
+
+def test_a_pull_request_with_a_number_is_told_though_its_fork_is_gone(
+    github: FakeGitHub, comment: Comment
+) -> None:
+    github.open(7, _SHA)
+    _save("artifact/run.json")
+    assert comment(7, head_repository=None) == 0
+    assert len(github.comments) == 1
+
+
 def test_a_comment_of_someone_else_is_left_alone(github: FakeGitHub, comment: Comment) -> None:
     github.open(7, _SHA)
     github.add_comment("<!-- embedopt -->\nmine", "someone")
@@ -197,6 +244,34 @@ def test_a_job_that_saved_no_run_is_told(github: FakeGitHub, comment: Comment) -
         told["body"].splitlines()[1]
         == "### embedopt: no verdict: the job ended (<code>failure</code>) before it saved a run"
     )
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "said"),
+    [
+        ("success", ""),
+        (
+            "failure",
+            ", but the job failed (<code>failure</code>): "
+            f"[the log](https://github.com/{REPOSITORY}/actions/runs/1)",
+        ),
+    ],
+)
+def test_a_pass_of_a_job_that_failed_says_so_in_its_first_line(
+    github: FakeGitHub, comment: Comment, conclusion: str, said: str
+) -> None:
+    """A shard is missing, or the suite missed a floor: the gate alone passes."""
+    github.open(7, _SHA)
+    _save("artifact/run.json", _THE_SAME)
+    assert comment(7, conclusion=conclusion) == 0
+    assert github.comments[0]["body"].splitlines()[1] == f"### embedopt: pass: 1 equivalent{said}"
+
+
+def test_a_verdict_that_fails_says_no_more_than_that(github: FakeGitHub, comment: Comment) -> None:
+    github.open(7, _SHA)
+    _save("artifact/run.json")
+    assert comment(7, conclusion="failure") == 0
+    assert github.comments[0]["body"].splitlines()[1] == "### embedopt: slower or bigger: 1 regressed"
 
 
 def test_a_change_that_is_not_measured_updates_a_comment_and_makes_none(
@@ -220,6 +295,24 @@ def test_ratios_beyond_reason_are_no_record(github: FakeGitHub, comment: Comment
     assert "no verdict: what the job saved can't be read" in github.comments[0]["body"]
 
 
+@pytest.mark.parametrize("error", [RecordError, UsageError, MeasureError])
+def test_whatever_of_an_artifact_can_t_be_judged_is_one_comment(
+    github: FakeGitHub, comment: Comment, monkeypatch: pytest.MonkeyPatch, error: type[EmbedoptError]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error("a share of 5")
+
+    monkeypatch.setattr(cli_report, "judged", refuse)
+    github.open(7, _SHA)
+    _save("artifact/run.json")
+    assert comment(7) == 0
+    assert github.comments[0]["body"].splitlines()[1:4] == [
+        "### embedopt: no verdict: what the job saved can't be read",
+        "",
+        "<code>a share of 5</code>",
+    ]
+
+
 @pytest.mark.parametrize("content", ["half-writ", "[" * 100_000, "[]", '{"benchmarks": [1]}'])
 def test_a_hostile_artifact_is_told_as_text(
     github: FakeGitHub, comment: Comment, tmp_path: Path, content: str
@@ -232,16 +325,26 @@ def test_a_hostile_artifact_is_told_as_text(
     assert told["body"].splitlines()[1] == "### embedopt: no verdict: what the job saved can't be read"
 
 
-def test_a_refusal_of_github_is_one_line(
-    github: FakeGitHub, comment: Comment, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "401 Unauthorized; the token is not valid any more: run the job again"),
+        (403, "403 Forbidden; the job needs pull-requests: write"),
+        (404, "404 Not Found; there is no such thing, or the token may not see it: check GITHUB_REPOSITORY"),
+        (422, "422 Unprocessable Entity; GitHub takes no such request: check GITHUB_API_URL"),
+        (429, "429 Too Many Requests; too many requests came before it: run the job again in an hour"),
+        (502, "502 Bad Gateway; GitHub is in trouble: run the job again later"),
+    ],
+)
+def test_a_refusal_of_github_is_one_line_that_says_what_to_do(
+    github: FakeGitHub, comment: Comment, capsys: pytest.CaptureFixture[str], status: int, said: str
 ) -> None:
-    github.refuses = True
+    github.refuses_with = status
     assert comment(7) == 2
-    told = capsys.readouterr().err
-    assert "403 Forbidden; the job needs pull-requests: write" in told
-    assert "secret" not in told
+    url = f"{github.url}/repos/{REPOSITORY}/pulls/7"
+    assert capsys.readouterr().err == f"embedopt: GET {url}: {said}\n"
 
 
 def test_another_event_is_refused(comment: Comment, capsys: pytest.CaptureFixture[str]) -> None:
-    assert comment(7, head_repository=None) == 2
+    assert comment(7, head_repository={}) == 2
     assert "wanted the event workflow_run" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The workflows: valid, safe, and played command by command on a clone with a bare remote."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -73,6 +74,20 @@ def test_every_job_has_a_time_limit_and_a_token_that_reads_at_most_what_it_needs
     assert all(job["timeout-minutes"] for job in found["jobs"].values())
 
 
+def test_only_a_newer_commit_of_the_same_pull_request_cancels_checks() -> None:
+    """A push to main has neither a number nor a group that another shares."""
+    assert workflow("ci.yml")["concurrency"] == {
+        "group": "ci-${{ github.event.pull_request.number || github.sha }}",
+        "cancel-in-progress": True,
+    }
+
+
+@pytest.mark.parametrize("name", ["benchmark.yml", "comment.yml"])
+def test_what_is_copied_says_what_it_calls(name: str) -> None:
+    head, _, rest = (WORKFLOWS / name).read_text(encoding="utf8").partition("\nname: ")
+    assert set(re.findall(r"\.ci/\w+", head)) == set(re.findall(r"\.ci/\w+", rest)) == {".ci/environment"}
+
+
 def test_what_runs_a_pull_request_s_code_has_no_secret() -> None:
     for name in ("benchmark.yml", "ci.yml"):
         text = (WORKFLOWS / name).read_text(encoding="utf8")
@@ -86,6 +101,54 @@ def test_what_comments_takes_no_code_of_the_pull_request() -> None:
     [ref] = [step["with"]["ref"] for step in steps if step.get("uses", "").startswith("actions/checkout")]
     assert ref == "${{ github.event.repository.default_branch }}"
     assert "head_sha" not in (WORKFLOWS / "comment.yml").read_text(encoding="utf8")
+
+
+# Builds the project, as setuptools would, without a network; fails where there is no version.
+_BACKEND = """
+from pathlib import Path
+from zipfile import ZipFile
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    version = Path("version").read_text()
+    info = f"embedopt-{version}.dist-info"
+    with ZipFile(Path(folder, f"embedopt-{version}-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr("embedopt.py", "")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\\nName: embedopt\\nVersion: {version}\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return f"embedopt-{version}-py3-none-any.whl"
+"""
+
+
+def test_an_environment_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Then it is used again, without the project itself."""
+    project, target = tmp_path / "project", tmp_path / "environment"
+    project.mkdir()
+    (project / "backend.py").write_text(_BACKEND, encoding="utf8")
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n', encoding="utf8"
+    )
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PIP_NO_INDEX": "1"}
+
+    def made() -> subprocess.CompletedProcess[str]:
+        argv = [str(ROOT / ".ci" / "environment"), str(target), str(project)]
+        return subprocess.run(argv, env=env, capture_output=True, text=True)
+
+    failed = made()
+    assert failed.returncode != 0
+    assert "No such file or directory: 'version'" in failed.stderr
+    assert not target.exists()
+
+    (project / "version").write_text("1.0", encoding="utf8")
+    assert made().returncode == 0
+    assert not list(target.glob("lib/*/site-packages/embedopt*"))
+    assert made().stdout == f"{target} is there already\n"
+
+
+def test_a_browser_is_installed_unless_the_one_that_the_tests_open_is_there() -> None:
+    [looked_for] = re.findall(r"command -v (.*);", (ROOT / ".ci" / "run").read_text(encoding="utf8"))
+    page = (ROOT / "tests" / "report" / "test_page.py").read_text(encoding="utf8")
+    assert [looked_for] == re.findall(r'shutil\.which\("(.*)"\)', page)
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +185,14 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
     short = "        return embeddings if self.name == 'onnx-fp32' else np.round(embeddings, 1)\n"
     _branch(work, "worse", "embedopt/inference/pipeline.py", "        return embeddings\n", short)
     _branch(work, "broken", "conftest.py", "import pytest\n", "import pytest, nothing_of_the_name\n")
+    _branch(work, "newer", "pyproject.toml", '"requests>=2.32"', '"requests>=2.33"', start="broken")
     git(work, "push", "-q", str(bare), "--all")
     git(bare, "symbolic-ref", "HEAD", "refs/heads/main")
     return bare
 
 
-def _branch(work: Path, name: str, file: str, old: str, new: str) -> None:
-    git(work, "checkout", "-q", "-b", name, "main")
+def _branch(work: Path, name: str, file: str, old: str, new: str, start: str = "main") -> None:
+    git(work, "checkout", "-q", "-b", name, start)
     text = (work / file).read_text(encoding="utf8")
     assert old in text
     (work / file).write_text(text.replace(old, new, 1), encoding="utf8")
@@ -159,8 +223,8 @@ def play(tmp_path: Path, remote: Path, cache: Path, tiny_model: Callable[..., Pa
             "github.token": "token",
             "github.event.repository.default_branch": "main",
             "github.event.workflow_run.id": "1",
+            "runner.os": "Linux",
             "runner.temp": str(folder / "temp"),
-            "strategy.job-index": "0",
         }
         env = {
             "PYTEST_ADDOPTS": small,
@@ -168,46 +232,43 @@ def play(tmp_path: Path, remote: Path, cache: Path, tiny_model: Callable[..., Pa
             "EMBEDOPT_REMOTE": str(remote),
             "PYTHONPATH": "",
         }
-        return Runner(name, folder, remote, ref, values, env)
+        return Runner(name, folder, remote, ref, values, env, tmp_path / "caches")
 
     return start
 
 
-def _measured(run: Runner) -> bool:
-    """Play benchmark.yml up to the verdict; return whether the required check succeeds."""
+def _measured(run: Runner, *shards: str) -> bool:
+    """Play benchmark.yml up to the verdict, with these lists of backends or its own.
+
+    Return whether the required check succeeds.
+    """
     assert run.play("changes")
-    if run.values.get("needs.changes.outputs.measured") == "yes":
-        [backends] = workflow(run.name)["jobs"]["measure"]["strategy"]["matrix"]["backends"]
-        run.values["matrix.backends"] = backends
-        run.play("measure")
+    if run.values["needs.changes.outputs.measured"] == "yes":
+        lists = shards or workflow(run.name)["jobs"]["measure"]["strategy"]["matrix"]["backends"]
+        well = [run.play("measure", index, {"backends": backends}) for index, backends in enumerate(lists)]
+        run.values["needs.measure.result"] = "success" if all(well) else "failure"
     return run.play("verdict")
 
 
-def _commented(play: Play, run: Runner, sha: str) -> list[str]:
-    """Play comment.yml after a run of benchmark.yml; return the comments on the pull request."""
+def _commented(play: Play, run: Runner, sha: str, *numbers: int) -> list[str]:
+    """Play comment.yml after a run of benchmark.yml; return the comments on the pull request, number 7.
+
+    The event has its number, but where a fork sent it.
+    """
     with serving() as github:
-        github.open(7, sha)
+        github.open(7, sha, "fork:topic")
         after = play("comment.yml")
         shutil.copytree(run.artifacts, after.artifacts, dirs_exist_ok=True)
         event = run.folder / "event.json"
-        event.write_text(json.dumps(workflow_run(sha, 7)), encoding="utf8")
+        event.write_text(json.dumps(workflow_run(sha, *numbers)), encoding="utf8")
         after.env = {
             **after.env,
             "GITHUB_EVENT_PATH": str(event),
             "GITHUB_API_URL": github.url,
             "GITHUB_REPOSITORY": REPOSITORY,
         }
-        assert after.play(
-            "comment", between={".ci/environment .environment .": lambda: _bring_environment(after)}
-        ), after.said
+        assert after.play("comment"), after.said
         return [comment["body"] for comment in github.comments]
-
-
-def _bring_environment(run: Runner) -> None:
-    """As a cache would: the environment that the tests run in."""
-    for job in ("comment", "measure"):
-        if (run.folder / job).is_dir():
-            run.cache({"path": ".environment"}, run.folder / job)
 
 
 def test_a_pull_request_that_changes_nothing_measured_passes_unmeasured(play: Play, remote: Path) -> None:
@@ -216,10 +277,17 @@ def test_a_pull_request_that_changes_nothing_measured_passes_unmeasured(play: Pl
     assert list(run.artifacts.iterdir()) == []
 
 
-def test_a_pull_request_that_makes_embeddings_worse_fails_with_its_reason(play: Play, remote: Path) -> None:
+@pytest.mark.parametrize(
+    ("shards", "numbers"),
+    [((), (7,)), (("torch-fp32,onnx-fp32", "onnx-int8"), ())],
+    ids=["on one runner", "on two runners, from a fork"],
+)
+def test_a_pull_request_that_makes_embeddings_worse_fails_with_its_reason(
+    play: Play, remote: Path, shards: tuple[str, ...], numbers: tuple[int, ...]
+) -> None:
     """In two copied files: the check fails, the summary, an annotation and one comment say why."""
     run = play("benchmark.yml", "worse")
-    assert not _measured(run)
+    assert not _measured(run, *shards)
     assert run.failed == ["The gate"], "\n".join(run.said.values())
     summary = (run.folder / "verdict.summary.md").read_text(encoding="utf8")
     assert summary.startswith("### embedopt: less accurate: "), run.said
@@ -227,18 +295,29 @@ def test_a_pull_request_that_makes_embeddings_worse_fails_with_its_reason(play: 
         r"^::error title=onnx-\w+ cosine_\w+::regressed by -", run.said["Annotations"], re.MULTILINE
     )
     sha = git(remote, "rev-parse", "worse")
-    [comment] = _commented(play, run, sha)
+    merged = json.loads((run.artifacts / "benchmark" / "run.json").read_text(encoding="utf8"))["embedopt"]
+    assert set(merged["backends"]) == {"torch-fp32", "onnx-fp32", "onnx-int8"}
+    assert merged["against"]["head"] == sha, "what the workflow makes is no change of the head"
+    [comment] = _commented(play, run, sha, *numbers)
     assert comment.splitlines()[1].startswith("### embedopt: less accurate: ")
 
 
 def test_a_pull_request_that_can_t_be_measured_fails_and_is_told_so(play: Play, remote: Path) -> None:
     run = play("benchmark.yml", "broken")
     assert not _measured(run)
-    [comment] = _commented(play, run, git(remote, "rev-parse", "broken"))
+    [comment] = _commented(play, run, git(remote, "rev-parse", "broken"), 7)
     assert (
         comment.splitlines()[1]
         == "### embedopt: no verdict: the job ended (<code>failure</code>) before it saved a run"
     )
+
+
+def test_a_pull_request_that_fails_installs_once(play: Play) -> None:
+    for ref, wanted in {"broken": [".environment"], "newer": [".environment", ".base/.environment"]}.items():
+        first, second = play("benchmark.yml", ref, f"1{ref}"), play("benchmark.yml", ref, f"2{ref}")
+        assert not _measured(first)
+        assert not _measured(second)
+        assert (first.installed, second.installed) == (wanted, [])
 
 
 def test_a_history_grows_by_one_run_each_time_and_a_race_loses_none(
@@ -246,24 +325,30 @@ def test_a_history_grows_by_one_run_each_time_and_a_race_loses_none(
 ) -> None:
     """From no branch at all; then two at once, of which the second is pushed while the first wants to."""
     first = play("history.yml", number="1")
-    assert _in_environment(first), first.said
+    assert first.play("measure"), first.said
     assert _runs(remote, tmp_path / "1") == 1
+    assert first.installed == [".environment"]
 
     slow, fast = play("history.yml", number="2"), play("history.yml", number="3")
 
     def overtake() -> None:
-        assert _in_environment(fast), fast.said
+        assert fast.play("measure"), fast.said
 
-    assert _in_environment(slow, {"Append it to the branch": overtake}), slow.said
+    assert slow.play("measure", between={"Append it to the branch": overtake}), slow.said
     assert _runs(remote, tmp_path / "2") == 3
     assert slow.deployed is not None
     assert (slow.deployed / "index.html").read_text(encoding="utf8").startswith("<!doctype html>")
     assert "3 runs" in slow.said["The page"]
 
 
-def _in_environment(run: Runner, between: dict[str, Callable[[], None]] | None = None) -> bool:
-    bring: dict[str, Callable[[], None]] = {".ci/environment .environment .": lambda: _bring_environment(run)}
-    return run.play("measure", between=bring | (between or {}))
+def test_the_environment_of_main_is_that_of_pull_requests_and_of_the_comment(play: Play) -> None:
+    """No job but those of main fills what all may take."""
+    main, pull, comment = play("history.yml"), play("benchmark.yml", "broken"), play("comment.yml")
+    main.env = {**main.env, "PYTEST_ADDOPTS": "--collect-only"}
+    main.play("measure")
+    _measured(pull)
+    comment.play("comment")
+    assert (main.installed, pull.installed, comment.installed) == ([".environment"], [], [])
 
 
 def _runs(remote: Path, into: Path) -> int:

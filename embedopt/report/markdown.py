@@ -22,17 +22,23 @@ _ANNOTATIONS = 10
 _RESULTS = ("backend", "batch", "p50 ms", "p95 ms", "p99 ms", "texts/s", "x", "MB", "cosine", "$/M")
 
 
-def render_markdown(judged: Judged, price_per_hour: float, limit: int = LIMIT) -> str:
+def render_markdown(judged: Judged, price_per_hour: float, limit: int = LIMIT, *, besides: str = "") -> str:
     """Return Markdown of at most ``limit`` characters.
 
     What does not fit is left out from the end, row by row, and a line says so: no table or fold is broken.
+
+    Args:
+        judged: the run and its verdicts.
+        price_per_hour: dollars for an hour of the machine.
+        limit: in characters.
+        besides: Markdown that ends the first line, after the verdict.
     """
     moved = [of for of in judged.verdicts if of.outcome in _MOVED]
     rest = [of for of in worth_a_row(judged.verdicts) if of.outcome not in _MOVED]
     unlisted = len(judged.verdicts) - len(moved) - len(rest)
     as_before = f" and {unlisted} scores and sizes as they were" if unlisted else ""
     blocks = [
-        _Part(f"### embedopt: {headline(judged.verdicts)}\n\n{markdown(judged.title)}"),
+        _Part(f"### embedopt: {headline(judged.verdicts)}{besides}\n\n{markdown(judged.title)}"),
         _verdict_table("", moved),
         _Part("", [f"- {markdown(note)}" for note in judged.notes]),
         _verdict_table(f"{len(rest)} that did not move{as_before}", rest),
@@ -44,12 +50,15 @@ def render_markdown(judged: Judged, price_per_hour: float, limit: int = LIMIT) -
 
 def render_annotations(judged: Judged) -> str:
     """Return the commands by which GitHub's runner shows what failed, and the verdict."""
-    told = [of for outcome in _LEVELS for of in judged.verdicts if of.outcome == outcome][:_ANNOTATIONS]
+    found = [[of for of in judged.verdicts if of.outcome == outcome] for outcome in _LEVELS]
+    told = [of for verdicts in found for of in verdicts[:_ANNOTATIONS]]
+    left_out = sum(map(len, found)) - len(told)
+    notices = [f"{left_out} more are left out: the summary of the job has them"] if left_out else []
     return "".join(
         f"{line}\n"
         for line in (
             *(annotation(_LEVELS[of.outcome], subject(of), _in_words(of)) for of in told),
-            annotation("notice", "embedopt", headline(judged.verdicts)),
+            *(annotation("notice", "embedopt", said) for said in (*notices, headline(judged.verdicts))),
         )
     )
 

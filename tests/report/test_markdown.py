@@ -1,5 +1,6 @@
 """Markdown for GitHub: the verdict first, whole at any length, and names that stay names."""
 
+import dataclasses
 import html
 import re
 
@@ -122,6 +123,15 @@ def test_annotations_name_what_failed_and_end_with_the_verdict() -> None:
         "::error title=onnx-int8 batch 8::regressed by +5.1% (+4.3% to +5.9%)\n".replace("%", "%25")
         + "::notice title=embedopt::slower or bigger: 1 regressed, 1 inconclusive, 1 equivalent\n"
     )
+
+
+def test_annotations_are_ten_errors_and_ten_warnings_and_say_how_many_more_there_are() -> None:
+    many = [
+        dataclasses.replace(_SLOWER, outcome=of) for of in ("regressed", "not comparable") for _ in range(12)
+    ]
+    *told, left_out, _ = render_annotations(_judged(*many)).splitlines()
+    assert [line.partition(" ")[0] for line in told] == ["::error"] * 10 + ["::warning"] * 10
+    assert left_out == "::notice title=embedopt::4 more are left out: the summary of the job has them"
 
 
 def test_an_annotation_of_a_hostile_name_is_one_line() -> None:
