@@ -95,7 +95,7 @@ def _joined(run: Run, other: Run, saved: SavedRun) -> Run:
     )
     return replace(
         run,
-        backends=other.backends | run.backends,
+        backends=run.backends | {name: other.backends[name] for name in added},
         accuracy=other.accuracy | run.accuracy,
         throughput=other.throughput | run.throughput,
         footprint=other.footprint | run.footprint,
