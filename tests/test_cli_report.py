@@ -86,7 +86,10 @@ def test_a_damaged_file_is_named_on_the_page_and_beside_it(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["report"], ".benchmarks has no saved run that can be read: run pytest benchmarks/ first, or name a file"),
+        (
+            ["report"],
+            ".benchmarks has no saved run that can be read: run pytest benchmarks/ first, or name a file",
+        ),
         (["report", "--format", "pdf"], "unknown format 'pdf'; known are: html, markdown, annotations"),
         (["report", "none.json"], "none.json: no such file or directory; wanted a saved run"),
         (["merge", "none", "-o", "x.json"], "none: no such file or directory; wanted a saved run"),
