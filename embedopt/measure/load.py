@@ -33,9 +33,15 @@ _PATIENCE_S = 20.0
 
 
 def poisson(rate_per_s: float, seconds: float, seed: int = 0) -> Times:
-    """Draw the arrivals of many callers who know nothing of each other: ``(n,)`` seconds, ascending."""
-    drawn = np.random.default_rng(seed).exponential(1 / rate_per_s, math.ceil(rate_per_s * seconds))
-    return np.asarray(np.cumsum(drawn))
+    """Draw the arrivals of many callers who know nothing of each other: ``(n,)`` seconds, ascending.
+
+    They are scaled so that the last comes at ``n / rate_per_s``: they come at the rate that is asked for, not
+    at what a few draws make of it. They are Poisson's all the same, since given the time of the last, those
+    before it are spread evenly and without regard to each other (uniform order statistics).
+    """
+    number = math.ceil(rate_per_s * seconds)
+    drawn = np.cumsum(np.random.default_rng(seed).exponential(size=number))
+    return np.asarray(drawn / drawn[-1:] * (number / rate_per_s))
 
 
 def constant(rate_per_s: float, seconds: float) -> Times:
