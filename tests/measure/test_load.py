@@ -1,12 +1,14 @@
 """Latency counts from the intended arrival, whatever the server does; a late generator says so."""
 
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
 import pytest
 
-from embedopt.errors import Overloaded
+from embedopt.errors import MeasureError, Overloaded
 from embedopt.inference.encoder import FloatArray
 from embedopt.measure.load import Traffic, bursts, constant, drive, poisson
 from embedopt.records import LoadPoint
@@ -160,3 +162,46 @@ def test_an_answer_to_another_text_shows() -> None:
 
     found = _drive(FakeServer(crossed), FakeClock())
     assert found.worst_cosine == pytest.approx(float(fake_embedding("b") @ fake_embedding("c")))
+
+
+def test_each_percentile_is_that_share_of_the_latencies() -> None:
+    """The calls take 0 to 99 ms, each a millisecond more than the one before."""
+    clock = FakeClock()
+
+    def slower(number: int, text: str, future: "Future[FloatArray]") -> None:
+        clock.advance(number / 1000)
+        at_once(number, text, future)
+
+    found = _drive(FakeServer(slower), clock)
+    assert (found.p50_ms, found.p95_ms, found.p99_ms) == pytest.approx((49, 94, 98), rel=1e-3)
+
+
+def test_all_answers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come when there is nothing left to do but to wait."""
+    pending: list[tuple[str, Future[FloatArray]]] = []
+
+    def answer_all(condition: threading.Condition, done: Callable[[], bool], timeout: float) -> bool:
+        assert (done(), timeout) == (False, 20.0)
+        while pending:
+            at_once(0, *pending.pop())
+        return done()
+
+    monkeypatch.setattr(threading.Condition, "wait_for", answer_all)
+    server = FakeServer(lambda number, text, future: pending.append((text, future)))
+    found = _drive(server, FakeClock())
+    assert found.lost == 0
+    assert found.worst_cosine == pytest.approx(1.0)
+
+
+def test_the_generators_own_share_of_a_core_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_s = iter([3.0, 5.475])
+    monkeypatch.setattr(time, "thread_time", lambda: next(cpu_s))
+    assert _drive(FakeServer(at_once), FakeClock()).generator_cpu == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+def test_fewer_than_two_requests_are_no_load(requests: int) -> None:
+    with pytest.raises(MeasureError) as caught:
+        _drive(FakeServer(at_once), FakeClock(), rate_per_s=1.0, seconds=requests)
+    said = f"requests to send: {requests}; wanted 2 or more: measure for longer"
+    assert str(caught.value) == said
