@@ -23,6 +23,7 @@ class FakeServer:
 
     def __init__(self, answer: Callable[[int, str, "Future[FloatArray]"], None]) -> None:
         self.texts: list[str] = []
+        self.closed = 0
         self._answer = answer
 
     def submit(self, text: str) -> "Future[FloatArray]":
@@ -32,7 +33,7 @@ class FakeServer:
         return future
 
     def close(self) -> None:
-        pass
+        self.closed += 1
 
 
 def at_once(number: int, text: str, future: "Future[FloatArray]") -> None:
