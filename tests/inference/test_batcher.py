@@ -9,6 +9,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -638,9 +639,8 @@ class _Script:
         self.encoder = _ScriptedEncoder(self)
         self.encoder.replicas = replicas
         self.batcher = make_batcher(self.encoder, self.clock, max_waiting=12)
-        self.sent: list[tuple[str, Future[FloatArray]]] = []
-        self.answers: list[int] = []
-        self.cancelled: set[int] = set()
+        self.sent: list[_Sent] = []
+        self.stepping: set[int] = set()
         self.meanwhile: list[tuple[str, int]] = []
         self.moods: list[int] = []
 
@@ -650,30 +650,50 @@ class _Script:
             case "submit":
                 self.submit(value)
             case "cancel" if self.sent:
-                if self.sent[value % len(self.sent)][1].cancel():
-                    self.cancelled.add(value % len(self.sent))
+                sent = self.sent[value % len(self.sent)]
+                sent.cancelled |= sent.future.cancel()
             case "wait":
                 self.clock.advance(value / 1000)
             case "encode":
-                self.batcher.step(value % self.encoder.replicas)
+                self.encode(value % self.encoder.replicas)
             case "meanwhile":
-                self.meanwhile.append(("submit" if value % 2 else "cancel", value))
+                self.meanwhile.append((("submit", "cancel", "encode")[value % 3], value // 3))
             case "mood":
-                self.moods.append(value)
+                self.moods.append(value % 4)
 
     def submit(self, value: int) -> None:
-        number = len(self.sent)
-        text = " ".join([f"{number}", *("guilty" for _ in range(value % 7 == 0)), *["x"] * (value % 30)])
+        text = " ".join([f"{len(self.sent)}", *["guilty"] * (value % 7 == 0), *["x"] * (value % 30)])
+        timeout_s = value / 500 if value % 3 == 0 else None
         try:
-            future = self.batcher.submit(text, (value / 500) if value % 3 == 0 else None)
-        except Overloaded:
+            sent = _Sent(text, timeout_s is not None, self.batcher.submit(text, timeout_s))
+        except EmbedoptError:  # overloaded, or closed: the last batches let others in, too
             return
-        self.sent.append((text, future))
-        self.answers.append(0)
-        future.add_done_callback(lambda _: self.count(number))
+        self.sent.append(sent)
+        sent.future.add_done_callback(sent.count)
 
-    def count(self, number: int) -> None:
-        self.answers[number] += 1
+    def encode(self, replica: int) -> None:
+        if replica not in self.stepping:  # each has one batch at a time
+            self.stepping.add(replica)
+            self.batcher.step(replica)
+            self.stepping.remove(replica)
+
+    def close(self, *, drain: bool) -> None:
+        self.stepping.add(0)  # it drains on this one
+        self.batcher.close(drain=drain)
+
+
+@dataclass
+class _Sent:
+    """A request that was accepted."""
+
+    text: str
+    has_deadline: bool
+    future: "Future[FloatArray]"
+    answers: int = 0
+    cancelled: bool = False
+
+    def count(self, _: "Future[FloatArray]") -> None:
+        self.answers += 1
 
 
 class _ScriptedEncoder(GuiltyEncoder):
@@ -682,13 +702,15 @@ class _ScriptedEncoder(GuiltyEncoder):
     def __init__(self, script: _Script) -> None:
         super().__init__()
         self._script = script
+        self.seen: dict[int, set[str]] = {mood: set() for mood in range(4)}
 
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         self._script.clock.advance(0.002 * len(texts))
         meanwhile, self._script.meanwhile = self._script.meanwhile, []
         for event in meanwhile:
             self._script.play(event)
-        mood = self._script.moods.pop() % 4 if self._script.moods else 0
+        mood = self._script.moods.pop() if self._script.moods else 0
+        self.seen[mood].update(texts)
         if mood == 2:
             raise MemoryError("no memory")
         embeddings = super()._encode(texts, batch_size)
@@ -712,18 +734,28 @@ def test_random_events(events: list[tuple[str, int]], replicas: int, drain: bool
     script = _Script(replicas)
     for event in events:
         script.play(event)
-    script.batcher.close(drain=drain)
-    assert script.answers == [1] * len(script.sent)
-    for number, (text, future) in enumerate(script.sent):
-        if number in script.cancelled:
-            assert future.cancelled()
+    script.close(drain=drain)
+    seen = script.encoder.seen
+    assert [sent.answers for sent in script.sent] == [1] * len(script.sent)
+    assert not set().union(*seen.values()) & {sent.text for sent in script.sent if sent.cancelled}
+    for sent in script.sent:
+        if sent.cancelled:
+            assert sent.future.cancelled()
             continue
-        error = future.exception(timeout=0)
-        match error:
+        match error := sent.future.exception(timeout=0):
             case None:
-                assert is_answer(future, text)
-                assert "guilty" not in text
+                assert is_answer(sent.future, sent.text)
+                assert "guilty" not in sent.text
             case ValueError():
-                assert str(error) == text
+                assert "guilty" in sent.text
+                assert str(error) == sent.text
+            case MemoryError():
+                assert sent.text in seen[2]
+            case Overloaded():
+                assert sent.has_deadline
+            case EmbedoptError() if "embeddings for" in str(error):
+                assert sent.text in seen[1]
             case _:
-                assert isinstance(error, Overloaded | EmbedoptError | MemoryError)
+                assert str(error) == "the batcher was closed before this was encoded"
+                assert not drain
+                assert sent.text not in set().union(*seen.values())
