@@ -339,11 +339,11 @@ def test_what_no_event_loop_can_raise_reaches_the_owner_as_an_error(kind: type[B
     encoder = FakeEncoder(on_encode=Raising(kind("no"), kind("no")))
     with make_batcher(encoder, start=True) as batcher:
         told = batcher.submit("a").exception(timeout=60)
+        assert str(told) == f"fake ended with {kind.__name__}: no"
+        assert type(told and told.__cause__) is kind
         with pytest.raises(EmbedoptError) as awaited:
             asyncio.run(batcher.embed("b"))
-        for error in (told, awaited.value):
-            assert str(error) == f"fake ended with {kind.__name__}: no"
-            assert type(error and error.__cause__) is kind
+        assert (str(awaited.value), type(awaited.value.__cause__)) == (str(told), kind)
         np.testing.assert_array_equal(batcher.submit("c").result(timeout=60), fake_embedding("c"))
 
 
@@ -467,8 +467,8 @@ def test_closing_drains() -> None:
         batcher.submit("late")
 
 
-def test_closing_without_draining_refuses_what_waits() -> None:
-    """Also what was counted for an earlier batch, and what has just come."""
+def test_closing_without_draining_refuses_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, without a step: what was counted for an earlier batch, and what has just come."""
     encoder = FakeEncoder()
     batcher = make_batcher(encoder)
     batcher.submit("a")
@@ -477,6 +477,7 @@ def test_closing_without_draining_refuses_what_waits() -> None:
     refused += [batcher.submit("c")]
     cancelled = batcher.submit("d")
     assert cancelled.cancel()
+    monkeypatch.setattr(batcher, "step", None)
     batcher.close(drain=False)
     said = "the batcher was closed before this was encoded"
     assert [str(future.exception(timeout=0)) for future in refused] == [said, said]
@@ -541,6 +542,16 @@ def test_callbacks_on_two_replicas_may_both_close() -> None:
         batcher.submit(text).add_done_callback(close)
     closed.wait()
     batcher.close()
+
+
+def test_a_long_text_is_counted_by_itself() -> None:
+    counted: list[list[str]] = []
+    batcher = make_batcher(CountingEncoder(on_count=counted.append))
+    long = "b " * 5001
+    for text in ("a", long, "c"):
+        batcher.submit(text)
+    assert [batcher.step() for _ in range(3)] == [1, 1, 1]
+    assert counted == [["a"], [long], ["c"]]
 
 
 def test_while_a_huge_text_is_counted_others_are_encoded() -> None:
