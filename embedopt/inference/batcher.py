@@ -85,7 +85,7 @@ class AdaptiveBatcher:
         self._queued, self._queued_tokens = 0, 0  # fresh, being counted and waiting
         self._usual_tokens = 16.0
         self._busy_until_s = [_FREE] * encoder.replicas
-        self._closed = False
+        self._closed, self._draining = False, True
         self._threads = [
             threading.Thread(
                 target=self._work, args=(replica,), name=f"embedopt-batcher-{replica}", daemon=True
@@ -177,7 +177,7 @@ class AdaptiveBatcher:
             self._count_tokens(replica)
             batch, refused = self._take(replica)
             for request in refused:
-                _settle(request, _too_late())
+                _settle(request, _too_late() if self._draining else _not_drained())
             if batch:
                 self._encode(batch)
         finally:
@@ -215,7 +215,11 @@ class AdaptiveBatcher:
         with self._changed:
             self._forget_cancelled()
             now_s = self._clock()
-            refused = {request for request in self._waiting if hopeless(request, now_s, self._cost)}
+            refused = {
+                request
+                for request in self._waiting
+                if not self._draining or hopeless(request, now_s, self._cost)
+            }
             batch = self._next_batch([request for request in self._waiting if request not in refused])
             self._leave(refused.union(batch))
             batch = [request for request in batch if request.future.set_running_or_notify_cancel()]
@@ -302,13 +306,13 @@ class AdaptiveBatcher:
             drain: whether what waits is encoded; else it is refused at once.
         """
         with self._changed:
-            self._closed = True
+            self._closed, self._draining = True, self._draining and drain
             refused = [] if drain else [*self._fresh, *self._waiting]
             self._leave(set(refused))
             self._changed.notify_all()
         for request in refused:
             if request.future.set_running_or_notify_cancel():
-                _settle(request, EmbedoptError("the batcher was closed before this was encoded"))
+                _settle(request, _not_drained())
         while not self._threads and (self._fresh or self._waiting):
             self.step()
         if threading.current_thread() in self._threads:
@@ -350,6 +354,10 @@ def _raise_if_interrupted(error: BaseException) -> None:
 
 def _too_late() -> Overloaded:
     return Overloaded("there is no time left to answer: try again later")
+
+
+def _not_drained() -> EmbedoptError:
+    return EmbedoptError("the batcher was closed before this was encoded")
 
 
 def _wrong_length(encoder: str, embeddings: int, texts: int) -> EmbedoptError:

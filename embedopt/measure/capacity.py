@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import count
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.measure.footprint import resident_bytes
 from embedopt.measure.latency import Clock
-from embedopt.measure.load import P99_SHARE, Traffic, drive, poisson
+from embedopt.measure.load import LEAST_ARRIVALS, P99_SHARE, Traffic, drive, poisson
 from embedopt.measure.options import LoadPlan
 from embedopt.measure.servers import BATCHINGS, Batching, open_server
 from embedopt.records import Load, LoadPoint
@@ -19,7 +20,7 @@ from embedopt.records import Load, LoadPoint
 # Where the search begins, as a share of the rate one by one.
 _FIRST_SHARE = 0.5
 _STRIDE = 1.5
-_STRIDES_UP = 3
+_STRIDES_UP = 6
 # The reference, whose single calls take a third of the promise, keeps it at low rates only.
 _STRIDES_DOWN = 5
 _STEP_DOWN = 0.97
@@ -41,9 +42,10 @@ def highest_rate(
 ) -> tuple[float | None, tuple[LoadPoint, ...]]:
     """Search the highest rate that keeps the promise, and verify the answer.
 
-    From ``first_per_s`` it goes up by half until the promise is missed, at most three times, or down until it
-    is kept, at most five times. Then it halves the ratio of the two rates ``steps`` times. While a longer,
-    verifying run misses the promise, it lowers the rate by 3 %. A rate that misses by little is tried twice.
+    From ``first_per_s`` it goes up by half until the promise is missed, at most six times, or down until it
+    is kept, at most five times. Then it halves the ratio of the two rates ``steps`` times, unless even the
+    last on the way up kept the promise. While a longer, verifying run misses it, it lowers the rate by 3 %.
+    A rate that misses by little is tried twice.
 
     Args:
         measure: does one run at a rate, a longer one where it is told that it verifies.
@@ -66,17 +68,20 @@ def highest_rate(
 
     low_per_s = high_per_s = first_per_s
     if keeps(first_per_s):
-        high_per_s *= _STRIDE
-        while high_per_s < first_per_s * _STRIDE**_STRIDES_UP and keeps(high_per_s):
-            low_per_s, high_per_s = high_per_s, high_per_s * _STRIDE
+        for _ in range(_STRIDES_UP):
+            high_per_s *= _STRIDE
+            if not keeps(high_per_s):
+                break
+            low_per_s = high_per_s
     else:
-        low_per_s /= _STRIDE
-        while not keeps(low_per_s):
+        for _ in range(_STRIDES_DOWN):
             low_per_s, high_per_s = low_per_s / _STRIDE, low_per_s
-            if low_per_s < first_per_s / _STRIDE**_STRIDES_DOWN:
-                return None, tuple(runs)
+            if keeps(low_per_s):
+                break
+        else:
+            return None, tuple(runs)
     best_per_s = low_per_s
-    for _ in range(steps):
+    for _ in range(steps if low_per_s < high_per_s else 0):
         middle_per_s = math.sqrt(best_per_s * high_per_s)
         if keeps(middle_per_s):
             best_per_s = middle_per_s
@@ -147,12 +152,11 @@ class LoadBench:
 
     def _point(self, batching: Batching, rate_per_s: float, seconds: float) -> LoadPoint:
         """Drive a new server; other arrivals at each rate, the same for each way of batching."""
-        seconds = min(max(seconds, _LEAST_REQUESTS / rate_per_s), 2 * seconds)
+        seconds = max(seconds, min(_LEAST_REQUESTS / rate_per_s, 2 * seconds), LEAST_ARRIVALS / rate_per_s)
         arrivals_s = poisson(rate_per_s, seconds, seed=round(rate_per_s))
         for _attempt in range(_ATTEMPTS):
-            server = open_server(batching, self._encoder, self._traffic.promise_ms)
-            point = drive(server, arrivals_s, self._traffic)
-            server.close()
+            with closing(open_server(batching, self._encoder, self._traffic.promise_ms)) as server:
+                point = drive(server, arrivals_s, self._traffic)
             if not point.fell_behind:
                 break
         return point

@@ -5,9 +5,10 @@ arrival: a server that stalls can't put off the requests that would show it (no 
 """
 
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,7 +16,7 @@ import numpy as np
 from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
-from embedopt.errors import Overloaded
+from embedopt.errors import MeasureError, Overloaded
 from embedopt.inference.encoder import FloatArray
 from embedopt.measure.latency import Clock
 from embedopt.measure.servers import Server
@@ -28,14 +29,22 @@ _HISTOGRAM = (1, 100_000_000, 3)
 # A generator that sends 1 % of its requests later than this share of the promise has measured itself.
 _LATE_PROMISE_SHARE = 0.2
 P99_SHARE = 0.99
+# One that comes at the start tells no rate.
+LEAST_ARRIVALS = 2
 # After the last arrival, this is how long the answers may take.
 _PATIENCE_S = 20.0
 
 
 def poisson(rate_per_s: float, seconds: float, seed: int = 0) -> Times:
-    """Draw the arrivals of many callers who know nothing of each other: ``(n,)`` seconds, ascending."""
-    drawn = np.random.default_rng(seed).exponential(1 / rate_per_s, math.ceil(rate_per_s * seconds))
-    return np.asarray(np.cumsum(drawn))
+    """Draw the arrivals of many callers who know nothing of each other: ``(n,)`` seconds, ascending.
+
+    They are scaled so that the last comes at ``n / rate_per_s``: they come at the rate that is asked for, not
+    at what a few draws make of it. They are Poisson's all the same, since given the time of the last, those
+    before it are spread evenly and without regard to each other (uniform order statistics).
+    """
+    number = math.ceil(rate_per_s * seconds)
+    drawn = np.cumsum(np.random.default_rng(seed).exponential(size=number))
+    return np.asarray(drawn / drawn[-1:] * (number / rate_per_s))
 
 
 def constant(rate_per_s: float, seconds: float) -> Times:
@@ -73,8 +82,9 @@ class _Log:
     answered_s: Times
     sent_s: Times
     refused_after_s: list[float] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)  # guards what `settle` writes
+    settled: int = 0
     worst_cosine: float = math.inf
-    pending: set["Future[FloatArray]"] = field(default_factory=set)
 
     def send(self, server: Server, number: int) -> None:
         texts = self.traffic.texts
@@ -84,19 +94,20 @@ class _Log:
         except Overloaded:
             self.refused_after_s.append(self.clock() - self.started_s - self.sent_s[number])
             return
-        self.pending.add(future)
         future.add_done_callback(partial(self.settle, number))
 
     def settle(self, number: int, future: "Future[FloatArray]") -> None:
         ended_s = self.clock() - self.started_s
-        self.pending.discard(future)
-        if future.exception() is not None:
-            return
-        self.answered_s[number] = ended_s
-        alone = self.traffic.alone
-        if alone is not None:
-            cosine = float(future.result() @ alone[number % len(alone)])
-            self.worst_cosine = min(self.worst_cosine, cosine)
+        with self.changed:
+            self.settled += 1
+            self.changed.notify()
+            if future.cancelled() or future.exception() is not None:
+                return
+            self.answered_s[number] = ended_s
+            alone = self.traffic.alone
+            if alone is not None:
+                cosine = float(future.result() @ alone[number % len(alone)])
+                self.worst_cosine = min(self.worst_cosine, cosine)
 
 
 def drive(
@@ -107,7 +118,15 @@ def drive(
     clock: Clock = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> LoadPoint:
-    """Send a request at each of ``arrivals_s``, on this thread, and wait for all answers."""
+    """Send a request at each of ``arrivals_s``, on this thread, and wait for all answers.
+
+    Raises:
+        MeasureError: there are too few arrivals to tell a rate.
+    """
+    if len(arrivals_s) < LEAST_ARRIVALS:
+        raise MeasureError(
+            f"requests to send: {len(arrivals_s)}; wanted {LEAST_ARRIVALS} or more: measure for longer"
+        )
     nothing = np.full(len(arrivals_s), np.nan)
     log = _Log(traffic, clock, clock(), nothing, nothing.copy())
     cpu_s = time.thread_time()
@@ -116,8 +135,11 @@ def drive(
             sleep(left_s)
         log.send(server, number)
     cpu_s = time.thread_time() - cpu_s
-    wait(tuple(log.pending), timeout=_PATIENCE_S)
-    return _summary(log, arrivals_s, cpu_s)
+    with log.changed:
+        log.changed.wait_for(
+            lambda: log.settled + len(log.refused_after_s) == len(arrivals_s), timeout=_PATIENCE_S
+        )
+        return _summary(log, arrivals_s, cpu_s)
 
 
 def _summary(log: _Log, arrivals_s: Times, cpu_s: float) -> LoadPoint:

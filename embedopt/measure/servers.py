@@ -16,7 +16,7 @@ BATCHINGS: tuple[Batching, ...] = get_args(Batching)
 
 # The seed study's batcher.
 WINDOW_TEXTS, WINDOW_S = 32, 0.05
-_MAX_WAITING = 1024
+_MAX_WAITING = Limits().max_waiting
 
 _Request = tuple[str, "Future[FloatArray]"]
 
@@ -59,20 +59,27 @@ class WindowServer:
         try:
             self._queue.put_nowait((text, future))
         except Full:
-            raise Overloaded(f"{_MAX_WAITING} requests wait: try again later") from None
+            raise Overloaded(
+                f"{_MAX_WAITING} requests wait; wanted fewer than that: try again later"
+            ) from None
         return future
 
     def _work(self) -> None:
-        while batch := self._gather():
-            texts, futures = zip(*batch, strict=True)
-            try:
-                embeddings = self._encoder.encode(texts, batch_size=len(texts))
-            except Exception as error:  # the encoder's own, for those who wait
-                for future in futures:
-                    future.set_exception(error)
-            else:
-                for future, embedding in zip(futures, embeddings, strict=True):
-                    future.set_result(embedding)
+        while gathered := self._gather():
+            if batch := [request for request in gathered if request[1].set_running_or_notify_cancel()]:
+                self._answer(batch)
+
+    def _answer(self, batch: list[_Request]) -> None:
+        texts, futures = zip(*batch, strict=True)
+        try:
+            embeddings = self._encoder.encode(texts, batch_size=len(texts))
+            answers = list(zip(futures, embeddings, strict=True))
+        except BaseException as error:  # whatever it is, it goes to those who wait
+            for future in futures:
+                future.set_exception(error)
+        else:
+            for future, embedding in answers:
+                future.set_result(embedding)
 
     def _gather(self) -> list[_Request]:
         """Return the next batch; nothing when the server is closed."""

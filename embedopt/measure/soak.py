@@ -1,6 +1,7 @@
 """Does memory grow under a load that lasts?"""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.capacity import single_rate
@@ -17,11 +18,10 @@ _RATE_S = 2.0
 def soak(encoder: Encoder, texts: Sequence[str], promise_ms: float, seconds: float) -> Load:
     """Put 80 % of what the replicas encode one by one on an adaptive batcher for ``seconds``."""
     rate_per_s = _SHARE * single_rate(encoder, texts, _RATE_S)
-    server = open_server("adaptive", encoder, promise_ms)
     traffic = Traffic(texts=texts, promise_ms=promise_ms)
-    growth_bytes = memory_growth(server, traffic, rate_per_s, seconds)
-    server.close()
-    return Load(soak_growth_bytes=growth_bytes)
+    with closing(open_server("adaptive", encoder, promise_ms)) as server:
+        growth_bytes = memory_growth(server, traffic, rate_per_s, seconds)
+    return Load(replicas=encoder.replicas, promise_ms=promise_ms, soak_growth_bytes=growth_bytes)
 
 
 def memory_growth(

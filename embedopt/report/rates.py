@@ -38,9 +38,10 @@ def _ratio(ratio: Ratio | None, digits: int) -> tuple[str, str]:
 
 def highest_rates(rows: Sequence[LoadRow]) -> Table:
     """Return the table of the highest rate that each way of batching keeps."""
-    promise_ms = next(row.load.promise_ms for row in rows if row.load.promise_ms)
+    promise_ms = next((row.load.promise_ms for row in rows if row.load.promise_ms), None)
+    within = "the promise" if promise_ms is None else f"{promise_ms:g} ms"
     shown = table(
-        f"Under load: the highest rate with 99 % answered within {promise_ms:g} ms",
+        f"Under load: the highest rate with 99 % answered within {within}",
         "backend", "batching", "replicas", "texts/s", "x", "$/M", "one by one",
         "worst cosine", "3x MB", "soak MB",
     )  # fmt: skip

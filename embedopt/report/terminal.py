@@ -37,8 +37,10 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = Fals
         parts += [_speed_up(factors), ""]
     if run and scored:
         parts += [_scores(run, scored), ""]
-    if any(row.load.points for row in loads):
-        parts += [highest_rates(loads), "", curves(loads), ""]
+    if loads:
+        parts += [highest_rates(loads), ""]
+    if any(row.curve for row in loads):
+        parts += [curves(loads), ""]
     for name, case in cases.items():
         assert run is not None
         parts += [side_by_side(name, case, standings(run, case)), ""]

@@ -5,9 +5,11 @@ on real threads wait for answers, never for a time.
 """
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -52,6 +54,29 @@ def admitted(batcher: AdaptiveBatcher, texts: int = 1000) -> int:
 
 def is_answer(future: "Future[FloatArray]", text: str) -> bool:
     return bool(np.array_equal(future.result(timeout=0), fake_embedding(text)))
+
+
+class Raising:
+    """Told of a call, it raises the next of these, while there are any."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self._errors = list(errors)
+
+    def __call__(self, _: int) -> None:
+        if self._errors:
+            raise self._errors.pop()
+
+
+class CountingEncoder(FakeEncoder):
+    """Tells ``on_count`` which texts it counts."""
+
+    def __init__(self, on_count: Callable[[list[str]], None]) -> None:
+        super().__init__()
+        self._on_count = on_count
+
+    def _token_counts(self, texts: list[str]) -> IntArray:
+        self._on_count(texts)
+        return super()._token_counts(texts)
 
 
 class GuiltyEncoder(FakeEncoder):
@@ -136,6 +161,14 @@ def test_a_cancelled_request_makes_room_in_a_full_queue() -> None:
     assert encoder.calls == [["b"]]
 
 
+def test_cancelled_requests_make_room_at_once_where_it_was_time_that_lacked() -> None:
+    batcher = make_batcher(FakeEncoder(), promise_ms=50.0)
+    futures = [batcher.submit(TEXT) for _ in range(28)]
+    assert admitted(batcher) == 0
+    assert all(future.cancel() for future in futures)
+    assert admitted(batcher) == 28
+
+
 def test_what_would_be_answered_later_than_promised_is_refused_at_once() -> None:
     """28 texts of 16 tokens are 44.8 ms, and five batches of 1 ms each: one more would be late."""
     batcher = make_batcher(FakeEncoder(), promise_ms=50.0)
@@ -146,18 +179,77 @@ def test_what_would_be_answered_later_than_promised_is_refused_at_once() -> None
 
 def test_an_idle_batcher_accepts_what_must_be_late() -> None:
     """Else a machine slower than the promise would never answer, and never learn that it is not."""
-    encoder = FakeEncoder()
+
+    def ask_while_busy(_: int) -> None:
+        with pytest.raises(Overloaded, match=r"^an answer would take 200\d ms; wanted 50: try again later$"):
+            batcher.submit("c")
+
+    encoder = FakeEncoder(on_encode=ask_while_busy)
     batcher = AdaptiveBatcher(encoder, cost=_cost(base_s=1.0), clock=CLOCK, start=False)
-    batcher.submit("a")
+    future = batcher.submit("a")
     with pytest.raises(Overloaded):
         batcher.submit("b")
     assert batcher.step() == 1
+    assert is_answer(future, "a")
 
 
 def test_a_deadline_that_cant_be_met_is_refused_at_once() -> None:
     batcher = make_batcher(FakeEncoder())
     with pytest.raises(Overloaded, match=r"^an answer would take 3 ms; wanted 1: try again later$"):
         batcher.submit("a", timeout_s=0.001)
+    with pytest.raises(Overloaded, match=r"^an answer would take 3 ms; wanted 0: try again later$"):
+        batcher.submit("a", timeout_s=-1.0)
+
+
+def test_a_time_that_is_no_number_is_refused_at_once() -> None:
+    said = r"^timeout_s is nan; wanted seconds, or None for an answer at any time$"
+    with pytest.raises(InputError, match=said):
+        make_batcher(FakeEncoder()).submit("a", timeout_s=math.nan)
+
+
+def test_what_is_being_encoded_delays_those_who_come() -> None:
+    """A batch of 16 tokens and the one after it take 2.6 ms each."""
+    accepted: list[Future[FloatArray]] = []
+
+    def ask_while_busy(_: int) -> None:
+        if not accepted:
+            with pytest.raises(Overloaded, match=r"^an answer would take 5 ms; wanted 4: try again later$"):
+                batcher.submit(TEXT, timeout_s=0.004)
+            accepted.append(batcher.submit(TEXT, timeout_s=0.006))
+
+    batcher = make_batcher(FakeEncoder(on_encode=ask_while_busy))
+    batcher.submit(TEXT)
+    assert [batcher.step(), batcher.step()] == [1, 1]
+    assert is_answer(accepted[0], TEXT)
+
+
+def test_free_replicas_share_what_has_gathered() -> None:
+    encoder = FakeEncoder()
+    encoder.replicas = 2
+    batcher = make_batcher(encoder)
+    for text in ("a", "b", "c", "d"):
+        batcher.submit(text)
+    batcher.step()
+    assert encoder.calls == [["a", "b"]]
+
+
+def test_texts_are_encoded_as_they_were_tokenised() -> None:
+    class Tokenizing(FakeEncoder):
+        def _tokenized(self, texts: list[str]) -> list[str]:
+            return [f"{text}, tokenised" for text in texts]
+
+    encoder = Tokenizing()
+    batcher = make_batcher(encoder)
+    batcher.submit("a")
+    batcher.step()
+    assert encoder.calls == [["a, tokenised"]]
+
+
+def test_an_answer_keeps_no_other_in_memory() -> None:
+    batcher = make_batcher(FakeEncoder())
+    futures = [batcher.submit("a"), batcher.submit("b")]
+    batcher.step()
+    assert [future.result(timeout=0).base for future in futures] == [None, None]
 
 
 def test_a_deadline_that_can_no_longer_be_met_is_refused_and_not_encoded() -> None:
@@ -185,9 +277,9 @@ def test_the_nearest_deadline_goes_first() -> None:
 def test_a_cancelled_request_is_not_encoded() -> None:
     encoder = FakeEncoder()
     batcher = make_batcher(encoder)
-    cancelled, kept = batcher.submit("a"), batcher.submit("b")
+    cancelled, kept = batcher.submit("a " * 80), batcher.submit("b")
     assert cancelled.cancel()
-    assert batcher.step() == 1
+    assert batcher.step() == 1  # and no batch is made around it
     assert encoder.calls == [["b"]]
     assert is_answer(kept, "b")
 
@@ -209,9 +301,75 @@ def test_of_a_batch_that_fails_only_the_guilty_text_fails_with_its_own_error() -
     futures = [batcher.submit(text) for text in texts]
     batcher.close()
     assert sorted(map(len, encoder.calls))[-1] > 1
-    assert [str(futures[index].exception()) for index in (1, 3)] == ["guilty b", "guilty d"]
+    errors = [futures[index].exception() for index in (1, 3)]
+    assert [(str(error), error and error.__context__) for error in errors] == [
+        ("guilty b", None),
+        ("guilty d", None),
+    ]
     assert is_answer(futures[0], "a")
     assert is_answer(futures[2], "c")
+
+
+def test_of_a_batch_that_fails_what_has_become_too_late_is_not_tried_again() -> None:
+    clock = FakeClock()
+    encoder = GuiltyEncoder(on_encode=lambda _: clock.advance(0.010))
+    batcher = make_batcher(encoder, clock)
+    late, guilty = batcher.submit("a", timeout_s=0.011), batcher.submit("guilty")
+    assert batcher.step() == 2
+    assert encoder.calls == [["a", "guilty"], ["guilty"]]
+    assert str(late.exception()) == "there is no time left to answer: try again later"
+    assert str(guilty.exception()) == "guilty"
+
+
+def test_rows_that_cant_be_copied_are_errors_of_their_texts() -> None:
+    class Strange(FakeEncoder):
+        def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
+            embeddings = super()._encode(texts, batch_size)
+            return [None] * len(texts) if "x" in texts else embeddings  # type: ignore[return-value]  # so wrong
+
+    batcher = make_batcher(Strange())
+    futures = [batcher.submit("x"), batcher.submit("y")]
+    assert batcher.step() == 2
+    assert str(futures[0].exception()) == "'NoneType' object has no attribute 'copy'"
+    assert is_answer(futures[1], "y")
+
+
+@pytest.mark.parametrize("kind", [StopIteration, SystemExit])
+def test_what_no_event_loop_can_raise_reaches_the_owner_as_an_error(kind: type[BaseException]) -> None:
+    encoder = FakeEncoder(on_encode=Raising(kind("no"), kind("no")))
+    with make_batcher(encoder, start=True) as batcher:
+        told = batcher.submit("a").exception(timeout=60)
+        assert str(told) == f"fake ended with {kind.__name__}: no"
+        assert type(told and told.__cause__) is kind
+        with pytest.raises(EmbedoptError) as awaited:
+            asyncio.run(batcher.embed("b"))
+        assert (str(awaited.value), type(awaited.value.__cause__)) == (str(told), kind)
+        np.testing.assert_array_equal(batcher.submit("c").result(timeout=60), fake_embedding("c"))
+
+
+def test_ctrl_c_goes_through_and_leaves_no_request_unanswered() -> None:
+    batcher = make_batcher(FakeEncoder(on_encode=Raising(KeyboardInterrupt("stop"))))
+    encoded = [batcher.submit("a"), batcher.submit("b")]
+    waiting = batcher.submit("c " * 80)
+    with pytest.raises(KeyboardInterrupt):
+        batcher.step()
+    said = "fake ended with KeyboardInterrupt: stop"
+    assert [str(future.exception(timeout=0)) for future in encoded] == [said, said]
+    batcher.close()
+    assert is_answer(waiting, "c " * 80)
+
+
+def test_a_callback_that_raises_harms_nobody_else() -> None:
+    """Not even what is no error: where a loop has ended, its callback raises CancelledError."""
+
+    def give_up(_: "Future[FloatArray]") -> None:
+        raise asyncio.CancelledError
+
+    batcher = make_batcher(FakeEncoder())
+    futures = [batcher.submit("a"), batcher.submit("b")]
+    futures[0].add_done_callback(give_up)
+    assert batcher.step() == 2
+    assert all(map(is_answer, futures, ("a", "b")))
 
 
 def test_a_failure_teaches_nothing_of_costs() -> None:
@@ -267,6 +425,29 @@ def test_costs_are_learnt_as_it_runs() -> None:
     assert admitted(batcher) == admitted(slow) < admitted(make_batcher(encoder, clock, promise_ms=200.0))
 
 
+def test_the_usual_length_of_a_text_is_learnt_as_it_runs() -> None:
+    """What comes is taken for as long: 62 tokens, 7.2 ms."""
+    clock = FakeClock()
+    batcher = make_batcher(FakeEncoder(on_encode=lambda _: clock.advance(0.0072)), clock)
+    for _ in range(300):
+        batcher.submit("a " * 60)
+        batcher.step()
+    with pytest.raises(Overloaded, match=r"^an answer would take 7 ms; wanted 5: try again later$"):
+        batcher.submit("a", timeout_s=0.005)
+
+
+def test_where_all_answers_are_late_fewer_are_accepted() -> None:
+    """Down to those that are expected within a quarter of the promise."""
+    clock = FakeClock()
+    batcher = make_batcher(FakeEncoder(on_encode=lambda _: clock.advance(0.060)), clock, promise_ms=50.0)
+    for _ in range(100):
+        batcher.submit(TEXT)
+        batcher.step()
+    assert admitted(batcher) == 1
+    with pytest.raises(Overloaded, match=r"wanted 12: try again later$"):
+        batcher.submit(TEXT)
+
+
 def test_without_known_costs_it_tries_a_few_texts_first() -> None:
     encoder = FakeEncoder(on_encode=lambda texts: clock.advance(0.004 * texts))
     clock = FakeClock()
@@ -286,15 +467,34 @@ def test_closing_drains() -> None:
         batcher.submit("late")
 
 
-def test_closing_without_draining_refuses_what_waits() -> None:
+def test_closing_without_draining_refuses_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, without a step: what was counted for an earlier batch, and what has just come."""
     encoder = FakeEncoder()
     batcher = make_batcher(encoder)
-    futures = [batcher.submit("a"), batcher.submit("b")]
-    futures[1].cancel()
+    batcher.submit("a")
+    refused = [batcher.submit("b " * 80)]
+    batcher.step()
+    refused += [batcher.submit("c")]
+    cancelled = batcher.submit("d")
+    assert cancelled.cancel()
+    monkeypatch.setattr(batcher, "step", None)
     batcher.close(drain=False)
-    assert str(futures[0].exception()) == "the batcher was closed before this was encoded"
+    said = "the batcher was closed before this was encoded"
+    assert [str(future.exception(timeout=0)) for future in refused] == [said, said]
+    assert encoder.calls == [["a"]]
+    assert cancelled.cancelled()
+
+
+def test_closing_without_draining_refuses_what_is_being_counted() -> None:
+    def close(_: list[str]) -> None:
+        batcher.close(drain=False)
+
+    encoder = CountingEncoder(on_count=close)
+    batcher = make_batcher(encoder)
+    future = batcher.submit("a")
+    batcher.step()
+    assert str(future.exception(timeout=0)) == "the batcher was closed before this was encoded"
     assert encoder.calls == []
-    assert futures[1].cancelled()
 
 
 def test_an_answers_callback_may_submit_and_close() -> None:
@@ -325,6 +525,55 @@ def test_each_replica_has_a_batch_of_its_own() -> None:
         futures = [batcher.submit("a"), batcher.submit("b c d e f g h i j k")]
         np.testing.assert_array_equal(futures[0].result(timeout=60), fake_embedding("a"))
     assert sorted(map(len, encoder.calls)) == [1, 1]
+
+
+def test_callbacks_on_two_replicas_may_both_close() -> None:
+    encoder = FakeEncoder()
+    encoder.replicas = 2
+    together, closed = threading.Barrier(2, timeout=60), threading.Barrier(3, timeout=60)
+
+    def close(_: "Future[FloatArray]") -> None:
+        together.wait()
+        batcher.close()
+        closed.wait()
+
+    batcher = make_batcher(encoder, start=True)
+    for text in ("a", "b c d e f g h i j k"):
+        batcher.submit(text).add_done_callback(close)
+    closed.wait()
+    batcher.close()
+
+
+def test_a_long_text_is_counted_by_itself() -> None:
+    counted: list[list[str]] = []
+    batcher = make_batcher(CountingEncoder(on_count=counted.append))
+    long = "b " * 5001
+    for text in ("a", long, "c"):
+        batcher.submit(text)
+    assert [batcher.step() for _ in range(3)] == [1, 1, 1]
+    assert counted == [["a"], [long], ["c"]]
+
+
+def test_while_a_huge_text_is_counted_others_are_encoded() -> None:
+    """And nobody else takes the huge one."""
+    counting, go_on = threading.Event(), threading.Event()
+    huge = "a " * 10_000
+
+    def hold(texts: list[str]) -> None:
+        if huge in texts:
+            counting.set()
+            assert go_on.wait(timeout=60)
+
+    encoder = CountingEncoder(on_count=hold)
+    encoder.replicas = 2
+    with make_batcher(encoder, start=True) as batcher:
+        future = batcher.submit(huge)
+        assert counting.wait(timeout=60)
+        np.testing.assert_array_equal(batcher.submit("b").result(timeout=60), fake_embedding("b"))
+        assert encoder.calls == [["b"]]
+        go_on.set()
+        np.testing.assert_array_equal(future.result(timeout=60), fake_embedding(huge))
+    assert encoder.calls == [["b"], [huge]]
 
 
 def test_the_event_loop_is_never_blocked() -> None:
@@ -401,9 +650,8 @@ class _Script:
         self.encoder = _ScriptedEncoder(self)
         self.encoder.replicas = replicas
         self.batcher = make_batcher(self.encoder, self.clock, max_waiting=12)
-        self.sent: list[tuple[str, Future[FloatArray]]] = []
-        self.answers: list[int] = []
-        self.cancelled: set[int] = set()
+        self.sent: list[_Sent] = []
+        self.stepping: set[int] = set()
         self.meanwhile: list[tuple[str, int]] = []
         self.moods: list[int] = []
 
@@ -413,30 +661,50 @@ class _Script:
             case "submit":
                 self.submit(value)
             case "cancel" if self.sent:
-                if self.sent[value % len(self.sent)][1].cancel():
-                    self.cancelled.add(value % len(self.sent))
+                sent = self.sent[value % len(self.sent)]
+                sent.cancelled |= sent.future.cancel()
             case "wait":
                 self.clock.advance(value / 1000)
             case "encode":
-                self.batcher.step(value % self.encoder.replicas)
+                self.encode(value % self.encoder.replicas)
             case "meanwhile":
-                self.meanwhile.append(("submit" if value % 2 else "cancel", value))
+                self.meanwhile.append((("submit", "cancel", "encode")[value % 3], value // 3))
             case "mood":
-                self.moods.append(value)
+                self.moods.append(value % 4)
 
     def submit(self, value: int) -> None:
-        number = len(self.sent)
-        text = " ".join([f"{number}", *("guilty" for _ in range(value % 7 == 0)), *["x"] * (value % 30)])
+        text = " ".join([f"{len(self.sent)}", *["guilty"] * (value % 7 == 0), *["x"] * (value % 30)])
+        timeout_s = value / 500 if value % 3 == 0 else None
         try:
-            future = self.batcher.submit(text, (value / 500) if value % 3 == 0 else None)
-        except Overloaded:
+            sent = _Sent(text, timeout_s is not None, self.batcher.submit(text, timeout_s))
+        except EmbedoptError:  # overloaded, or closed: the last batches let others in, too
             return
-        self.sent.append((text, future))
-        self.answers.append(0)
-        future.add_done_callback(lambda _: self.count(number))
+        self.sent.append(sent)
+        sent.future.add_done_callback(sent.count)
 
-    def count(self, number: int) -> None:
-        self.answers[number] += 1
+    def encode(self, replica: int) -> None:
+        if replica not in self.stepping:  # each has one batch at a time
+            self.stepping.add(replica)
+            self.batcher.step(replica)
+            self.stepping.remove(replica)
+
+    def close(self, *, drain: bool) -> None:
+        self.stepping.add(0)  # it drains on this one
+        self.batcher.close(drain=drain)
+
+
+@dataclass
+class _Sent:
+    """A request that was accepted."""
+
+    text: str
+    has_deadline: bool
+    future: "Future[FloatArray]"
+    answers: int = 0
+    cancelled: bool = False
+
+    def count(self, _: "Future[FloatArray]") -> None:
+        self.answers += 1
 
 
 class _ScriptedEncoder(GuiltyEncoder):
@@ -445,13 +713,15 @@ class _ScriptedEncoder(GuiltyEncoder):
     def __init__(self, script: _Script) -> None:
         super().__init__()
         self._script = script
+        self.seen: dict[int, set[str]] = {mood: set() for mood in range(4)}
 
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         self._script.clock.advance(0.002 * len(texts))
         meanwhile, self._script.meanwhile = self._script.meanwhile, []
         for event in meanwhile:
             self._script.play(event)
-        mood = self._script.moods.pop() % 4 if self._script.moods else 0
+        mood = self._script.moods.pop() if self._script.moods else 0
+        self.seen[mood].update(texts)
         if mood == 2:
             raise MemoryError("no memory")
         embeddings = super()._encode(texts, batch_size)
@@ -475,18 +745,28 @@ def test_random_events(events: list[tuple[str, int]], replicas: int, drain: bool
     script = _Script(replicas)
     for event in events:
         script.play(event)
-    script.batcher.close(drain=drain)
-    assert script.answers == [1] * len(script.sent)
-    for number, (text, future) in enumerate(script.sent):
-        if number in script.cancelled:
-            assert future.cancelled()
+    script.close(drain=drain)
+    seen = script.encoder.seen
+    assert [sent.answers for sent in script.sent] == [1] * len(script.sent)
+    assert not set().union(*seen.values()) & {sent.text for sent in script.sent if sent.cancelled}
+    for sent in script.sent:
+        if sent.cancelled:
+            assert sent.future.cancelled()
             continue
-        error = future.exception(timeout=0)
-        match error:
+        match error := sent.future.exception(timeout=0):
             case None:
-                assert is_answer(future, text)
-                assert "guilty" not in text
+                assert is_answer(sent.future, sent.text)
+                assert "guilty" not in sent.text
             case ValueError():
-                assert str(error) == text
+                assert "guilty" in sent.text
+                assert str(error) == sent.text
+            case MemoryError():
+                assert sent.text in seen[2]
+            case Overloaded():
+                assert sent.has_deadline
+            case EmbedoptError() if "embeddings for" in str(error):
+                assert sent.text in seen[1]
             case _:
-                assert isinstance(error, Overloaded | EmbedoptError | MemoryError)
+                assert str(error) == "the batcher was closed before this was encoded"
+                assert not drain
+                assert sent.text not in set().union(*seen.values())

@@ -1,12 +1,14 @@
 """Latency counts from the intended arrival, whatever the server does; a late generator says so."""
 
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
 import pytest
 
-from embedopt.errors import Overloaded
+from embedopt.errors import MeasureError, Overloaded
 from embedopt.inference.encoder import FloatArray
 from embedopt.measure.load import Traffic, bursts, constant, drive, poisson
 from embedopt.records import LoadPoint
@@ -21,6 +23,7 @@ class FakeServer:
 
     def __init__(self, answer: Callable[[int, str, "Future[FloatArray]"], None]) -> None:
         self.texts: list[str] = []
+        self.closed = 0
         self._answer = answer
 
     def submit(self, text: str) -> "Future[FloatArray]":
@@ -30,7 +33,7 @@ class FakeServer:
         return future
 
     def close(self) -> None:
-        pass
+        self.closed += 1
 
 
 def at_once(number: int, text: str, future: "Future[FloatArray]") -> None:
@@ -51,8 +54,14 @@ def test_poisson_arrivals_are_seeded_and_as_many_as_asked_for() -> None:
     assert not np.array_equal(drawn, poisson(100.0, 200.0, seed=2))
     gaps = np.diff(drawn, prepend=0.0)
     assert gaps.min() >= 0.0
-    assert gaps.mean() == pytest.approx(0.01, rel=0.03)
-    assert gaps.std() == pytest.approx(gaps.mean(), rel=0.03)  # as an exponential distribution has it
+    assert gaps.std() == pytest.approx(0.01, rel=0.03)  # as much as their mean: an exponential distribution
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_poisson_arrivals_come_at_the_rate_asked_for_too(seed: int) -> None:
+    drawn = poisson(4.0, 2.4, seed)
+    assert len(drawn) == 10
+    assert drawn[-1] == 2.5
 
 
 def test_constant_arrivals() -> None:
@@ -63,7 +72,7 @@ def test_bursts_come_together_at_the_rate_asked_for() -> None:
     drawn = bursts(100.0, 100.0, size=10)
     assert len(drawn) == 10_000
     assert len(set(drawn.tolist())) == 1000
-    assert drawn[-1] == pytest.approx(100.0, rel=0.1)
+    assert drawn[-1] == 100.0
 
 
 def test_a_server_that_answers_at_once() -> None:
@@ -154,3 +163,46 @@ def test_an_answer_to_another_text_shows() -> None:
 
     found = _drive(FakeServer(crossed), FakeClock())
     assert found.worst_cosine == pytest.approx(float(fake_embedding("b") @ fake_embedding("c")))
+
+
+def test_each_percentile_is_that_share_of_the_latencies() -> None:
+    """The calls take 0 to 99 ms, each a millisecond more than the one before."""
+    clock = FakeClock()
+
+    def slower(number: int, text: str, future: "Future[FloatArray]") -> None:
+        clock.advance(number / 1000)
+        at_once(number, text, future)
+
+    found = _drive(FakeServer(slower), clock)
+    assert (found.p50_ms, found.p95_ms, found.p99_ms) == pytest.approx((49, 94, 98), rel=1e-3)
+
+
+def test_all_answers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come when there is nothing left to do but to wait."""
+    pending: list[tuple[str, Future[FloatArray]]] = []
+
+    def answer_all(condition: threading.Condition, done: Callable[[], bool], timeout: float) -> bool:
+        assert (done(), timeout) == (False, 20.0)
+        while pending:
+            at_once(0, *pending.pop())
+        return done()
+
+    monkeypatch.setattr(threading.Condition, "wait_for", answer_all)
+    server = FakeServer(lambda number, text, future: pending.append((text, future)))
+    found = _drive(server, FakeClock())
+    assert found.lost == 0
+    assert found.worst_cosine == pytest.approx(1.0)
+
+
+def test_the_generators_own_share_of_a_core_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_s = iter([3.0, 5.475])
+    monkeypatch.setattr(time, "thread_time", lambda: next(cpu_s))
+    assert _drive(FakeServer(at_once), FakeClock()).generator_cpu == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+def test_fewer_than_two_requests_are_no_load(requests: int) -> None:
+    with pytest.raises(MeasureError) as caught:
+        _drive(FakeServer(at_once), FakeClock(), rate_per_s=1.0, seconds=requests)
+    said = f"requests to send: {requests}; wanted 2 or more: measure for longer"
+    assert str(caught.value) == said

@@ -7,6 +7,7 @@ import pytest
 
 from embedopt.errors import Overloaded
 from embedopt.inference.batcher import AdaptiveBatcher
+from embedopt.inference.encoder import FloatArray
 from embedopt.measure import servers as servers_module
 from embedopt.measure.servers import BATCHINGS, Batching, WindowServer, open_server
 from tests.fakes import FakeEncoder, fake_embedding
@@ -65,7 +66,7 @@ def test_a_full_queue_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     futures = [server.submit("a")]
     assert inside.wait(timeout=60)
     futures += [server.submit("b"), server.submit("c")]
-    with pytest.raises(Overloaded, match=r"^2 requests wait: try again later$"):
+    with pytest.raises(Overloaded, match=r"^2 requests wait; wanted fewer than that: try again later$"):
         server.submit("d")
     go_on.set()
     for future in futures:
@@ -73,14 +74,50 @@ def test_a_full_queue_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     server.close()
 
 
-def test_an_error_reaches_those_who_wait() -> None:
-    def fail(_: int) -> None:
-        raise ValueError("no")
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit("no")])
+def test_an_error_reaches_those_who_wait_and_the_server_goes_on(error: BaseException) -> None:
+    errors = [error]
 
-    server = open_server("none", FakeEncoder(on_encode=fail), 50.0)
-    future = server.submit("a")
+    def fail_once(_: int) -> None:
+        if errors:
+            raise errors.pop()
+
+    server = open_server("none", FakeEncoder(on_encode=fail_once), 50.0)
+    futures = [server.submit("a"), server.submit("b")]
+    assert futures[0].exception(timeout=60) is error
+    np.testing.assert_array_equal(futures[1].result(timeout=60), fake_embedding("b"))
     server.close()
-    assert str(future.exception(timeout=0)) == "no"
+
+
+def test_a_result_of_the_wrong_length_is_nobodys_answer() -> None:
+    class ShortEncoder(FakeEncoder):
+        def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
+            return super()._encode(texts, batch_size)[:-1]
+
+    server = WindowServer(ShortEncoder(), 2, 1e6)
+    futures = [server.submit("a"), server.submit("b")]
+    assert [type(future.exception(timeout=60)) for future in futures] == [ValueError, ValueError]
+    server.close()
+
+
+def test_a_cancelled_request_is_left_out_and_the_server_goes_on() -> None:
+    go_on, inside = threading.Event(), threading.Event()
+
+    def wait(_: int) -> None:
+        inside.set()
+        assert go_on.wait(timeout=60)
+
+    encoder = FakeEncoder(on_encode=wait)
+    server = WindowServer(encoder, 2, 0.0)
+    first = server.submit("a")
+    assert inside.wait(timeout=60)
+    cancelled, last = [server.submit(text) for text in ("b", "c", "d")], server.submit("e")
+    assert [future.cancel() for future in cancelled] == [True] * 3
+    go_on.set()
+    np.testing.assert_array_equal(first.result(timeout=60), fake_embedding("a"))
+    np.testing.assert_array_equal(last.result(timeout=60), fake_embedding("e"))
+    server.close()
+    assert encoder.calls == [["a"], ["e"]]
 
 
 def test_adaptive_batching_is_held_to_the_promise() -> None:

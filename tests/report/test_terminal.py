@@ -93,9 +93,23 @@ def test_load_has_tables_of_its_own() -> None:
     assert rendered.count(_LOAD) == 1
 
 
-def test_a_soak_alone_is_no_table_of_load() -> None:
-    run = make_run(load={"onnx-int8": {"adaptive": Load(soak_growth_bytes=7)}})
-    assert render_summary(parse_run("run", make_file(run)), 0.05) == _EXPECTED
+_SOAK = """\
+Under load: the highest rate with 99 % answered within {}
+backend   batching replicas texts/s x $/M one by one worst cosine 3x MB soak MB
+onnx-int8 adaptive        {}       - -   -          -            -     -     0.5
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "shown"),
+    [({"replicas": 2, "promise_ms": 50.0}, _SOAK.format("50 ms", 2)), ({}, _SOAK.format("the promise", "-"))],
+)
+def test_a_soak_alone_is_a_row_without_a_curve(known: dict[str, Any], shown: str) -> None:
+    run = make_run(load={"onnx-int8": {"adaptive": Load(soak_growth_bytes=500_000, **known)}})
+    rendered = render_summary(parse_run("run", make_file(run)), 0.05)
+    assert rendered.count(shown) == 1
+    assert rendered.replace(shown, "") == _EXPECTED
 
 
 def test_the_pareto_front_is_marked() -> None:
