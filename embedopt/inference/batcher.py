@@ -6,14 +6,12 @@ thread whose batch it is in answers it.
 """
 
 import asyncio
-import itertools
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -28,25 +26,14 @@ from embedopt.inference.batch_policy import (
     pick,
 )
 from embedopt.inference.encoder import Encoder, FloatArray, check_texts
+from embedopt.inference.request_queue import Request, RequestQueue
 
 Clock = Callable[[], float]
 
 # Words in the batches that a new batcher encodes to learn what they cost; each is encoded twice.
 _CALIBRATION = ((4, 1), (48, 1), (16, 8))
-# A longer text is counted by itself, some 4 ms or more: others need not wait for it.
-_LONG_CHARACTERS = 10_000
 _FREE = -math.inf
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    text: str
-    tokens: int  # a guess until a worker has counted them
-    arrived_s: float
-    due_s: float
-    deadline_s: float
-    future: "Future[FloatArray]" = field(default_factory=Future)
 
 
 class AdaptiveBatcher:
@@ -80,10 +67,7 @@ class AdaptiveBatcher:
         self._cost = _calibrated(encoder, clock) if cost is None else cost
         self._room_s = self.limits.promise_s
         self._changed = threading.Condition()  # guards all that follows
-        self._fresh: list[_Request] = []  # whose tokens are not counted yet
-        self._waiting: list[_Request] = []
-        self._queued, self._queued_tokens = 0, 0  # fresh, being counted and waiting
-        self._usual_tokens = 16.0
+        self._queue = RequestQueue()
         self._busy_until_s = [_FREE] * encoder.replicas
         self._closed, self._draining = False, True
         self._threads = [
@@ -124,50 +108,38 @@ class AdaptiveBatcher:
             if self._closed:
                 raise EmbedoptError("the batcher is closed: make a new one")
             request = self._admitted(text, wanted_s)
-            self._fresh.append(request)
-            self._queued += 1
-            self._queued_tokens += request.tokens
+            self._queue.add(request)
             self._changed.notify()
         return request.future
 
-    def _admitted(self, text: str, timeout_s: float) -> _Request:
-        now_s, tokens = self._clock(), math.ceil(self._usual_tokens)
+    def _admitted(self, text: str, timeout_s: float) -> Request:
+        now_s, tokens = self._clock(), math.ceil(self._queue.usual_tokens)
         why = self._why_refused(tokens, timeout_s, now_s)
         if why:
-            self._forget_cancelled()
+            self._queue.forget_cancelled()
             why = self._why_refused(tokens, timeout_s, now_s)
         if why:
             raise Overloaded(f"{why}: try again later")
         due_s, deadline_s = now_s + min(self.limits.promise_s, timeout_s), now_s + timeout_s
-        return _Request(text, tokens, now_s, due_s, deadline_s)
+        return Request(text, tokens, now_s, due_s, deadline_s)
 
     def _why_refused(self, tokens: int, timeout_s: float, now_s: float) -> str:
-        if self._queued >= self.limits.max_waiting:
-            return f"{self._queued} requests wait; wanted fewer than that"
+        if self._queue.size >= self.limits.max_waiting:
+            return f"{self._queue.size} requests wait; wanted fewer than that"
         busy_s = sum(max(until_s - now_s, 0.0) for until_s in self._busy_until_s)
-        backlog = Backlog(waiting_tokens=self._queued_tokens, busy_s=busy_s, replicas=self._encoder.replicas)
+        backlog = Backlog(waiting_tokens=self._queue.tokens, busy_s=busy_s, replicas=self._encoder.replicas)
         expected_s = expected_latency_s(tokens, backlog, self._cost, self.limits)
-        idle = not self._queued and min(self._busy_until_s) == -math.inf
+        idle = not self._queue.size and min(self._busy_until_s) == -math.inf
         room_s = min(max(timeout_s, 0.0), math.inf if idle else self._room_s)
         if expected_s <= room_s:
             return ""
         return f"an answer would take {expected_s * 1e3:.0f} ms; wanted {room_s * 1e3:.0f}"
 
-    def _forget_cancelled(self) -> None:
-        self._leave({request for request in (*self._fresh, *self._waiting) if request.future.cancelled()})
-
-    def _leave(self, gone: Collection[_Request]) -> None:
-        if gone:
-            self._fresh = [request for request in self._fresh if request not in gone]
-            self._waiting = [request for request in self._waiting if request not in gone]
-            self._queued -= len(gone)
-            self._queued_tokens -= sum(request.tokens for request in gone)
-
     def _work(self, replica: int) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._fresh or self._waiting or self._closed)
-                if not (self._fresh or self._waiting):
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if not self._queue:
                     return
             self.step(replica)
 
@@ -189,8 +161,7 @@ class AdaptiveBatcher:
         # Not when a request comes: a tokenizer may take long, or be held by a batch.
         with self._changed:
             self._busy_until_s[replica] = self._clock()
-            fresh = self._fresh[: _countable([len(request.text) for request in self._fresh])]
-            del self._fresh[: len(fresh)]
+            fresh = self._queue.take_to_count()
         if not fresh:
             return
         counted = [(request.text, request.tokens) for request in fresh]
@@ -200,43 +171,34 @@ class AdaptiveBatcher:
         except BaseException as error:  # the guesses stand; if a text is to blame, its owner hears of it
             _raise_if_interrupted(error)
         finally:
-            self._put_back(fresh, counted)
+            with self._changed:
+                self._queue.put_counted(fresh, counted)
 
-    def _put_back(self, fresh: Sequence[_Request], counted: Sequence[tuple[str, int]]) -> None:
-        with self._changed:
-            for request, (text, tokens) in zip(fresh, counted, strict=True):
-                self._queued_tokens += max(tokens, 1) - request.tokens
-                request.text, request.tokens = text, max(tokens, 1)
-                self._usual_tokens += 0.02 * (request.tokens - self._usual_tokens)
-            self._waiting += fresh
-
-    def _take(self, replica: int) -> tuple[list[_Request], list[_Request]]:
+    def _take(self, replica: int) -> tuple[list[Request], list[Request]]:
         """Take what to encode and what to refuse out of the queue; none of it can be cancelled any more."""
         with self._changed:
-            self._forget_cancelled()
-            now_s = self._clock()
+            self._queue.forget_cancelled()
+            now_s, waiting = self._clock(), self._queue.waiting
             refused = {
-                request
-                for request in self._waiting
-                if not self._draining or hopeless(request, now_s, self._cost)
+                request for request in waiting if not self._draining or hopeless(request, now_s, self._cost)
             }
-            batch = self._next_batch([request for request in self._waiting if request not in refused])
-            self._leave(refused.union(batch))
+            batch = self._next_batch([request for request in waiting if request not in refused])
+            self._queue.leave(refused.union(batch))
             batch = [request for request in batch if request.future.set_running_or_notify_cancel()]
             too_late = [request for request in refused if request.future.set_running_or_notify_cancel()]
             if batch:
                 self._busy_until_s[replica] = now_s + self._cost.seconds(_padded(batch))
-            if self._fresh or self._waiting:
+            if self._queue:
                 self._changed.notify()  # a replica that saw nothing while this one counted
         return batch, too_late
 
-    def _next_batch(self, waiting: list[_Request]) -> list[_Request]:
+    def _next_batch(self, waiting: list[Request]) -> list[Request]:
         if not waiting:
             return []
         free = 1 + self._busy_until_s.count(_FREE)
         return [waiting[index] for index in pick(waiting, free, self._cost, self.limits)]
 
-    def _encode(self, batch: list[_Request]) -> None:
+    def _encode(self, batch: list[Request]) -> None:
         started_s = self._clock()
         try:
             went_well = self._answer(batch)
@@ -248,7 +210,7 @@ class AdaptiveBatcher:
         if went_well:  # how long a failure takes says nothing of the next batch
             self._learn(batch, started_s)
 
-    def _answer(self, batch: list[_Request]) -> bool:
+    def _answer(self, batch: list[Request]) -> bool:
         """Answer each request of a batch; return whether the first attempt went well."""
         failed: BaseException | None = None
         try:
@@ -272,7 +234,7 @@ class AdaptiveBatcher:
             return True
         return False
 
-    def _answer_one_by_one(self, batch: Sequence[_Request]) -> None:
+    def _answer_one_by_one(self, batch: Sequence[Request]) -> None:
         for request in batch:
             if hopeless(request, self._clock(), self._cost):
                 _settle(request, _too_late())
@@ -290,7 +252,7 @@ class AdaptiveBatcher:
         told.__cause__ = error
         return told
 
-    def _learn(self, batch: Sequence[_Request], started_s: float) -> None:
+    def _learn(self, batch: Sequence[Request], started_s: float) -> None:
         ended_s = self._clock()
         latencies_s = [ended_s - request.arrived_s for request in batch]
         with self._changed:
@@ -307,13 +269,12 @@ class AdaptiveBatcher:
         """
         with self._changed:
             self._closed, self._draining = True, self._draining and drain
-            refused = [] if drain else [*self._fresh, *self._waiting]
-            self._leave(set(refused))
+            refused = [] if drain else self._queue.empty()
             self._changed.notify_all()
         for request in refused:
             if request.future.set_running_or_notify_cancel():
                 _settle(request, _not_drained())
-        while not self._threads and (self._fresh or self._waiting):
+        while not self._threads and self._queue:
             self.step()
         if threading.current_thread() in self._threads:
             return
@@ -329,13 +290,7 @@ class AdaptiveBatcher:
         self.close()
 
 
-def _countable(lengths: Sequence[int]) -> int:
-    """Return how many of the oldest texts to count in one go, by their lengths in characters."""
-    short = list(itertools.takewhile(lambda length: length <= _LONG_CHARACTERS, lengths))
-    return max(1, len(short))
-
-
-def _settle(request: _Request, outcome: FloatArray | Exception) -> None:
+def _settle(request: Request, outcome: FloatArray | Exception) -> None:
     """Answer a request; what a callback of its owner raises ends here, since others wait for this thread."""
     try:
         if isinstance(outcome, Exception):
@@ -367,7 +322,7 @@ def _wrong_length(encoder: str, embeddings: int, texts: int) -> EmbedoptError:
     )
 
 
-def _padded(batch: Sequence[_Request]) -> int:
+def _padded(batch: Sequence[Request]) -> int:
     return max(request.tokens for request in batch) * len(batch)
 
 
