@@ -5,12 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 from tests.models import Pooling, make_model  # after the variable is set
 
 pytest_plugins = ["pytester"]
+
+# The same examples every time: a change fails for what it does, not for what was drawn that day.
+settings.register_profile("same-examples", derandomize=True)
+settings.load_profile("same-examples")
 
 # Of libraries that we can't mend, each by its text.
 _FOREIGN_WARNINGS = (

@@ -73,7 +73,8 @@ def test_a_plan_wastes_no_room(counts: IntArray, batch_size: int | None, batch_t
 
 @given(lengths, st.integers(1, 64))
 def test_a_plan_pads_no_more_than_any_order_of_the_same_batches(counts: IntArray, batch_size: int) -> None:
-    """Sorted batches have the least padding there is for their size."""
+    """Sorted batches have the least padding there is for their size, where all are full."""
+    counts = counts[: len(counts) // batch_size * batch_size]
     as_given = [
         np.arange(start, min(start + batch_size, len(counts))) for start in range(0, len(counts), batch_size)
     ]
