@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from embedopt.inference.encoder import FloatArray
 
-# A longer text is counted by itself, some 4 ms or more: others need not wait for it.
+# A longer text, which takes 2 ms and more, is counted by itself: others need not wait for it.
 _LONG_CHARACTERS = 10_000
 # How fast the usual number of tokens follows what comes.
 _USUAL_SHARE = 0.02

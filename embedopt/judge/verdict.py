@@ -4,7 +4,7 @@ A time varies: its verdict rests on process pairs, and fresh pairs confirm it be
 A score or a size does not: it fails at once beyond its own small threshold.
 
 Pairs are looked at as they come, and buying ends as soon as an interval lies inside the threshold. So a cell
-whose true change is exactly 3 % is called equivalent in 5 to 7 % of runs, by simulation, instead of the 2.5 %
+whose true change is exactly 3 % is called equivalent in 4 to 7 % of runs, by simulation, instead of the 2.5 %
 of a single look. The level of a regression does not suffer: fresh pairs alone confirm it.
 """
 
