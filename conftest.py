@@ -10,19 +10,19 @@ from typing import Any, get_args
 import pytest
 
 from embedopt.errors import EmbedoptError, MissingPackageError, RecordError
+from embedopt.inference.backends import BACKENDS, REFERENCE
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.spec import BACKENDS, REFERENCE
-from embedopt.judge.gate import judge_against, judge_history
-from embedopt.judge.history import History, SavedRun, parse_run, read_history
+from embedopt.judge.gate.settings import GateSettings, read_settings
+from embedopt.judge.gate.verdict import Verdict, judge, plan_pairs
+from embedopt.judge.gate.whole_runs import judge_gate_run, judge_history
+from embedopt.judge.history.saved_runs import History, SavedRun, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
-from embedopt.judge.settings import GateSettings, read_settings
-from embedopt.judge.verdict import Verdict, judge, wants_more
 from embedopt.measure.options import BATCH_SIZES, ProfileName, parse_options
 from embedopt.measure.saving import save_without_benchmarks
 from embedopt.measure.session import Session
-from embedopt.records import to_json
-from embedopt.report.gate import describe_damaged, render_places, render_verdicts
-from embedopt.report.terminal import render_comparisons, render_summary
+from embedopt.report.summary_tables import render_comparisons, render_summary
+from embedopt.report.verdict_tables import describe_damaged, render_places, render_verdicts
+from embedopt.schema import to_json
 
 _STARTED = datetime.now(UTC).isoformat()
 _ROOT = Path(__file__).parent
@@ -141,7 +141,7 @@ def verdicts(pytestconfig: pytest.Config, measuring: Session) -> tuple[Verdict, 
     """What the gate says of all cells, measured at the first of them."""
     settings = pytestconfig.stash[_GATE]
     try:
-        against = measuring.measure_against(partial(wants_more, settings=settings))
+        against = measuring.measure_gate_run(partial(plan_pairs, settings=settings))
     except EmbedoptError as error:
         pytest.fail(str(error), pytrace=False)
     return judge(against, settings)
@@ -191,7 +191,7 @@ def pytest_terminal_summary(
             terminalreporter.section("embedopt")
             if timed or measuring.has_found_something:
                 terminalreporter.write(render_summary(head, price, color=color))
-            if verdicts := judge_against(head, config.stash[_GATE]):
+            if verdicts := judge_gate_run(head, config.stash[_GATE]):
                 title = f"this code against {config.option.against}"
                 terminalreporter.write(render_verdicts(title, verdicts, color=color))
             if config.option.benchmark_compare:

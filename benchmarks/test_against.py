@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedopt.judge.verdict import Verdict, decides_nothing
+from embedopt.judge.gate.verdict import Verdict, decides_nothing
 
 
 def test_against(against_backend: str, against_what: str, verdicts: tuple[Verdict, ...]) -> None:

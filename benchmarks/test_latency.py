@@ -5,7 +5,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.latency import rotate, rounds_for, summarise
 from embedopt.measure.session import Session
-from embedopt.records import to_json
+from embedopt.schema import to_json
 
 
 def test_latency(benchmark: BenchmarkFixture, encoder: Encoder, batch_size: int, measuring: Session) -> None:

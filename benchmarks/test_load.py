@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
+from embedopt.inference.backends import REFERENCE
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.spec import REFERENCE
-from embedopt.measure.capacity import LoadBench
+from embedopt.measure.load_test.capacity import CapacityTest
+from embedopt.measure.load_test.soak import soak
 from embedopt.measure.session import Session
-from embedopt.measure.soak import soak
 
 _ADAPTIVE = "onnx-int8"
 # A leak of one embedding in ten requests would be some 4 MB in a soak of 60 s.
@@ -26,7 +26,7 @@ def test_load(encoder: Encoder, measuring: Session) -> None:
     if encoder.name == REFERENCE:
         plan = dataclasses.replace(plan, overload_s=0.0)
     with measuring.many_texts(encoder) as replicated:
-        bench = LoadBench(replicated, measuring.corpus.request_texts, measuring.options.slo_p99_ms, plan)
+        bench = CapacityTest(replicated, measuring.corpus.request_texts, measuring.options.slo_p99_ms, plan)
         found = bench.measure()
     for batching, load in found.items():
         measuring.add_load(encoder.name, batching, load)

@@ -6,8 +6,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.latency import rounds_for
 from embedopt.measure.session import Session
-from embedopt.measure.side_by_side import Case
 from embedopt.measure.throughput import in_order, planned
+from embedopt.measure.turns import Case
 
 # Texts that tell how long all of them take, without taking as long.
 _PART = 64

@@ -2,7 +2,7 @@
 
 import sys
 
-from embedopt.cli import main
+from embedopt.cli.app import main
 
 
 def run() -> None:

@@ -1,39 +1,22 @@
 """What crosses from measuring to judging: frozen records, written to JSON and read back.
 
-A metric is one field here, with its unit and its better direction.
 Records of one backend hold None for what was not measured.
 """
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from dataclasses import field
+from typing import Any
 
 from embedopt.errors import RecordError
-from embedopt.evidence import Against
+from embedopt.evidence import GateRun
+from embedopt.schema import Interval, from_json, metric, record
 
 SCHEMA = 1
 
-Better = Literal["higher", "lower"]
-Interval = tuple[float, float]
-R = TypeVar("R")
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
-
-
-def metric(unit: str, better: Better) -> Any:
-    """Declare a field that holds a metric: None until it is measured."""
-    return field(default=None, metadata={"unit": unit, "better": better})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Latency:
     """The time of one call, from one benchmark; its intervals are at 95 % (order statistics)."""
-
-    __pydantic_config__ = _STRICT
 
     backend: str
     batch_size: int
@@ -47,7 +30,7 @@ class Latency:
     texts_per_s: float | None = metric("texts/s", "higher")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Accuracy:
     """How near the embeddings are to the reference's.
 
@@ -63,8 +46,6 @@ class Accuracy:
         spearman_distance: that minus the reference's.
     """
 
-    __pydantic_config__ = _STRICT
-
     texts: int | None = None
     cosine_mean: float | None = metric("", "higher")
     cosine_p1: float | None = metric("", "higher")
@@ -77,7 +58,7 @@ class Accuracy:
     spearman_distance: float | None = metric("x 100", "higher")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Throughput:
     """Sustained texts per second in batches; calls with one text each are a :class:`Latency` at batch 1.
 
@@ -91,8 +72,6 @@ class Throughput:
         replicas: batches that were encoded at a time in ``texts_per_s``.
     """
 
-    __pydantic_config__ = _STRICT
-
     batch_size: int | None = None
     in_order_per_s: float | None = metric("texts/s", "higher")
     texts_per_s: float | None = metric("texts/s", "higher")
@@ -102,7 +81,7 @@ class Throughput:
     replicas: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Footprint:
     """What a backend weighs, from a process that loads only it.
 
@@ -112,14 +91,12 @@ class Footprint:
         peak_rss_bytes: largest resident memory while it loads and encodes.
     """
 
-    __pydantic_config__ = _STRICT
-
     disk_bytes: int | None = metric("bytes", "lower")
     load_s: float | None = metric("s", "lower")
     peak_rss_bytes: int | None = metric("bytes", "lower")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Turns:
     """What a backend did in its turns beside others, a figure for each round.
 
@@ -130,16 +107,14 @@ class Turns:
         p99_ms: likewise.
     """
 
-    __pydantic_config__ = _STRICT
-
     texts_per_s: tuple[float, ...]
     one_by_one_per_s: tuple[float, ...]
     p50_ms: float | None = metric("ms", "lower")
     p99_ms: float | None = metric("ms", "lower")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideBySide:
+@record
+class SideBySideCase:
     """Backends that took turns on the same texts, and what plain matrix products reach on the same cores.
 
     Attributes:
@@ -151,8 +126,6 @@ class SideBySide:
         default: the backend that the others are held against.
     """
 
-    __pydantic_config__ = _STRICT
-
     texts: int
     mean_tokens: float
     turns: dict[str, Turns]
@@ -161,7 +134,7 @@ class SideBySide:
     default: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LoadPoint:
     """What one server did at one arrival rate; latencies are of answers and count from the intended arrival.
 
@@ -177,8 +150,6 @@ class LoadPoint:
         fell_behind: whether the generator was too late to be believed: no latencies then.
     """
 
-    __pydantic_config__ = _STRICT
-
     rate_per_s: float
     seconds: float
     p50_ms: float | None = metric("ms", "lower")
@@ -193,8 +164,8 @@ class LoadPoint:
     fell_behind: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+@record
+class LoadTest:
     """One backend behind one way of batching, under open-loop load.
 
     Attributes:
@@ -209,8 +180,6 @@ class Load:
         soak_growth_bytes: resident memory at the end of a soak minus that after its first quarter.
     """
 
-    __pydantic_config__ = _STRICT
-
     replicas: int | None = None
     promise_ms: float | None = None
     single_per_s: float | None = metric("texts/s", "higher")
@@ -222,7 +191,7 @@ class Load:
     soak_growth_bytes: int | None = metric("bytes", "lower")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class BackendInfo:
     """A backend as it was measured; ``base`` is the backend whose speed its precision is held against.
 
@@ -230,15 +199,13 @@ class BackendInfo:
     the backend has modes.
     """
 
-    __pydantic_config__ = _STRICT
-
     precision: str
     base: str | None
     settings: dict[str, str | int | bool]
     throughput_settings: dict[str, str | int | bool] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Trial:
     """One value of one setting, raced against the default of that setting.
 
@@ -252,8 +219,6 @@ class Trial:
         speed_up_ci: its 95 % interval, widened for the number of values that the default raced against.
     """
 
-    __pydantic_config__ = _STRICT
-
     setting: str
     value: str | int | bool
     default: bool
@@ -263,11 +228,9 @@ class Trial:
     speed_up_ci: Interval | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Machine:
     """Where it ran. The CPU, its instruction sets, cores and threads make the hardware class."""
-
-    __pydantic_config__ = _STRICT
 
     cpu: str
     instruction_sets: tuple[str, ...]
@@ -284,21 +247,17 @@ class Machine:
         return f"{self.cpu} | {sets} | {self.cores} cores | {self.threads} threads"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Model:
     """Which weights, by the sha256 of all files that loading them reads."""
-
-    __pydantic_config__ = _STRICT
 
     name: str
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CorpusInfo:
     """Which texts, by the sha256 of their contents in order."""
-
-    __pydantic_config__ = _STRICT
 
     name: str
     digest: str
@@ -306,19 +265,17 @@ class CorpusInfo:
     mean_tokens: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ShardReference:
     """What the reference did on the machine that a shard of a merged run was measured on."""
-
-    __pydantic_config__ = _STRICT
 
     latencies: tuple[Latency, ...] = ()
     throughput: Throughput = Throughput()  # frozen
     footprint: Footprint = Footprint()  # frozen
-    load: Load | None = None
+    load: LoadTest | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Run:
     """All that pytest-benchmark has no column for: the top-level ``embedopt`` key of a saved file.
 
@@ -328,8 +285,6 @@ class Run:
     batching; ``against`` is there where a base was measured beside this run. In a merged run,
     ``shard_references`` holds what the reference did beside each backend of another shard than the first.
     """
-
-    __pydantic_config__ = _STRICT
 
     schema: int
     hardware_class: str
@@ -343,38 +298,10 @@ class Run:
     throughput: dict[str, Throughput]
     footprint: dict[str, Footprint]
     pareto_front: tuple[str, ...] = ()
-    side_by_side: dict[str, SideBySide] = field(default_factory=dict)
-    load: dict[str, dict[str, Load]] = field(default_factory=dict)
-    against: Against | None = None
+    side_by_side: dict[str, SideBySideCase] = field(default_factory=dict)
+    load: dict[str, dict[str, LoadTest]] = field(default_factory=dict)
+    against: GateRun | None = None
     shard_references: dict[str, ShardReference] = field(default_factory=dict)
-
-
-def to_json(record: Any) -> dict[str, Any]:
-    """Return a record as JSON values."""
-    values: dict[str, Any] = _adapter(type(record)).dump_python(record, mode="json")
-    return values
-
-
-def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
-    """Read a record back.
-
-    Raises:
-        RecordError: a field is missing, unknown or of the wrong type; the message names it.
-    """
-    try:
-        found: R = _adapter(kind).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RecordError(f"{kind.__name__} record: {where}: {first['msg'].lower()}") from None
-    return found
-
-
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    """Return what reads and writes a record; making one takes longer than reading a record with it."""
-    if kind not in _ADAPTERS:
-        _ADAPTERS[kind] = TypeAdapter(kind)
-    return _ADAPTERS[kind]
 
 
 def run_from_json(values: Mapping[str, Any]) -> Run:
@@ -389,12 +316,3 @@ def run_from_json(values: Mapping[str, Any]) -> Run:
             f"record has schema {found!r}, wanted {SCHEMA}: read it with the embedopt that wrote it"
         )
     return from_json(Run, values)
-
-
-def metrics(kind: type) -> dict[str, tuple[str, Better]]:
-    """Return the metrics of a record type by name, each with its unit and better direction."""
-    return {
-        item.name: (item.metadata["unit"], item.metadata["better"])
-        for item in dataclasses.fields(kind)
-        if "better" in item.metadata
-    }

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from embedopt.inference.backends import Backend
 from embedopt.inference.encoder import Encoder, FloatArray, IntArray
 from embedopt.inference.pipeline import plan_batches
-from embedopt.inference.spec import Backend
 
 DIM = 16
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from embedopt.judge.history import read_history
+from embedopt.judge.history.saved_runs import read_history
 from embedopt.report.html import render_page
 from tests.histories import write_history
 

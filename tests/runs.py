@@ -10,14 +10,14 @@ from embedopt.records import (
     CorpusInfo,
     Footprint,
     Latency,
-    Load,
     LoadPoint,
+    LoadTest,
     Machine,
     Model,
     Run,
     Throughput,
-    to_json,
 )
+from embedopt.schema import to_json
 
 # What a stranger may write where a name is expected: HTML, Markdown, commands of a terminal and of a runner.
 HOSTILE = (
@@ -79,7 +79,7 @@ def make_run(**changes: Any) -> Run:
     return Run(**(values | changes))
 
 
-def make_load() -> dict[str, dict[str, Load]]:
+def make_load() -> dict[str, dict[str, LoadTest]]:
     """Load on two backends: the adaptive batcher ends in an overload, a generator fell behind at a window."""
     return {
         "torch-fp32": {"none": _load(40.0, _load_point(25.0, 20.0), _load_point(75.0, 400.0))},
@@ -106,8 +106,8 @@ def make_load() -> dict[str, dict[str, Load]]:
     }
 
 
-def _load(highest_per_s: float | None, *points: LoadPoint) -> Load:
-    return Load(
+def _load(highest_per_s: float | None, *points: LoadPoint) -> LoadTest:
+    return LoadTest(
         replicas=2,
         promise_ms=50.0,
         single_per_s=600.0,

@@ -16,7 +16,7 @@ def test_exported_members() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["embedopt", "embedopt.report.terminal", "embedopt.measure.session", "embedopt.cli"]
+    "module", ["embedopt", "embedopt.report.summary_tables", "embedopt.measure.session", "embedopt.cli.app"]
 )
 def test_importing_loads_no_runtime(module: str) -> None:
     """A verdict can be had, and a usage error given, without waiting for torch."""

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 import embedopt
-from embedopt.cli import main
+from embedopt.cli.app import main
 from embedopt.errors import Overloaded
 from tests.fakes import FakeEncoder, fake_embedding
 from tests.histories import write_history
-from tests.judge.test_merge import make_shard
-from tests.measure.test_base import git
+from tests.judge.history.test_merge import make_shard
+from tests.measure.pairs.test_worktree import git
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")

@@ -6,18 +6,8 @@ import json
 import pytest
 
 from embedopt.errors import RecordError
-from embedopt.records import (
-    Accuracy,
-    Footprint,
-    Latency,
-    Load,
-    LoadPoint,
-    Throughput,
-    from_json,
-    metrics,
-    run_from_json,
-    to_json,
-)
+from embedopt.records import Accuracy, Footprint, Latency, LoadPoint, LoadTest, Throughput, run_from_json
+from embedopt.schema import from_json, metrics, to_json
 from tests.runs import make_load, make_run
 
 
@@ -72,7 +62,7 @@ def test_every_metric_has_a_unit_and_a_direction() -> None:
         "load_s": ("s", "lower"),
         "peak_rss_bytes": ("bytes", "lower"),
     }
-    for kind in (Latency, Accuracy, Throughput, Footprint, Load, LoadPoint):
+    for kind in (Latency, Accuracy, Throughput, Footprint, LoadTest, LoadPoint):
         floats = {item.name for item in dataclasses.fields(kind) if item.type == "float | None"}
         assert floats - set(metrics(kind)) <= {"seconds", "promise_ms", "generator_cpu"}
 

@@ -12,13 +12,14 @@ import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
 from embedopt.errors import MeasureError
-from embedopt.evidence import Against, ExactPair, NotComparable, PairedCell, WantsMore
-from embedopt.measure import capacity as capacity_module
+from embedopt.evidence import ExactPair, GateRun, NotComparable, PairedCell
 from embedopt.measure import footprint as footprint_module
 from embedopt.measure import session as session_module
-from embedopt.measure.against import Asking
+from embedopt.measure.load_test import capacity as capacity_module
+from embedopt.measure.pairs.gate_run import GatePlan
 from embedopt.measure.session import Session
 from embedopt.records import Footprint, LoadPoint, run_from_json
+from embedopt.sampling import PlanPairs
 from tests.fakes import FakeEncoder, MoodyEncoder
 
 ROOT = Path(__file__).parents[1]
@@ -341,8 +342,8 @@ def against(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> dict[str
         subprocess.run(["git", *identity, *command], cwd=suite.path, check=True)
     found: dict[str, Any] = {"onnx-int8 batch 1": 0.0, "onnx-int8 batch 8": 0.0, "onnx-int8 load": 0.0}
 
-    def measure(asking: Asking, wants_more: WantsMore, on_step: Callable[[str], None]) -> Against:
-        assert wants_more([PairedCell(cell=asking.cells[0])]) != ()
+    def measure(asking: GatePlan, plan_pairs: PlanPairs, on_step: Callable[[str], None]) -> GateRun:
+        assert plan_pairs([PairedCell(cell=asking.cells[0])]) != ()
         on_step("pair 1: onnx-int8 in 7 s")
         found["asking"] = asking
         if "error" in found:
@@ -353,7 +354,7 @@ def against(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> dict[str
         refused = found.get("not_comparable", ())
         size = ExactPair(backend="onnx-int8", metric="disk_bytes", base=100, head=found.get("bytes", 100))
         cosine = ExactPair(backend="onnx-int8", metric="cosine_mean", base=0.99, head=0.99)
-        return Against(
+        return GateRun(
             base=asking.ref,
             base_commit="0" * 40,
             cells=()
@@ -367,7 +368,7 @@ def against(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> dict[str
             threshold=asking.threshold,
         )
 
-    monkeypatch.setattr(session_module, "measure_against", measure)
+    monkeypatch.setattr(session_module, "measure_gate_run", measure)
     return found
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard
 import numpy as np
 from typing_extensions import override
 
+from embedopt.inference.backends import Backend
 from embedopt.inference.encoder import Encoder, FloatArray, IntArray
-from embedopt.inference.spec import Backend
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

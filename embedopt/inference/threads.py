@@ -2,7 +2,7 @@
 
 import os
 
-from embedopt.inference.spec import Mode
+from embedopt.inference.backends import Mode
 
 
 def usable_cores() -> int:

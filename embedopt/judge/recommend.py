@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from embedopt.judge.history import SavedRun
+from embedopt.judge.history.saved_runs import SavedRun
 from embedopt.records import Accuracy, Footprint, Latency, Run, Throughput
 
 # As in the bounds of the backends that promise it.
@@ -30,7 +30,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class Requirements:
     """What a user asks for; None or False for what does not matter."""
 
     p99_ms: float | None = None
@@ -61,7 +61,7 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """The answer to :class:`Wishes`.
+    """The answer to :class:`Requirements`.
 
     Attributes:
         chosen: the cheapest that meets all; None when none does.
@@ -75,7 +75,7 @@ class Recommendation:
 
     @property
     def decisive(self) -> Mapping[str, tuple[str, ...]]:
-        """The wishes that alone stand in the way, each with the backends that would do without it."""
+        """The requirements that alone stand in the way, each with the backends that would do without it."""
         alone: dict[str, tuple[str, ...]] = {}
         for backend, unmet in self.obstacles.items():
             if len(unmet) == 1:
@@ -97,10 +97,10 @@ def candidates(saved: SavedRun) -> tuple[Candidate, ...]:
     return tuple(sorted(found, key=lambda candidate: -candidate.texts_per_s))
 
 
-def cheapest(found: Iterable[Candidate], wishes: Wishes) -> Recommendation:
-    """Pick the cheapest candidate that meets all wishes: the machine's price is the same for all."""
+def cheapest(found: Iterable[Candidate], requirements: Requirements) -> Recommendation:
+    """Pick the cheapest candidate that meets all requirements: the machine's price is the same for all."""
     ordered = sorted(found, key=lambda candidate: -candidate.texts_per_s)
-    unmet = {candidate.backend: wishes.unmet(candidate) for candidate in ordered}
+    unmet = {candidate.backend: requirements.unmet(candidate) for candidate in ordered}
     fitting = [candidate for candidate in ordered if not unmet[candidate.backend]]
     return Recommendation(
         chosen=fitting[0] if fitting else None,

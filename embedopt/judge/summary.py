@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedopt.judge.cost import dollars_per_million
-from embedopt.judge.history import SavedRun
-from embedopt.records import Accuracy, Footprint, Latency, Load, LoadPoint, Throughput
+from embedopt.judge.history.saved_runs import SavedRun
+from embedopt.records import Accuracy, Footprint, Latency, LoadPoint, LoadTest, Throughput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class LoadRow:
 
     backend: str
     batching: str
-    load: Load
+    load: LoadTest
     speed_up: float | None
     dollars_per_million: float | None
     curve: tuple[LoadPoint, ...]
@@ -142,11 +142,11 @@ def _reference_single(saved: SavedRun, backend: str) -> float | None:
     return singles.get(saved.run.reference)
 
 
-def _reference_load(saved: SavedRun, backend: str) -> Load:
+def _reference_load(saved: SavedRun, backend: str) -> LoadTest:
     assert saved.run is not None
     if shard := saved.run.shard_references.get(backend):
-        return shard.load or Load()
-    return saved.run.load.get(saved.run.reference, {}).get("none", Load())
+        return shard.load or LoadTest()
+    return saved.run.load.get(saved.run.reference, {}).get("none", LoadTest())
 
 
 def _picked(latencies: tuple[Latency, ...]) -> list[Latency]:

@@ -78,7 +78,7 @@ def batch_invariance(encoder: Encoder, texts: Sequence[str], rounds: int, seed: 
 
 
 @dataclass(frozen=True)
-class Pairs:
+class SentencePairs:
     """Judged sentence pairs; ``scores`` is ``(n,) float64``."""
 
     name: str
@@ -87,7 +87,7 @@ class Pairs:
     scores: FloatArray
 
 
-def load_pairs(path: Path) -> Pairs:
+def read_sentence_pairs(path: Path) -> SentencePairs:
     """Read sentence pairs in the layout of the SemEval STS files: score, tab, sentence, tab, sentence.
 
     Raises:
@@ -108,7 +108,7 @@ def load_pairs(path: Path) -> Pairs:
             f"pairs {path} has {len(parsed)} pairs with fewer than two different scores; wanted more"
         )
     scores, first, second = zip(*parsed, strict=True)
-    return Pairs(path.name, first, second, np.asarray(scores))
+    return SentencePairs(path.name, first, second, np.asarray(scores))
 
 
 def _pair(where: str, row: Sequence[str]) -> tuple[float, str, str]:
@@ -124,7 +124,7 @@ def _pair(where: str, row: Sequence[str]) -> tuple[float, str, str]:
     return score, row[1].strip(), row[2].strip()
 
 
-def spearman(encoder: Encoder, pairs: Pairs) -> float:
+def spearman(encoder: Encoder, pairs: SentencePairs) -> float:
     """Return Spearman's rank correlation of cosine and score, times 100 as it is published."""
     values = cosines(encoder.encode(pairs.first), encoder.encode(pairs.second))
     return 100.0 * float(stats.spearmanr(values, pairs.scores).statistic)

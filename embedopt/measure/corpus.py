@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from embedopt.errors import InputError
-from embedopt.inference.weights import digest_of
+from embedopt.inference.artifacts.weights import digest_of
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 
 from embedopt.errors import MeasureError
-from embedopt.inference.artifacts import disk_bytes
-from embedopt.inference.spec import Backend
-from embedopt.inference.weights import Weights
+from embedopt.inference.artifacts.store import disk_bytes
+from embedopt.inference.artifacts.weights import Weights
+from embedopt.inference.backends import Backend
 from embedopt.records import Footprint
 
 _TIMEOUT_S = 120
@@ -39,7 +39,7 @@ def resident_bytes() -> int:
 
 def _cold_start(backend: Backend, folder: Path, texts: Sequence[str]) -> dict[str, float]:
     settings = json.dumps(dict(backend.settings))
-    command = [sys.executable, "-m", "embedopt.inference.cold_start", backend.name, settings, str(folder)]
+    command = [sys.executable, "-m", "embedopt.measure.cold_start", backend.name, settings, str(folder)]
     try:
         done = subprocess.run(
             [*command, str(time.monotonic())],

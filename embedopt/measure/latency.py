@@ -8,7 +8,8 @@ from itertools import count
 import numpy as np
 from scipy import stats
 
-from embedopt.records import Interval, Latency
+from embedopt.records import Latency
+from embedopt.schema import Interval
 
 Clock = Callable[[], float]
 

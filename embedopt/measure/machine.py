@@ -4,9 +4,9 @@ import dataclasses
 import platform
 from functools import cache
 
-from embedopt.inference.artifacts import library_versions
+from embedopt.inference.artifacts.store import library_versions
+from embedopt.inference.backends import BACKENDS
 from embedopt.inference.hardware import this_hardware
-from embedopt.inference.spec import BACKENDS
 from embedopt.records import Machine
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from embedopt.errors import UsageError
-from embedopt.inference.spec import REFERENCE, Backend, select_backends, split_names
-from embedopt.measure.base import resolve
+from embedopt.inference.backends import REFERENCE, Backend, select_backends, split_names
+from embedopt.measure.pairs.worktree import resolve
 
 ProfileName = Literal["full", "quick"]
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -20,7 +20,7 @@ AGAINST_BATCH_SIZES = "1,8,32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadPlan:
+class LoadTestPlan:
     """How much load is put on a server.
 
     Attributes:
@@ -76,7 +76,7 @@ class Profile:
     invariance_texts: int
     invariance_rounds: int
     footprint_texts: int
-    load: LoadPlan
+    load: LoadTestPlan
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -95,7 +95,7 @@ PROFILES: Mapping[str, Profile] = {
         invariance_texts=128,
         invariance_rounds=3,
         footprint_texts=128,
-        load=LoadPlan(
+        load=LoadTestPlan(
             shares=(1 / 3, 2 / 3, 1.0),
             point_s=2.0,
             search_steps=3,
@@ -120,7 +120,7 @@ PROFILES: Mapping[str, Profile] = {
         invariance_texts=40,
         invariance_rounds=2,
         footprint_texts=32,
-        load=LoadPlan(
+        load=LoadTestPlan(
             shares=(1 / 3,),
             point_s=0.7,
             search_steps=0,
@@ -133,7 +133,7 @@ PROFILES: Mapping[str, Profile] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgainstOptions:
+class GateRunOptions:
     """What ``--against`` asks for, checked.
 
     Attributes:
@@ -179,7 +179,7 @@ class Options:
     price_per_hour: float = 0.05
     slo_p99_ms: float = 50.0
     soak_s: float = 0.0
-    against: AgainstOptions | None = None
+    against: GateRunOptions | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.price_per_hour < math.inf:
@@ -220,7 +220,7 @@ def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...
     return tuple(sorted({known[size] for size in asked}))
 
 
-def parse_against(option: Namespace, head: Path) -> AgainstOptions | None:
+def parse_gate_run(option: Namespace, head: Path) -> GateRunOptions | None:
     """Read ``--against`` and what goes with it; None where it was not given.
 
     Args:
@@ -233,7 +233,7 @@ def parse_against(option: Namespace, head: Path) -> AgainstOptions | None:
     if option.against is None:
         return None
     resolve(head, option.against)  # a name that is wrong is told before anything is measured
-    return AgainstOptions(
+    return GateRunOptions(
         ref=option.against,
         head=head,
         python=_interpreter(option.against_python) if option.against_python else None,
@@ -278,5 +278,5 @@ def parse_options(option: Namespace, head: Path) -> Options:
         price_per_hour=option.price_per_hour,
         slo_p99_ms=option.slo_p99_ms,
         soak_s=option.soak_s,
-        against=parse_against(option, head),
+        against=parse_gate_run(option, head),
     )

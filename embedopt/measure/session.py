@@ -10,37 +10,38 @@ from typing import TypeVar, get_args
 
 import numpy as np
 
-from embedopt.evidence import Against, WantsMore
-from embedopt.inference.artifacts import ArtifactStore
+from embedopt.evidence import GateRun
+from embedopt.inference.artifacts.store import ArtifactStore
+from embedopt.inference.artifacts.weights import Weights, resolve_weights
+from embedopt.inference.backends import BACKENDS, DEFAULT, REFERENCE, Backend, Mode
 from embedopt.inference.encoder import Encoder, FloatArray
-from embedopt.inference.load import open_encoder
-from embedopt.inference.spec import BACKENDS, DEFAULT, REFERENCE, Backend, Mode
-from embedopt.inference.tuning import tuned
-from embedopt.inference.weights import Weights, resolve_weights
-from embedopt.measure.accuracy import Pairs, load_pairs, spearman
-from embedopt.measure.against import Asking, measure_against
+from embedopt.inference.loading import open_encoder
+from embedopt.inference.saved_settings import tuned
+from embedopt.measure.accuracy import SentencePairs, read_sentence_pairs, spearman
 from embedopt.measure.corpus import Corpus, load_corpus
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import PROFILES, Options, Profile
-from embedopt.measure.paired import Work, cells_of
+from embedopt.measure.pairs.gate_run import GatePlan, measure_gate_run
+from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.roofline import measure_roofline, operations_per_token, product_shapes
-from embedopt.measure.side_by_side import Case, Race, short_texts, take_turns
+from embedopt.measure.turns import Case, Race, short_texts, take_turns
 from embedopt.records import (
     SCHEMA,
     Accuracy,
     BackendInfo,
     CorpusInfo,
     Footprint,
-    Load,
+    LoadTest,
     Model,
     Run,
-    SideBySide,
+    SideBySideCase,
     Throughput,
-    metrics,
 )
+from embedopt.sampling import PlanPairs
+from embedopt.schema import metrics
 
 Measured = Accuracy | Throughput | Footprint
-M = TypeVar("M", Accuracy, Throughput, Footprint, Load)
+M = TypeVar("M", Accuracy, Throughput, Footprint, LoadTest)
 
 
 class Session:
@@ -62,9 +63,9 @@ class Session:
         self._accuracy: dict[str, Accuracy] = {}
         self._throughput: dict[str, Throughput] = {}
         self._footprint: dict[str, Footprint] = {}
-        self._side_by_side: dict[str, SideBySide] = {}
-        self._load: dict[str, dict[str, Load]] = {}
-        self.against: Against | None = None
+        self._side_by_side: dict[str, SideBySideCase] = {}
+        self._load: dict[str, dict[str, LoadTest]] = {}
+        self.against: GateRun | None = None
 
     @property
     def profile(self) -> Profile:
@@ -87,9 +88,9 @@ class Session:
         return ArtifactStore(self.options.cache_dir, self._on_step)
 
     @cached_property
-    def pairs(self) -> Pairs | None:
+    def pairs(self) -> SentencePairs | None:
         """The sentence pairs of ``--pairs``."""
-        return load_pairs(self.options.pairs) if self.options.pairs else None
+        return read_sentence_pairs(self.options.pairs) if self.options.pairs else None
 
     @property
     def mixed_texts(self) -> tuple[str, ...]:
@@ -151,7 +152,7 @@ class Session:
         finally:
             self.release(single)
 
-    def side_by_side(self, case: Case, reference: Encoder) -> SideBySide:
+    def side_by_side(self, case: Case, reference: Encoder) -> SideBySideCase:
         """Let the backends of this run take turns on its short or mixed texts, and keep what they did."""
         profile, texts = self.profile, self.mixed_texts
         if case == "short":
@@ -168,7 +169,7 @@ class Session:
         )
         roofs: list[Mapping[str, float]] = []
         turns = take_turns(race, lambda: roofs.append(measure_roofline(shapes)))
-        found = SideBySide(
+        found = SideBySideCase(
             texts=len(texts),
             mean_tokens=float(np.mean(reference.token_counts(texts))),
             turns=dict(turns),
@@ -206,7 +207,7 @@ class Session:
         assert self.pairs is not None
         return spearman(self.open(REFERENCE), self.pairs)
 
-    def measure_against(self, wants_more: WantsMore) -> Against:
+    def measure_gate_run(self, plan_pairs: PlanPairs) -> GateRun:
         """Measure this code and the base of ``--against`` side by side, and keep the record.
 
         Raises:
@@ -219,7 +220,7 @@ class Session:
             model=str(self.weights.path) if self.options.model else None,
             cache_dir=str(self.store.root.parent),
         )
-        asking = Asking(
+        asking = GatePlan(
             ref=options.ref,
             head=options.head,
             head_python=sys.executable,
@@ -231,7 +232,7 @@ class Session:
             invariance_rounds=self.profile.invariance_rounds,
             threshold=options.threshold,
         )
-        self.against = measure_against(asking, wants_more, self._on_step)
+        self.against = measure_gate_run(asking, plan_pairs, self._on_step)
         return self.against
 
     def add(self, name: str, found: Measured) -> None:
@@ -244,7 +245,7 @@ class Session:
             case Footprint():
                 self._footprint[name] = _merged(self._footprint.get(name), found)
 
-    def add_load(self, name: str, batching: str, found: Load) -> None:
+    def add_load(self, name: str, batching: str, found: LoadTest) -> None:
         """Keep what load on a backend found, behind one way of batching."""
         behind = self._load.setdefault(name, {})
         behind[batching] = _merged(behind.get(batching), found)

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from embedopt.inference.backends import Backend, Mode, Settings
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.spec import Backend, Mode, Settings
 from embedopt.inference.threads import replicas_and_threads
 from embedopt.measure.latency import Clock, rotate
-from embedopt.records import Interval, Trial
+from embedopt.records import Trial
+from embedopt.schema import Interval
 
 MIN_ROUNDS = 5
 _COVERAGE = 0.95

@@ -18,11 +18,11 @@ from typing import Any, TextIO
 import numpy as np
 
 from embedopt.errors import EmbedoptError, MeasureError, UsageError, first_line
-from embedopt.inference.artifacts import ArtifactStore, disk_bytes
+from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
+from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.inference.backends import BACKENDS, REFERENCE, get_backend
 from embedopt.inference.encoder import Encoder, FloatArray
-from embedopt.inference.load import open_encoder
-from embedopt.inference.spec import BACKENDS, REFERENCE, get_backend
-from embedopt.inference.weights import resolve_weights
+from embedopt.inference.loading import open_encoder
 
 # Raised when a request or an answer changes its meaning: sides of two protocols can't be compared.
 PROTOCOL = 1
@@ -122,7 +122,8 @@ class Worker:
         """
         # Imported here: a process that is timed does not carry them.
         from embedopt.measure.accuracy import agreement, batch_invariance
-        from embedopt.records import Accuracy, metrics
+        from embedopt.records import Accuracy
+        from embedopt.schema import metrics
 
         encoder = self._encoders[backend]
         near = agreement(self._embedded(REFERENCE, texts), self._embedded(backend, texts))

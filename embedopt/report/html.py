@@ -11,7 +11,7 @@ from importlib import resources
 from string import Template
 
 from embedopt.errors import RecordError
-from embedopt.judge.history import History
+from embedopt.judge.history.saved_runs import History
 from embedopt.report.page import page_data
 
 

@@ -6,12 +6,12 @@ The verdict comes first, in one line; then what moved, as a table; the rest is f
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from embedopt.judge.gate.verdict import Outcome, Verdict, headline
 from embedopt.judge.summary import Row, summary_rows
-from embedopt.judge.verdict import Outcome, Verdict, headline
 from embedopt.records import Run
+from embedopt.report.console import number
 from embedopt.report.escape import annotation, markdown
-from embedopt.report.tables import number
-from embedopt.report.words import VERDICT_COLUMNS, Judged, figures, subject, worth_a_row
+from embedopt.report.words import VERDICT_COLUMNS, JudgedRun, figures, subject, worth_a_row
 
 # A comment holds 65,536 characters, a job's summary 1 MiB: one text that fits both, at 4 bytes a character.
 LIMIT = 60_000
@@ -22,7 +22,9 @@ _ANNOTATIONS = 10
 _RESULTS = ("backend", "batch", "p50 ms", "p95 ms", "p99 ms", "texts/s", "x", "MB", "cosine", "$/M")
 
 
-def render_markdown(judged: Judged, price_per_hour: float, limit: int = LIMIT, *, besides: str = "") -> str:
+def render_markdown(
+    judged: JudgedRun, price_per_hour: float, limit: int = LIMIT, *, besides: str = ""
+) -> str:
     """Return Markdown of at most ``limit`` characters.
 
     What does not fit is left out from the end, row by row, and a line says so: no table or fold is broken.
@@ -48,7 +50,7 @@ def render_markdown(judged: Judged, price_per_hour: float, limit: int = LIMIT, *
     return _fitted([block for block in blocks if block.head or block.rows], limit)
 
 
-def render_annotations(judged: Judged) -> str:
+def render_annotations(judged: JudgedRun) -> str:
     """Return the commands by which GitHub's runner shows what failed, and the verdict."""
     found = [[of for of in judged.verdicts if of.outcome == outcome] for outcome in _LEVELS]
     told = [of for verdicts in found for of in verdicts[:_ANNOTATIONS]]

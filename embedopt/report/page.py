@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from embedopt.judge.cost import dollars_per_million
-from embedopt.judge.history import History, Kind, SavedRun
-from embedopt.judge.series import DEFAULT_METRIC, METRICS, Series, describe_metric, series_of
+from embedopt.judge.history.saved_runs import History, Kind, SavedRun
+from embedopt.judge.history.series import DEFAULT_METRIC, METRICS, Series, describe_metric, series_of
+from embedopt.judge.history.trend import changes, levels
 from embedopt.judge.summary import load_rows
-from embedopt.judge.trend import changes, levels
 from embedopt.records import Accuracy, LoadPoint
 from embedopt.report.escape import short
-from embedopt.report.gate import describe_damaged
+from embedopt.report.verdict_tables import describe_damaged
 
 # Of a number that is drawn; a cosine needs six.
 _DIGITS = 7

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from embedopt.judge.side_by_side import Ratio, Standing
+from embedopt.judge.standings import Ratio, Standing
 from embedopt.judge.summary import LoadRow
-from embedopt.records import LoadPoint, SideBySide
-from embedopt.report.tables import number, percent, table, text
+from embedopt.records import LoadPoint, SideBySideCase
+from embedopt.report.console import number, percent, table, text
 
 
-def side_by_side(name: str, case: SideBySide, standings: Sequence[Standing]) -> Table:
+def side_by_side(name: str, case: SideBySideCase, standings: Sequence[Standing]) -> Table:
     """Return the table of backends that took turns."""
     rounds = len(next(iter(case.turns.values())).texts_per_s)
     shown = table(

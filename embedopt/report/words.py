@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embedopt.judge.history import SavedRun
-from embedopt.judge.verdict import Verdict
-from embedopt.report.tables import percent
+from embedopt.judge.gate.verdict import Verdict
+from embedopt.judge.history.saved_runs import SavedRun
+from embedopt.report.console import percent
 
 VERDICT_COLUMNS = ("what", "verdict", "change", "95 % interval", "could see", "pairs or runs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class JudgedRun:
     """A run and what is said of it.
 
     Attributes:

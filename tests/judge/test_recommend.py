@@ -1,9 +1,9 @@
-"""The cheapest that meets the wishes, and what stands in the way of the rest."""
+"""The cheapest that meets the requirements, and what stands in the way of the rest."""
 
 import pytest
 
-from embedopt.judge.history import parse_run
-from embedopt.judge.recommend import Candidate, Wishes, candidates, cheapest, with_pareto_front
+from embedopt.judge.history.saved_runs import parse_run
+from embedopt.judge.recommend import Candidate, Requirements, candidates, cheapest, with_pareto_front
 from embedopt.records import Accuracy, Throughput
 from tests.runs import make_file, make_run
 
@@ -35,38 +35,38 @@ ALL = (SLOW, FAST, EXACT)
 
 
 def test_without_wishes_the_fastest_is_the_cheapest() -> None:
-    answer = cheapest(ALL, Wishes())
+    answer = cheapest(ALL, Requirements())
     assert (answer.chosen, answer.others, answer.obstacles) == (FAST, (EXACT, SLOW), {})
 
 
 @pytest.mark.parametrize(
-    ("wishes", "chosen", "obstacles"),
+    ("requirements", "chosen", "obstacles"),
     [
-        (Wishes(min_cosine=0.99), EXACT, {"fast": {"--min-cosine": "mean cosine 0.9600"}}),
+        (Requirements(min_cosine=0.99), EXACT, {"fast": {"--min-cosine": "mean cosine 0.9600"}}),
         (
-            Wishes(batch_invariant=True, max_mb=60.0),
+            Requirements(batch_invariant=True, max_mb=60.0),
             EXACT,
             {"fast": {"--batch-invariant": "batch invariance 0.98000"}, "slow": {"--max-mb": "92.0 MB"}},
         ),
         (
-            Wishes(p99_ms=10.0),
+            Requirements(p99_ms=10.0),
             FAST,
             {"exact": {"--p99-ms": "p99 12.0 ms"}, "slow": {"--p99-ms": "not measured"}},
         ),
     ],
 )
-def test_wishes(wishes: Wishes, chosen: Candidate, obstacles: dict[str, dict[str, str]]) -> None:
-    answer = cheapest(ALL, wishes)
+def test_wishes(requirements: Requirements, chosen: Candidate, obstacles: dict[str, dict[str, str]]) -> None:
+    answer = cheapest(ALL, requirements)
     assert (answer.chosen, answer.obstacles) == (chosen, obstacles)
 
 
 def test_a_wish_is_met_by_what_equals_it() -> None:
-    assert cheapest(ALL, Wishes(p99_ms=5.0, min_cosine=0.96, max_mb=23.0)).chosen == FAST
+    assert cheapest(ALL, Requirements(p99_ms=5.0, min_cosine=0.96, max_mb=23.0)).chosen == FAST
 
 
 def test_when_none_does_the_wish_that_stands_in_the_way_is_named() -> None:
     """Fast fails on its cosine alone, exact on its p99 alone, slow on both its p99 and its size."""
-    answer = cheapest(ALL, Wishes(p99_ms=10.0, min_cosine=0.99, max_mb=80.0))
+    answer = cheapest(ALL, Requirements(p99_ms=10.0, min_cosine=0.99, max_mb=80.0))
     assert answer.chosen is None
     assert answer.decisive == {"--min-cosine": ("fast",), "--p99-ms": ("exact",)}
 

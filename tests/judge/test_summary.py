@@ -5,7 +5,7 @@ import math
 import pytest
 
 from embedopt.judge.cost import dollars_per_million
-from embedopt.judge.history import parse_run
+from embedopt.judge.history.saved_runs import parse_run
 from embedopt.judge.summary import load_rows, speed_up_factors, summary_rows
 from embedopt.records import Accuracy, Footprint
 from tests.runs import make_file, make_load, make_run

@@ -7,8 +7,15 @@ import pytest
 from scipy import stats
 
 from embedopt.errors import InputError
-from embedopt.inference.load import load_encoder
-from embedopt.measure.accuracy import agreement, batch_invariance, cosines, load_pairs, retrieval, spearman
+from embedopt.inference.loading import load_encoder
+from embedopt.measure.accuracy import (
+    agreement,
+    batch_invariance,
+    cosines,
+    read_sentence_pairs,
+    retrieval,
+    spearman,
+)
 from embedopt.measure.corpus import Corpus
 from embedopt.records import Accuracy
 from tests.fakes import FakeEncoder, MoodyEncoder, fake_embedding
@@ -86,7 +93,7 @@ def test_an_encoder_that_minds_its_batch_is_found_out() -> None:
 def test_spearman_is_scipys_times_100(tmp_path: Path) -> None:
     file = tmp_path / "pairs.tsv"
     file.write_text(PAIRS, encoding="utf8")
-    pairs = load_pairs(file)
+    pairs = read_sentence_pairs(file)
     assert pairs.name == "pairs.tsv"
     assert pairs.second[4] == 'I sell "used" bicycles.'
     encoder = FakeEncoder()
@@ -105,7 +112,7 @@ def test_the_reference_orders_plain_pairs_rightly(tmp_path: Path) -> None:
     file = tmp_path / "pairs.tsv"
     file.write_text(PAIRS, encoding="utf8")
     with load_encoder("torch-fp32") as encoder:
-        assert spearman(encoder, load_pairs(file)) == pytest.approx(80.0)
+        assert spearman(encoder, read_sentence_pairs(file)) == pytest.approx(80.0)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +129,13 @@ def test_bad_pairs_are_named(tmp_path: Path, content: str, said: str) -> None:
     file = tmp_path / "pairs.tsv"
     file.write_text(content, encoding="utf8")
     with pytest.raises(InputError) as caught:
-        load_pairs(file)
+        read_sentence_pairs(file)
     assert said in str(caught.value)
 
 
 def test_pairs_that_cant_be_read_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "latin.tsv").write_bytes(b"1\t\xe9\tb")
     with pytest.raises(InputError, match="is not UTF-8 at byte 2"):
-        load_pairs(tmp_path / "latin.tsv")
+        read_sentence_pairs(tmp_path / "latin.tsv")
     with pytest.raises(InputError, match=r"can't be read .*No such file"):
-        load_pairs(tmp_path / "nowhere.tsv")
+        read_sentence_pairs(tmp_path / "nowhere.tsv")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedopt.errors import InputError
-from embedopt.inference.load import load_encoder
+from embedopt.inference.loading import load_encoder
 from embedopt.measure.corpus import Corpus, load_corpus
 
 OURS = Path(__file__).parents[2] / "benchmarks" / "corpus"

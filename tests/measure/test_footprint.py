@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from embedopt.errors import MeasureError
-from embedopt.inference.artifacts import ArtifactStore
-from embedopt.inference.spec import BACKENDS
-from embedopt.inference.weights import resolve_weights
+from embedopt.inference.artifacts.store import ArtifactStore
+from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.inference.backends import BACKENDS
 from embedopt.measure import footprint as footprint_module
 from embedopt.measure.footprint import measure_footprint, resident_bytes
 

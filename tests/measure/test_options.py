@@ -9,18 +9,18 @@ from typing import get_args
 import pytest
 
 from embedopt.errors import UsageError
-from embedopt.inference.spec import BACKENDS
+from embedopt.inference.backends import BACKENDS
 from embedopt.measure.latency import quantile_interval
 from embedopt.measure.options import (
     BATCH_SIZES,
     PROFILES,
     Options,
     ProfileName,
-    parse_against,
     parse_backends,
     parse_batch_sizes,
+    parse_gate_run,
 )
-from tests.measure.test_base import git
+from tests.measure.pairs.test_worktree import git
 
 
 def test_profiles() -> None:
@@ -99,6 +99,6 @@ def test_an_interpreter_is_known_by_its_whole_path(tmp_path: Path, monkeypatch: 
         batch_sizes=None,
         profile="full",
     )
-    found = parse_against(asked, tmp_path)
+    found = parse_gate_run(asked, tmp_path)
     assert found is not None
     assert found.python == str(tmp_path / "python")

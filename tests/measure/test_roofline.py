@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from embedopt.inference.export import onnx_fp32
+from embedopt.inference.artifacts.export import onnx_fp32
 from embedopt.measure import roofline
 from embedopt.measure.roofline import measure_roofline, operations_per_token, product_shapes
 from tests.fakes import FakeClock

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from embedopt.errors import ArtifactError, InputError
-from embedopt.inference.spec import BACKENDS, Backend
-from embedopt.inference.tuning import save
+from embedopt.inference.backends import BACKENDS, Backend
+from embedopt.inference.saved_settings import save
 from embedopt.measure import session as session_module
 from embedopt.measure.options import Options
 from embedopt.measure.session import Session
-from embedopt.records import Accuracy, Footprint, Load, Throughput
+from embedopt.records import Accuracy, Footprint, LoadTest, Throughput
 from tests.fakes import FakeEncoder
 from tests.runs import make_run
 
@@ -49,14 +49,14 @@ def test_what_benchmarks_find_is_merged(tmp_path: Path) -> None:
 
 def test_load_is_kept_by_backend_and_way_of_batching(tmp_path: Path) -> None:
     session = _session(tmp_path)
-    session.add_load("onnx-int8", "none", Load(highest_per_s=400.0))
-    session.add_load("onnx-int8", "adaptive", Load(highest_per_s=500.0))
-    session.add_load("onnx-int8", "adaptive", Load(soak_growth_bytes=7))
+    session.add_load("onnx-int8", "none", LoadTest(highest_per_s=400.0))
+    session.add_load("onnx-int8", "adaptive", LoadTest(highest_per_s=500.0))
+    session.add_load("onnx-int8", "adaptive", LoadTest(soak_growth_bytes=7))
     assert session.has_found_something
     assert session.run().load == {
         "onnx-int8": {
-            "none": Load(highest_per_s=400.0),
-            "adaptive": Load(highest_per_s=500.0, soak_growth_bytes=7),
+            "none": LoadTest(highest_per_s=400.0),
+            "adaptive": LoadTest(highest_per_s=500.0, soak_growth_bytes=7),
         }
     }
 

@@ -6,8 +6,8 @@ from itertools import cycle
 
 import pytest
 
+from embedopt.inference.backends import BACKENDS, Backend, Mode
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.spec import BACKENDS, Backend, Mode
 from embedopt.measure.tune import MIN_ROUNDS, Search, judge, search, winners
 from embedopt.records import Trial
 from tests.fakes import FakeClock, FakeEncoder, fake_backend

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from embedopt.errors import UsageError
-from embedopt.inference.artifacts import ArtifactStore
-from embedopt.inference.spec import BACKENDS
-from embedopt.inference.weights import Weights
+from embedopt.inference.artifacts.store import ArtifactStore
+from embedopt.inference.artifacts.weights import Weights
+from embedopt.inference.backends import BACKENDS
 from embedopt.measure import worker as worker_module
 from embedopt.measure.worker import PROTOCOL, Worker, hello, serve, work_until
 from tests.fakes import FakeClock, FakeEncoder, MoodyEncoder

@@ -7,11 +7,11 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from embedopt.judge.history import SavedRun, parse_run
-from embedopt.judge.verdict import Verdict
+from embedopt.judge.gate.verdict import Verdict
+from embedopt.judge.history.saved_runs import SavedRun, parse_run
 from embedopt.records import BackendInfo, Machine
 from embedopt.report.markdown import LIMIT, render_annotations, render_markdown
-from embedopt.report.words import Judged
+from embedopt.report.words import JudgedRun
 from tests.runs import HOSTILE, make_file, make_run
 
 _SLOWER = Verdict(
@@ -32,8 +32,10 @@ def _run(**changes: object) -> SavedRun:
     return parse_run("0001_run.json", make_file(make_run(**changes)))
 
 
-def _judged(*verdicts: Verdict, head: SavedRun | None = None, notes: tuple[str, ...] = ()) -> Judged:
-    return Judged(head=head or _run(), title="0001_run.json against its base", verdicts=verdicts, notes=notes)
+def _judged(*verdicts: Verdict, head: SavedRun | None = None, notes: tuple[str, ...] = ()) -> JudgedRun:
+    return JudgedRun(
+        head=head or _run(), title="0001_run.json against its base", verdicts=verdicts, notes=notes
+    )
 
 
 def _seen(text: str) -> str:
@@ -108,7 +110,7 @@ def test_names_stay_names() -> None:
     verdict = Verdict(
         backend=HOSTILE, what=HOSTILE, metric="latency", outcome="regressed", effect=0.1, why=HOSTILE
     )
-    judged = Judged(head=_hostile_run(), title=HOSTILE, verdicts=(verdict,), notes=(HOSTILE,))
+    judged = JudgedRun(head=_hostile_run(), title=HOSTILE, verdicts=(verdict,), notes=(HOSTILE,))
     page = MarkdownIt("gfm-like", {"linkify": False}).render(render_markdown(judged, 0.05))
     outside = re.sub("<code>.*?</code>", "", page, flags=re.DOTALL)
     assert set(re.findall(r"<(\w+)", page)) == {

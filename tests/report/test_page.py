@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from embedopt.errors import RecordError
-from embedopt.judge.history import History, read_history
+from embedopt.judge.history.saved_runs import History, read_history
 from embedopt.records import BackendInfo
 from embedopt.report.html import render_page
 from embedopt.report.page import page_data

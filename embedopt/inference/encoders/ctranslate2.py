@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from embedopt.errors import ArtifactError
+from embedopt.inference.artifacts.export import load_sentence_transformer, quiet, text_settings, tokenizer_of
+from embedopt.inference.backends import Backend, Mode
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.export import load_sentence_transformer, quiet, text_settings, tokenizer_of
 from embedopt.inference.pipeline import TOKENIZER_FILE, Pipeline
-from embedopt.inference.spec import Backend, Mode
 from embedopt.inference.threads import replicas_and_threads
 
 

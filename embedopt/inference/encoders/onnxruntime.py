@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedopt.inference.backends import Backend, Mode
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.pipeline import Pipeline
-from embedopt.inference.spec import Backend, Mode
 from embedopt.inference.threads import replicas_and_threads
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from embedopt.errors import ArtifactError
+from embedopt.inference.artifacts.quantize import copy_all_but_the_graph
+from embedopt.inference.artifacts.smooth import quantization_texts
+from embedopt.inference.backends import Backend, Mode, get_backend
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.encoders.onnxruntime import MODEL_FILE as ONNX_FILE
 from embedopt.inference.pipeline import Forward, Pipeline, TextSettings
-from embedopt.inference.quantize import copy_all_but_the_graph
-from embedopt.inference.smooth import calibration_texts
-from embedopt.inference.spec import Backend, Mode, get_backend
 from embedopt.inference.threads import replicas_and_threads
 
 _MODEL_FILE = "model.xml"
@@ -39,7 +39,7 @@ def static_int8(source: Path, target: Path) -> None:
         return np.zeros((len(ids), dim), dtype=np.float32)
 
     with Pipeline.of_artifact(get_backend("onnx-fp32"), source, [sample]) as encoder:
-        encoder.encode(calibration_texts(), batch_size=1)
+        encoder.encode(quantization_texts(), batch_size=1)
     model = nncf.quantize(
         openvino.convert_model(source / ONNX_FILE),
         nncf.Dataset(samples),

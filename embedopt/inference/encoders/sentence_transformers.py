@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
+from embedopt.inference.backends import Backend
 from embedopt.inference.encoder import Encoder, FloatArray, IntArray
-from embedopt.inference.spec import Backend
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

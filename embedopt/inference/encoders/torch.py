@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedopt.inference.backends import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.pipeline import Forward, Pipeline
-from embedopt.inference.spec import Backend
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -15,7 +15,7 @@ def load(backend: Backend, folder: Path) -> Pipeline:
     """Load the weights with the torch type named by ``load_options["dtype"]``."""
     import torch
 
-    from embedopt.inference.export import load_sentence_transformer, text_settings, tokenizer_of
+    from embedopt.inference.artifacts.export import load_sentence_transformer, text_settings, tokenizer_of
 
     model = load_sentence_transformer(folder, dtype=getattr(torch, str(backend.load_options["dtype"])))
     return Pipeline(

@@ -1,0 +1,261 @@
+"""The command line: thin, one function a command."""
+
+import contextlib
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, get_args
+
+import numpy as np
+import rich.console
+import rich.progress
+import typer
+
+from embedopt.cli import calibrate as calibrate_commands
+from embedopt.cli import judge as judge_commands
+from embedopt.cli import report as report_commands
+from embedopt.errors import EmbedoptError, InputError, RecordError, UsageError
+from embedopt.inference.artifacts.smooth import quantization_texts
+from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
+from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.inference.backends import BACKENDS, DEFAULT, Mode, get_backend, select_backends, split_names
+from embedopt.inference.loading import load_encoder, open_encoder
+from embedopt.inference.saved_settings import forget, save
+from embedopt.judge.history.saved_runs import newest_run, read_run
+from embedopt.judge.recommend import Requirements, candidates, cheapest
+from embedopt.measure.corpus import load_corpus, mixed
+from embedopt.measure.tune import Search, search, winners
+from embedopt.report.console import lines
+from embedopt.report.summary_tables import render_recommendation, render_summary, render_tuning
+
+# Texts embedded between two steps of the progress bar: enough to sort by length.
+_AT_ONCE = 2048
+# EX_SOFTWARE of sysexits.h: Python's own 1 would say that a run is slower.
+_CRASH = 70
+_TUNABLE = [name for name, row in BACKENDS.items() if row.tunable]
+
+app = typer.Typer(
+    name="embedopt",
+    help="Build, run and compare ways to turn text into embeddings on CPUs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="Local folder or hub name.", show_default="the bundled all-MiniLM-L6-v2"),
+]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache-dir", help="Where artifacts are kept.", envvar="EMBEDOPT_CACHE")
+]
+
+
+@app.command()
+def build(
+    backends: Annotated[str, typer.Option(help=f"all, or some of {', '.join(BACKENDS)}.")] = "all",
+    model: ModelOption = None,
+    cache_dir: CacheOption = None,
+) -> None:
+    """Build the artifacts of backends into the cache."""
+    chosen = select_backends(split_names(backends))
+    out, status = rich.console.Console(highlight=False, soft_wrap=True), rich.console.Console(stderr=True)
+    weights = resolve_weights(model)
+    with status.status("checking the cache") as spinner:
+        # A spinner shows nothing where there is no terminal: there, each step is a line.
+        store = ArtifactStore(cache_dir, on_step=spinner.update if status.is_terminal else status.print)
+        for row in chosen:
+            if len(chosen) > 1 and row.missing_packages:  # asked for by name alone, it is an error
+                out.print(
+                    f"{row.name:<22}skipped: {' and '.join(row.missing_packages)} not installed", markup=False
+                )
+                continue
+            folder = store.get(row, weights)
+            size = disk_bytes(folder) if row.build else weights.disk_bytes
+            out.print(f"{row.name:<22}{size / 1e6:7.1f} MB  {folder}", markup=False)
+
+
+@app.command()
+def encode(
+    file: Annotated[Path, typer.Argument(help="Text file (a text a line) or JSON lines with a text field.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="NumPy file to write, (n, dim) float32.")],
+    backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = DEFAULT,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Texts in a batch.", show_default="what is best")
+    ] = None,
+    model: ModelOption = None,
+    cache_dir: CacheOption = None,
+) -> None:
+    """Embed the texts of a file: row i is line i, blank lines of a text file included."""
+    texts = load_corpus(file, keep_blank=True).texts
+    progress = rich.progress.Progress(
+        *rich.progress.Progress.get_default_columns(),
+        rich.progress.MofNCompleteColumn(),
+        console=rich.console.Console(stderr=True),
+    )
+    with _moved_into_place(output) as written, progress:
+        bar = progress.add_task(f"loading {backend}", total=len(texts))
+        with load_encoder(
+            backend,
+            mode="throughput",
+            model=model,
+            cache_dir=cache_dir,
+            on_step=lambda step: progress.update(bar, description=step),
+        ) as encoder:
+            progress.update(bar, description="encoding")
+            embeddings = np.empty((len(texts), encoder.dim), dtype=np.float32)
+            for start in range(0, len(texts), _AT_ONCE):
+                chunk = texts[start : start + _AT_ONCE]
+                embeddings[start : start + len(chunk)] = encoder.encode(chunk, batch_size)
+                progress.advance(bar, len(chunk))
+        np.save(written, embeddings)
+    typer.echo(f"{output}: {embeddings.shape[0]} x {embeddings.shape[1]} float32 by {backend}")
+
+
+@app.command()
+def summary(
+    run: Annotated[Path, typer.Argument(help="File that a run of benchmarks/ saved.", metavar="RUN.json")],
+    price_per_hour: report_commands.PriceOption = 0.05,
+) -> None:
+    """Print the tables of a saved run."""
+    typer.echo(render_summary(read_run(run), price_per_hour, color=sys.stdout.isatty()), nl=False)
+
+
+@app.command()
+def recommend(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the last in .benchmarks"),
+    ] = None,
+    p99_ms: Annotated[float | None, typer.Option(min=0, help="Longest p99 of a call with one text.")] = None,
+    min_cosine: Annotated[float | None, typer.Option(min=-1, max=1, help="Lowest mean cosine.")] = None,
+    batch_invariant: Annotated[
+        bool, typer.Option("--batch-invariant", help="The same embedding in any batch.")
+    ] = False,
+    max_mb: Annotated[float | None, typer.Option(min=0, help="Largest size on disk.")] = None,
+) -> None:
+    """Name the cheapest backend that meets what you ask; exit code 1 when none does.
+
+    Texts per second are of throughput mode, the p99 of latency mode.
+    """
+    saved = read_run(run) if run else newest_run(Path(".benchmarks"))
+    found = candidates(saved)
+    if not found:
+        raise RecordError(f"{saved.name} has no throughput in it: run pytest benchmarks/ without -k")
+    requirements = Requirements(
+        p99_ms=p99_ms, min_cosine=min_cosine, batch_invariant=batch_invariant, max_mb=max_mb
+    )
+    answer = cheapest(found, requirements)
+    profile = f", {saved.run.profile} profile on {saved.run.hardware_class}" if saved.run else ""
+    typer.echo(render_recommendation(answer, f"{saved.name}{profile}"), nl=False)
+    raise typer.Exit(0 if answer.chosen else 1)
+
+
+@app.command()
+def tune(
+    backend: Annotated[str, typer.Option(help=f"One of {', '.join(_TUNABLE)}.")] = "onnx-int8",
+    mode: Annotated[str, typer.Option(help="latency, throughput, or both.")] = "both",
+    budget: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds of measuring.")] = 120.0,
+    corpus: Annotated[
+        Path | None, typer.Option(help="Texts to measure on.", show_default="64 texts of all lengths")
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget what was saved, and stop.")] = False,
+    model: ModelOption = None,
+    cache_dir: CacheOption = None,
+) -> None:
+    """Find the fastest settings on this machine, and save them for load_encoder and the suite.
+
+    No setting alters an embedding beyond the rounding of floats, but for batch_tokens: it decides which texts
+    share a batch, and where the backend is dynamic INT8, that moves their embeddings a little.
+    """
+    row, modes = get_backend(backend), _tunable_modes(backend, mode)
+    if reset:
+        forgotten = [file for each in modes for file in forget(row, each, cache_dir)]
+        typer.echo("\n".join(f"forgot {file}" for file in forgotten) or "nothing was saved")
+        return
+    texts = mixed(load_corpus(corpus).texts if corpus else quantization_texts())
+    weights = resolve_weights(model)
+    with rich.progress.Progress(console=rich.console.Console(stderr=True)) as progress:
+        bar = progress.add_task("checking the cache", total=budget)
+        store = ArtifactStore(cache_dir, lambda step: progress.update(bar, description=step))
+        folder = store.get(row, weights)
+        found = {
+            each: search(
+                Search(
+                    backend=row,
+                    mode=each,
+                    texts=texts,
+                    budget_s=budget / len(modes),
+                    open_encoder=partial(open_encoder, folder=folder, mode=each),
+                    on_progress=partial(_show, progress, bar, budget / len(modes) * index),
+                )
+            )
+            for index, each in enumerate(modes)
+        }
+    for each, trials in found.items():
+        typer.echo(render_tuning(f"{backend}, {each}", trials, color=sys.stdout.isatty()), nl=False)
+        if any(trial.speed_up for trial in trials):  # else there is nothing to judge what was saved before by
+            file = save(row, each, weights, winners(trials), cache_dir)
+            typer.echo(f"saved in {file}" if file else "nothing to save: no other value is faster")
+
+
+def _show(
+    progress: rich.progress.Progress, bar: rich.progress.TaskID, before_s: float, step: str, spent_s: float
+) -> None:
+    progress.update(bar, description=step, completed=before_s + spent_s)
+
+
+def _tunable_modes(backend: str, mode: str) -> list[Mode]:
+    if mode not in {*get_args(Mode), "both"}:
+        raise UsageError(f"unknown mode {mode!r}; known are: {', '.join(get_args(Mode))}, both")
+    modes = [
+        each for each in get_args(Mode) if mode in {each, "both"} and get_backend(backend).tunable.get(each)
+    ]
+    if not modes:
+        raise UsageError(
+            f"{backend} has no settings to try with --mode {mode}; choose of: {', '.join(_TUNABLE)}"
+        )
+    return modes
+
+
+for _command in (judge_commands.compare, judge_commands.history, judge_commands.gate):
+    app.command(epilog=judge_commands.EXIT_HELP)(_command)
+for _other in (
+    report_commands.report,
+    report_commands.merge,
+    report_commands.append,
+    report_commands.comment,
+    calibrate_commands.calibrate,
+):
+    app.command()(_other)
+
+
+@contextlib.contextmanager
+def _moved_into_place(output: Path) -> Iterator[Path]:
+    """Yield where to write a file that ends up as ``output``, whole or not at all."""
+    try:
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".embedopt-") as folder:
+            written = Path(folder) / "embeddings.npy"
+            yield written
+            written.replace(output)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{output} can't be written ({reason}): choose another place with -o") from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: 2 for anything wrong with the input, 70 for a bug."""
+    try:
+        app(argv)
+    except EmbedoptError as error:
+        typer.echo(lines([f"embedopt: {error}"]), nl=False, err=True)
+        return 2
+    except SystemExit as end:  # how typer ends, whatever the outcome
+        return end.code if isinstance(end.code, int) else 0
+    except Exception:
+        traceback.print_exc()
+        return _CRASH
+    return 0

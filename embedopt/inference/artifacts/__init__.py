@@ -1,0 +1,1 @@
+"""What backends open: built once, kept in a cache."""

@@ -1,0 +1,217 @@
+"""Built once, kept in a cache: what the backends load.
+
+An artifact is a folder whose name holds the digest of all that it depends on. It is built in a
+temporary folder and moved into place, so that it is there whole or not at all; a lock lets one of
+several processes build while the others wait; a manifest with digests is checked on every load.
+"""
+
+import contextlib
+import errno
+import importlib.metadata
+import json
+import os
+import pkgutil
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from embedopt.errors import ArtifactError, first_line
+from embedopt.inference.artifacts.weights import Weights, digest_of, sha256_of
+from embedopt.inference.backends import Backend, get_backend
+
+# Builds one artifact: (source folder, target folder, **build_options of the row) -> None.
+Build = Callable[..., None]
+
+MANIFEST = "manifest.json"
+_SCHEMA = 1
+# The libraries that decide what an artifact holds.
+_LIBRARIES = (
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "optimum",
+    "optimum-onnx",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+# What the recipes of several runtimes are made of.
+_RECIPES = tuple(
+    Path(__file__).with_name(name) for name in ("quantize.py", "smooth.py", "quantization_texts.txt")
+)
+
+
+def default_cache_dir() -> Path:
+    """Return ``$EMBEDOPT_CACHE``, or the user's cache folder for embedopt."""
+    return Path(os.environ.get("EMBEDOPT_CACHE") or platformdirs.user_cache_path("embedopt"))
+
+
+def cache_root(cache_dir: Path | None) -> Path:
+    """Return the absolute path of a cache folder; None for :func:`default_cache_dir`."""
+    return (cache_dir or default_cache_dir()).expanduser().absolute()
+
+
+def library_versions(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of the libraries that decide an embedding, by package name.
+
+    Args:
+        packages: of other runtimes, to be named too.
+    """
+    return {name: importlib.metadata.version(name) for name in (*_LIBRARIES, *packages)}
+
+
+class ArtifactStore:
+    """The artifacts under one cache folder.
+
+    Args:
+        cache_dir: where they are kept; None for :func:`default_cache_dir`.
+        on_step: told in words what is being built; None for silence.
+    """
+
+    def __init__(self, cache_dir: Path | None = None, on_step: Callable[[str], None] | None = None) -> None:
+        self.root = cache_root(cache_dir) / "artifacts"
+        self._on_step = on_step or (lambda _: None)
+
+    def get(self, backend: Backend, weights: Weights) -> Path:
+        """Return the folder that ``backend`` loads, built if it is not there or damaged.
+
+        A backend without a ``build`` loads the weights themselves.
+
+        Raises:
+            MissingPackageError: the backend needs a runtime that is not installed.
+            ArtifactError: the build failed, or the cache can't be written.
+        """
+        if backend.build is None:
+            return weights.path
+        backend.require_packages()
+        key = _key(backend, weights)
+        folder = self.root / f"{backend.name}-{digest_of(key)[:16]}"
+        if _damage(folder, key) is None:
+            return folder
+        source = self.get(get_backend(backend.base), weights) if backend.base else weights.path
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with self._locked(f"{folder}.lock", backend.name):
+                self._build_unless_sound(backend, source, folder, key)
+        except OSError as error:
+            raise ArtifactError(_cannot_write(self.root, error)) from error
+        return folder
+
+    @contextlib.contextmanager
+    def _locked(self, path: str, name: str) -> Iterator[None]:
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            self._on_step(f"waiting for another process that builds {name}")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _build_unless_sound(
+        self, backend: Backend, source: Path, folder: Path, key: Mapping[str, object]
+    ) -> None:
+        damage = _damage(folder, key)
+        if damage is None:  # another process built it while this one waited for the lock
+            return
+        if folder.exists():
+            notice = f"{folder} is damaged ({damage}): building it again"
+            self._on_step(notice)
+            warnings.warn(notice, stacklevel=5)
+            shutil.rmtree(folder)
+        for stale in self.root.glob(f"{folder.name}.*.tmp"):  # left by a process that was killed
+            shutil.rmtree(stale)
+        self._on_step(f"building {backend.name}: {backend.summary}")
+        started_s = time.perf_counter()
+        target = self.root / f"{folder.name}.{os.getpid()}.tmp"
+        target.mkdir()
+        try:
+            _build(backend, source, target)
+            _write_manifest(target, key)
+            target.rename(folder)
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
+        self._on_step(f"built {backend.name} in {time.perf_counter() - started_s:.1f} s")
+
+
+def disk_bytes(folder: Path) -> int:
+    """Return the size of an artifact's files, its manifest left out."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+
+
+def _build(backend: Backend, source: Path, target: Path) -> None:
+    assert backend.build is not None
+    build: Build = pkgutil.resolve_name(backend.build)
+    try:
+        build(source, target, **backend.build_options)
+    except Exception as error:  # whatever the export and quantisation libraries raise ends the same way
+        if _is_unwritable(error):
+            raise OSError(getattr(error, "errno", None) or errno.ENOSPC, str(error)) from error
+        raise ArtifactError(
+            f"building {backend.name} from {source} failed with {type(error).__name__}: {first_line(error)}; "
+            "check that the model is a text encoder, or leave this backend out with --backends"
+        ) from error
+
+
+def _is_unwritable(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+    return "no space left" in str(error).lower()  # libraries written in C++ report a full disk in words only
+
+
+def _key(backend: Backend, weights: Weights) -> dict[str, object]:
+    """Return all that an artifact depends on, as JSON."""
+    assert backend.build is not None
+    base = get_backend(backend.base) if backend.base else None
+    module = pkgutil.resolve_name(backend.build.partition(":")[0])
+    return {
+        "schema": _SCHEMA,
+        "backend": backend.name,
+        "options": dict(backend.build_options),
+        "source": [sha256_of(file) for file in (Path(module.__file__), *_RECIPES)],
+        "base": _key(base, weights) if base and base.build else weights.digest,
+        "libraries": library_versions(backend.packages),
+    }
+
+
+def _write_manifest(folder: Path, key: Mapping[str, object]) -> None:
+    files = {
+        file.relative_to(folder).as_posix(): sha256_of(file) for file in folder.rglob("*") if file.is_file()
+    }
+    (folder / MANIFEST).write_text(json.dumps({"key": key, "files": files}, indent=2), encoding="utf8")
+
+
+def _damage(folder: Path, key: Mapping[str, object]) -> str | None:
+    """Say what is wrong with an artifact; None when it is sound."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
+        files = dict(manifest["files"])
+        if manifest["key"] != key:
+            return "its manifest is another artifact's"
+        for name, digest in files.items():
+            if sha256_of(folder / name) != digest:
+                return f"{name} has changed"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"it can't be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError):
+        return "its manifest can't be read"
+    return None
+
+
+def _cannot_write(root: Path, error: OSError) -> str:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return (
+        f"the cache {root} can't be written ({reason.lower()}); wanted a folder with about 500 MB free: "
+        "give another one with --cache-dir or EMBEDOPT_CACHE"
+    )

@@ -1,0 +1,244 @@
+"""Reads saved pytest-benchmark files: the one way in for every table, gate and page."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from embedopt.errors import RecordError
+from embedopt.records import Latency, Run, run_from_json
+from embedopt.schema import from_json
+
+# Files that pytest-benchmark saves by itself: a counter, and more.
+_SAVED = "[0-9][0-9][0-9][0-9]*_*.json"
+# A saved run with all its samples has a few MB. What a stranger's job made may have any size.
+_LARGEST_BYTES = 200_000_000
+_LONGEST_INTEGER = 18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What decides a time or a score: runs of one kind make one history."""
+
+    hardware_class: str
+    model: str
+    corpus: str
+
+    def __str__(self) -> str:
+        return f"{self.hardware_class} | model {self.model[:12]} | corpus {self.corpus[:12]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedRun:
+    """One saved file.
+
+    Attributes:
+        name: the file's name.
+        run: our record; None for a file that another suite wrote.
+        benchmarks: the full names of all benchmarks in it.
+        latencies: of the latency benchmarks in it.
+        time: when it was measured; None for a run that is not saved yet.
+        commit: that was measured, as far as it is known.
+        medians_s: of the benchmarks without a :class:`Latency`, by full name.
+        cpu: as pytest-benchmark saw it.
+    """
+
+    name: str
+    run: Run | None
+    benchmarks: frozenset[str]
+    latencies: tuple[Latency, ...]
+    time: datetime | None = None
+    commit: str = ""
+    medians_s: Mapping[str, float] = field(default_factory=dict)
+    cpu: str = "unknown CPU"
+
+    @property
+    def kind(self) -> Kind:
+        """Which history it belongs to; without our record, the CPU decides alone."""
+        if self.run is None:
+            return Kind(hardware_class=self.cpu, model="unknown", corpus="unknown")
+        return Kind(
+            hardware_class=self.run.hardware_class,
+            model=self.run.model.digest,
+            corpus=self.run.corpus.digest,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Saved runs, the oldest first, and what is wrong with the files that could not be read."""
+
+    runs: tuple[tuple[datetime, SavedRun], ...] = ()
+    damaged: tuple[RecordError, ...] = ()
+
+    def before(self, head: SavedRun) -> tuple[SavedRun, ...]:
+        """Return the runs of ``head``'s kind that are older, the oldest first."""
+        return tuple(
+            run
+            for time, run in self.runs
+            if run.kind == head.kind and (head.time is None or time < head.time)
+        )
+
+    def including(self, head: SavedRun) -> "History":
+        """Return the history with a run in its place, whether it was in it or not."""
+        if head.time is None or any(run == head for _, run in self.runs):
+            return self
+        return replace(self, runs=tuple(sorted([*self.runs, (head.time, head)], key=_by_time)))
+
+    @property
+    def kinds(self) -> Mapping[Kind, tuple[SavedRun, ...]]:
+        """The runs of each kind, the oldest first; kinds in the order in which they first appear."""
+        found: dict[Kind, list[SavedRun]] = {}
+        for _, run in self.runs:
+            found.setdefault(run.kind, []).append(run)
+        return {kind: tuple(runs) for kind, runs in found.items()}
+
+
+def read_history(folder: Path) -> History:
+    """Read all runs that pytest-benchmark saved in a folder and below; none where there is no folder."""
+    runs: list[tuple[datetime, SavedRun]] = []
+    damaged: list[RecordError] = []
+    for file in sorted(folder.rglob(_SAVED)):
+        try:
+            runs.append(_timed_run(file))
+        except RecordError as error:
+            damaged.append(error)
+    return History(runs=tuple(sorted(runs, key=_by_time)), damaged=tuple(damaged))
+
+
+def _by_time(timed: tuple[datetime, SavedRun]) -> tuple[datetime, str]:
+    return timed[0], timed[1].name
+
+
+def _timed_run(file: Path) -> tuple[datetime, SavedRun]:
+    found = read_run(file)
+    if found.time is None:
+        raise RecordError(f"{file} has no datetime; wanted a file that pytest-benchmark saved")
+    return found.time, found
+
+
+def read_run(path: Path) -> SavedRun:
+    """Read one saved file; errors are those of :func:`read_file`."""
+    return read_file(path)[0]
+
+
+def read_file(path: Path) -> tuple[SavedRun, dict[str, Any]]:
+    """Read one saved file, and return all that it holds with the run.
+
+    Raises:
+        RecordError: it can't be read, is no pytest-benchmark file, or holds a record of another schema.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise RecordError(f"{path} has more than {_LARGEST_BYTES:,} bytes; wanted a saved run")
+        values = json.loads(path.read_text(encoding="utf8"), parse_int=_integer)
+    except OSError as error:
+        raise RecordError(
+            f"{path}: {(error.strerror or 'it is unreadable').lower()}; wanted a saved run"
+        ) from None
+    except (ValueError, RecursionError):
+        raise RecordError(f"{path} is damaged: it is not JSON; delete it, or run the suite again") from None
+    try:
+        return parse_run(path.name, values), values
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from None
+
+
+def newest_run(folder: Path) -> SavedRun:
+    """Read the run that ``--benchmark-compare`` takes by itself: the last by file name, then by folder.
+
+    Raises:
+        RecordError: there is none, or it can't be read.
+    """
+    files = sorted(folder.rglob(_SAVED), key=lambda file: (file.name, file.parent))
+    if not files:
+        raise RecordError(f"{folder} has no saved run: run pytest benchmarks/ first, or name a file")
+    return read_run(files[-1])
+
+
+def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
+    """Read the content of a saved file.
+
+    Raises:
+        RecordError: it is no pytest-benchmark file, or holds a record of another schema.
+    """
+    if not isinstance(values, Mapping) or not isinstance(values.get("benchmarks"), list):
+        raise RecordError("no list of benchmarks in it; wanted a file that pytest-benchmark saved")
+    if not all(isinstance(bench, Mapping) for bench in values["benchmarks"]):
+        raise RecordError("a benchmark in it is no object; wanted a file that pytest-benchmark saved")
+    extras = [bench.get("extra_info") for bench in values["benchmarks"]]
+    machine, commit = values.get("machine_info"), values.get("commit_info")
+    return SavedRun(
+        name=name,
+        run=run_from_json(values["embedopt"]) if "embedopt" in values else None,
+        benchmarks=frozenset(str(bench.get("fullname")) for bench in values["benchmarks"]),
+        latencies=tuple(from_json(Latency, extra) for extra in extras if _is_latency(extra)),
+        time=_time(values.get("datetime")),
+        commit=str(commit.get("id") or "") if isinstance(commit, Mapping) else "",
+        medians_s=_medians_s(values["benchmarks"]),
+        cpu=_cpu(machine) if isinstance(machine, Mapping) else "unknown CPU",
+    )
+
+
+def _integer(digits: str) -> float:
+    """Read an integer; one of hundreds of digits becomes an infinite float, which a record refuses."""
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
+
+
+def _time(found: object) -> datetime | None:
+    """Read a time as pytest-benchmark writes it: before 5.0 without a zone, and meant as UTC."""
+    if found is None:
+        return None
+    try:
+        time = datetime.fromisoformat(str(found))
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the latter: of the first and the last day that there are
+        raise RecordError(f"datetime is {found!r}; wanted one like 2026-01-31T12:00:00+00:00") from None
+
+
+def _medians_s(benchmarks: list[Mapping[str, Any]]) -> dict[str, float]:
+    medians = {
+        str(bench.get("fullname")): stats.get("median")
+        for bench in benchmarks
+        if isinstance(stats := bench.get("stats"), Mapping) and not _is_latency(bench.get("extra_info"))
+    }
+    return {
+        name: float(median)
+        for name, median in medians.items()
+        if isinstance(median, int | float) and 0 < median < math.inf
+    }
+
+
+def _cpu(machine: Mapping[str, Any]) -> str:
+    """Name a CPU: a mapping since pytest-benchmark 3.2, and only as good as py-cpuinfo on the machine."""
+    found = machine.get("cpu")
+    cpu = found if isinstance(found, Mapping) else {}
+    name = cpu.get("brand_raw") or cpu.get("brand") or machine.get("processor") or "unknown CPU"
+    return f"{name} | {cpu.get('count', 'unknown')} cores"
+
+
+def _is_latency(extra: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(extra, Mapping) and {"backend", "batch_size", "p50_ms"} <= set(extra)
+
+
+def differences(base: Run, head: Run) -> tuple[str, ...]:
+    """Say in words why the times and scores of two runs can't be compared; empty when they can."""
+    checked = (
+        ("hardware class", base.hardware_class, head.hardware_class),
+        ("model", base.model.digest, head.model.digest),
+        ("corpus", base.corpus.digest, head.corpus.digest),
+        ("profile", base.profile, head.profile),
+    )
+    names = {
+        digest: f"{named.name} ({digest[:12]})"
+        for named in (base.model, head.model, base.corpus, head.corpus)
+        for digest in [named.digest]
+    }
+    return tuple(
+        f"its {what} is {names.get(old, old)}, this one's is {names.get(new, new)}"
+        for what, old, new in checked
+        if old != new
+    )

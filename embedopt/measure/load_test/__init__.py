@@ -1,0 +1,1 @@
+"""A server under open-loop load."""

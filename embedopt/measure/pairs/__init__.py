@@ -1,0 +1,1 @@
+"""Base and head as process pairs."""

@@ -1,0 +1,258 @@
+"""compare, history and gate: what they say, their exit codes, and that they need no runtime."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedopt.cli.app import main
+from embedopt.evidence import Cell, GateRun, NotComparable, PairedCell
+from embedopt.records import Accuracy, Run
+from tests.runs import make_file, make_run
+
+Save = Callable[..., Path]
+_BLOCKER = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "onnxruntime", "onnx", "transformers", "sentence_transformers", "tokenizers"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocker())
+"""
+_NOISE = (1.0, 1.02, 0.99, 1.01, 0.98, 1.0, 1.01, 0.99, 1.02, 0.98)
+
+
+@pytest.fixture
+def save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Save:
+    """Save a run of a day in the history, onnx-int8 ``factor`` times as slow as usual."""
+    monkeypatch.chdir(tmp_path)
+
+    def save_run(day: int, factor: float = 1.0, run: Run | None = None, **changes: Any) -> Path:
+        content = make_file(run or make_run()) | {"datetime": f"2026-03-{day:02}T12:00:00+00:00"} | changes
+        for bench in content["benchmarks"]:
+            if "[onnx-int8-" in bench["fullname"]:
+                bench["extra_info"]["p50_ms"] *= factor
+        folder = tmp_path / ".benchmarks" / "Linux"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{day:04}_run.json"
+        file.write_text(json.dumps(content), encoding="utf8")
+        return file
+
+    return save_run
+
+
+def _save_all(save: Save, factors: tuple[float, ...]) -> Path:
+    return [save(day + 1, factor) for day, factor in enumerate(factors)][-1]
+
+
+def _against(change: float, **changes: Any) -> Run:
+    ratios = tuple(change + offset for offset in (-0.004, 0.004, -0.002, 0.002, 0.001, -0.001))
+    cell = PairedCell(cell=Cell(backend="onnx-int8", batch_size=32), log_ratios=ratios, fresh=ratios)
+    values: dict[str, Any] = {"base": "main", "base_commit": "c" * 40, "cells": (cell,)}
+    values |= {"pairs": 12, "seconds": 60.0, "budget_s": 480.0}
+    return make_run(against=GateRun(**(values | changes)))
+
+
+def _worse(**scores: float) -> Run:
+    accuracy = dict(make_run().accuracy) | {"onnx-int8": Accuracy(texts=805, **scores)}
+    return make_run(accuracy=accuracy)
+
+
+@pytest.mark.parametrize(
+    ("head", "code", "said"),
+    [
+        ({}, 0, "pass: 5 inconclusive, "),
+        ({"factor": 2.0}, 1, "slower or bigger: 4 regressed, 1 inconclusive, "),
+        ({"factor": 1.2}, 0, "pass: 5 inconclusive, "),
+        ({"run": _worse(cosine_mean=0.96)}, 3, "less accurate: 1 regressed, "),
+        ({"run": make_run(profile="quick")}, 4, "not comparable: 1 not comparable"),
+        ({"embedopt": {"schema": 9}}, 2, ""),
+    ],
+)
+def test_two_saved_runs_are_compared(
+    save: Save, capsys: pytest.CaptureFixture[str], head: dict[str, Any], code: int, said: str
+) -> None:
+    base, other = save(1), save(2, **head)
+    assert main(["compare", str(base), str(other)]) == code
+    assert capsys.readouterr().out.startswith(said)
+
+
+def test_runs_that_share_nothing_decide_nothing(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = save(2, run=make_run(accuracy={}, footprint={}), benchmarks=[])
+    assert main(["compare", str(save(1)), str(empty)]) == 5
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "nothing measured that decides: 2 inconclusive"
+    words = " ".join(out)
+    assert "torch-fp32 scores and sizes: not in this run: cosine_mean, cosine_min, disk_bytes, " in words
+    assert "10 vanished: test_latency[onnx-fp32-1], " in words
+
+
+def test_a_comparison_names_what_came_and_went(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
+    base, content = save(1), make_file(make_run())
+    content["benchmarks"][-1]["fullname"] = "test_another"
+    assert main(["compare", str(base), str(save(2, benchmarks=content["benchmarks"]))]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 renamed: test_other -> test_another"
+
+
+@pytest.mark.parametrize(
+    ("run", "code", "said"),
+    [
+        (_against(0.0), 0, "pass: 1 equivalent"),
+        (_against(0.1), 1, "slower or bigger: 1 regressed"),
+        (_against(0.1, threshold=0.2), 0, "pass: 1 equivalent"),
+        (
+            _against(0.0, not_comparable=(NotComparable(backend="onnx-fp32", why="the base has none"),)),
+            4,
+            "not comparable: 1 not comparable, 1 equivalent",
+        ),
+    ],
+)
+def test_the_gate_judges_the_base_that_was_measured_beside_a_run(
+    save: Save, capsys: pytest.CaptureFixture[str], run: Run, code: int, said: str
+) -> None:
+    save(1, run=run)
+    assert main(["gate"]) == code
+    assert capsys.readouterr().out.splitlines()[0] == said
+
+
+def test_the_gate_takes_thresholds_from_pyproject(save: Save, tmp_path: Path) -> None:
+    save(1, run=_against(0.1))
+    (tmp_path / "pyproject.toml").write_text("[tool.embedopt.gate]\nthreshold = 0.2\n", encoding="utf8")
+    assert main(["gate"]) == 0
+    (tmp_path / "pyproject.toml").write_text("[tool.embedopt.gate]\ntreshold = 0.2\n", encoding="utf8")
+    assert main(["gate"]) == 2
+
+
+@pytest.mark.parametrize(("last", "code"), [(1.01, 0), (1.3, 1), (0.7, 0)])
+def test_the_gate_judges_a_run_by_its_own_history(save: Save, last: float, code: int) -> None:
+    _save_all(save, (*_NOISE, last))
+    assert main(["gate"]) == code
+
+
+def test_a_history_holds_scores_against_the_run_before(save: Save) -> None:
+    save(1)
+    save(2, run=_worse(cosine_mean=0.96))
+    assert main(["gate"]) == 3
+
+
+def test_scores_are_held_against_the_last_run_that_has_them(
+    save: Save, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(1)
+    save(2, run=make_run(accuracy={}))
+    assert main(["gate"]) == 0
+    assert "onnx-int8 scores and sizes: not in this run: batch_invariance_min, " in capsys.readouterr().out
+    save(3, run=_worse(cosine_mean=0.5))
+    assert main(["gate"]) == 3
+
+
+def test_scores_of_another_profile_are_not_held_against_a_run(save: Save) -> None:
+    """It measures batch invariance on other texts."""
+    save(1)
+    save(2, run=_worse(batch_invariance_min=0.98))
+    assert main(["gate"]) == 3
+    quick = dataclasses.replace(_worse(batch_invariance_min=0.98), profile="quick")
+    save(2, run=quick)
+    assert main(["gate"]) == 5
+
+
+def test_a_short_history_says_how_many_runs_are_missing(
+    save: Save, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _save_all(save, (1.0, 1.0, 1.0))
+    assert main(["gate"]) == 0  # scores and sizes are as they were
+    assert "onnx-int8 batch 32 time: 3 of 5 earlier runs are missing" in capsys.readouterr().out
+
+
+def test_a_first_run_decides_nothing(save: Save) -> None:
+    save(1)
+    assert main(["gate"]) == 5
+
+
+def test_a_damaged_file_is_named_and_the_exit_code_says_so(
+    save: Save, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = save(1)
+    _save_all(save, (1.0, *_NOISE))
+    damaged.write_text("half-writ", encoding="utf8")
+    for command in (["gate"], ["history"]):
+        assert main(command) == 4
+        assert "0001_run.json is damaged: it is not JSON" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["gate", "history"])
+def test_a_history_of_damaged_files_alone_names_them(
+    save: Save, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    save(1).write_text("half-writ", encoding="utf8")
+    assert main([command]) == 4
+    assert capsys.readouterr().out.startswith("passed over: .benchmarks/Linux/0001_run.json is damaged")
+
+
+def test_a_regression_outweighs_a_damaged_file(save: Save) -> None:
+    damaged = save(1)
+    _save_all(save, (1.0, *_NOISE, 1.3))
+    damaged.write_text("half-writ", encoding="utf8")
+    assert main(["gate"]) == 1
+
+
+def test_a_history_shows_changes_for_good(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
+    _save_all(save, (*_NOISE, *(1.5 * factor for factor in _NOISE)))
+    assert main(["history"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("onnx-int8 batch 32")]
+    assert line.split() == ["onnx-int8", "batch", "32", "20", "1", "1.47", "+50.0%", "at", "0011_run.json"]
+
+
+def test_a_history_of_another_metric(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
+    _save_all(save, _NOISE)
+    assert main(["history", "--metric", "cosine_mean"]) == 0
+    assert "cosine_mean (higher is better)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["history"], 5, ".benchmarks has no run with p50_ms that can be read"),
+        (["history", "--metric", "p50"], 2, "unknown metric 'p50'"),
+        (["gate"], 5, ".benchmarks has no run that can be read: run pytest benchmarks/ first"),
+        (["report"], 2, ".benchmarks has no saved run that can be read: run pytest benchmarks/ first"),
+        (["compare", "a.json", "b.json"], 2, "a.json: no such file or directory"),
+    ],
+)
+def test_nothing_to_judge_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == code
+    told = capsys.readouterr()
+    assert said in told.out + told.err
+    assert len((told.out + told.err).splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["compare", "history", "gate"])
+def test_the_help_lists_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert (
+        "Exit codes: 0 pass, 1 slower or bigger, 2 usage, 3 less accurate, 4 not comparable, 5 nothing"
+        in words
+    )
+
+
+@pytest.mark.parametrize("command", ["compare", "history", "gate"])
+def test_a_verdict_can_be_had_without_a_runtime(save: Save, tmp_path: Path, command: str) -> None:
+    _save_all(save, (*_NOISE, 1.01))
+    files = [str(save(day)) for day in (1, 2)] if command == "compare" else []
+    code = f"{_BLOCKER}\nfrom embedopt.cli.app import main\nsys.exit(main({[command, *files]!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

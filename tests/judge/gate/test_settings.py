@@ -1,0 +1,55 @@
+"""[tool.embedopt.gate]: what is there is read, what means nothing is refused by name."""
+
+from pathlib import Path
+
+import pytest
+
+from embedopt.errors import UsageError
+from embedopt.judge.gate.settings import GateSettings, read_settings
+
+BACKENDS = ("torch-fp32", "onnx-int8")
+
+
+def _read(folder: Path, text: str) -> GateSettings:
+    (folder / "pyproject.toml").write_text(text, encoding="utf8")
+    return read_settings(folder / "pyproject.toml", BACKENDS)
+
+
+def test_without_a_table_all_is_as_documented(tmp_path: Path) -> None:
+    assert read_settings(tmp_path / "nowhere.toml", BACKENDS) == GateSettings()
+    assert _read(tmp_path, "[tool.ruff]\n") == GateSettings()
+    assert GateSettings().threshold_of("onnx-int8", "latency") == 0.03
+    assert GateSettings().threshold_of("onnx-int8", "load_s") == 0.10
+
+
+def test_thresholds_by_metric_and_backend(tmp_path: Path) -> None:
+    settings = _read(
+        tmp_path,
+        "[tool.embedopt.gate]\nthreshold = 0.04\nlevel = 0.01\nmax_pairs = 20\n"
+        "backends = { torch-fp32 = 0.06 }\nmetrics = { cosine_mean = 0.001 }\n",
+    )
+    assert settings.threshold_of("torch-fp32", "latency") == 0.06
+    assert settings.threshold_of("onnx-int8", "latency") == 0.04
+    assert settings.threshold_of("torch-fp32", "cosine_mean") == 0.001
+    assert settings.threshold_of("torch-fp32", "disk_bytes") == 0.01
+    assert (settings.level, settings.max_pairs) == (0.01, 20)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("treshold = 0.03", "treshold: "),
+        ("threshold = 'small'", "threshold: "),
+        ("threshold = 3", "threshold is 3.0; wanted a share, 0.03 for 3 %"),
+        ("level = 0.5", "level is 0.5; wanted a chance, up to 0.2"),
+        ("metrics = { cosine = 0.1 }", "unknown metric 'cosine'; known are: load_s, disk_bytes, cosine_mean"),
+        ("metrics = { load_s = 0 }", "load_s is 0.0; wanted a share"),
+        ("backends = { onnx-int4 = 0.1 }", "unknown backend 'onnx-int4'; known are: torch-fp32, onnx-int8"),
+        ("threshold = ", "pyproject.toml can't be read"),
+    ],
+)
+def test_what_means_nothing_is_one_line(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _read(tmp_path, f"[tool.embedopt.gate]\n{line}\n")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

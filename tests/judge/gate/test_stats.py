@@ -1,0 +1,75 @@
+"""Intervals, p-values and their adjustment, held against scipy and against textbook figures."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from embedopt.judge.gate.stats import estimate, fewest_pairs, holm, share, smallest_effect
+
+VALUES = (0.01, 0.03, -0.02, 0.04, 0.00, 0.02)
+
+
+def test_the_interval_is_students() -> None:
+    found = estimate(VALUES, level=0.05)
+    expected = stats.ttest_1samp(VALUES, 0.0)
+    low, high = expected.confidence_interval(0.95)
+    assert [found.low, found.high, found.mean] == pytest.approx([low, high, np.mean(VALUES)])
+    assert found.pairs == 6
+    assert found.p_two_sided == pytest.approx(expected.pvalue)
+    assert found.p_slower == pytest.approx(stats.ttest_1samp(VALUES, 0.0, alternative="greater").pvalue)
+
+
+@pytest.mark.parametrize(("value", "p_two_sided", "p_slower"), [(0.1, 0, 0), (-0.1, 0, 1), (0.0, 1, 0.5)])
+def test_values_without_spread_are_certain(value: float, p_two_sided: float, p_slower: float) -> None:
+    found = estimate([value] * 8, level=0.05)
+    assert (found.low, found.high) == (value, value)
+    assert (found.p_two_sided, found.p_slower) == (p_two_sided, p_slower)
+
+
+def test_an_outlying_pair_widens_the_interval() -> None:
+    assert estimate([0.05, 0.051, 0.049, 0.05, 0.05, 0.05], 0.05).p_two_sided < 1e-6
+    assert estimate([0.05, 0.051, 0.049, 0.05, 0.05, 0.95], 0.05).p_two_sided > 0.05
+
+
+@pytest.mark.parametrize(("level", "pairs"), [(0.2, 4), (0.05, 6), (0.01, 8), (0.9, 3)])
+def test_the_fewest_pairs_are_those_whose_smallest_p_value_reaches_the_level(
+    level: float, pairs: int
+) -> None:
+    assert fewest_pairs(level) == pairs
+    assert 2 ** (1 - pairs) <= level
+
+
+def test_holm_multiplies_the_smallest_by_the_number() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert holm([0.9, 0.8]) == (1.0, 1.0)
+    assert holm([]) == ()
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_keeps_the_order_and_lies_between_p_and_bonferroni(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for p, q in zip(p_values, adjusted, strict=True):
+        assert p <= q <= min(1.0, p * len(p_values)) or q == pytest.approx(max(p, q))
+    ordered = sorted(zip(p_values, adjusted, strict=True))
+    assert [q for _, q in ordered] == sorted(adjusted)
+
+
+def test_the_smallest_effect_is_seen_nine_times_out_of_ten() -> None:
+    """Its formula is on the safe side: of 4,000 drawn samples, more than 90 % and less than 95 % are seen."""
+    rng = np.random.default_rng(3)
+    spread, pairs = 0.02, 8
+    error = spread / math.sqrt(pairs)
+    known = estimate([sign * spread * math.sqrt(7 / 8) for sign in (-1, 1) * 4], level=0.05)
+    effect = smallest_effect(known, level=0.05)
+    assert effect == pytest.approx((2.3646 + 1.4149) * error, rel=1e-3)
+    drawn = effect + spread * rng.standard_normal((4000, pairs))
+    seen = np.mean([estimate(values, 0.05).p_two_sided < 0.05 for values in drawn])
+    assert 0.88 < seen < 0.95
+
+
+def test_a_log_ratio_as_a_share() -> None:
+    assert share(math.log(1.05)) == pytest.approx(0.05)

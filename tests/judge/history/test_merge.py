@@ -1,0 +1,160 @@
+"""Shards of one run become one; what does not fit is refused, and each backend keeps its own reference."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from embedopt.errors import RecordError
+from embedopt.evidence import Cell, GateRun, NotComparable, PairedCell
+from embedopt.judge.history.merge import Shard, merge
+from embedopt.judge.history.saved_runs import SavedRun, parse_run
+from embedopt.judge.history.series import series_of
+from embedopt.judge.recommend import candidates, with_pareto_front
+from embedopt.judge.summary import speed_up_factors, summary_rows
+from embedopt.records import Run
+from tests.runs import make_file, make_run
+
+_REFERENCE = "torch-fp32"
+
+
+def make_shard(
+    name: str, backend: str, *, slower: float = 1.0, commit: str = "c" * 40, **changes: Any
+) -> Shard:
+    """A shard with the reference and one backend, on a machine ``slower`` times as slow."""
+    kept = {_REFERENCE, backend}
+    whole = make_run(**changes)
+    parts = ("backends", "accuracy", "throughput", "footprint")
+    own: dict[str, Any] = {
+        part: {key: value for key, value in getattr(whole, part).items() if key in kept} for part in parts
+    }
+    own["throughput"] = {
+        key: dataclasses.replace(
+            of, texts_per_s=of.texts_per_s / slower, in_order_per_s=of.in_order_per_s / slower
+        )
+        for key, of in own["throughput"].items()
+    }
+    content = make_file(dataclasses.replace(whole, **own)) | {"commit_info": {"id": commit}}
+    content["benchmarks"] = [
+        bench for bench in content["benchmarks"] if bench["extra_info"]["backend"] in kept
+    ]
+    for bench in content["benchmarks"]:
+        for field, factor in (("p50_ms", slower), ("texts_per_s", 1 / slower)):
+            if field in bench["extra_info"] and isinstance(bench["extra_info"][field], float):
+                bench["extra_info"][field] *= factor
+    return Shard(saved=parse_run(name, content), content=content)
+
+
+def _merged(*shards: Shard) -> SavedRun:
+    return parse_run("merged.json", merge(shards))
+
+
+@pytest.fixture
+def pair() -> tuple[Shard, Shard]:
+    return make_shard("a.json", "onnx-fp32"), make_shard("b.json", "onnx-int8", slower=2.0)
+
+
+def test_all_backends_are_in_the_merged_run(pair: tuple[Shard, Shard]) -> None:
+    merged = _merged(*pair)
+    assert merged.run is not None
+    assert set(merged.run.backends) == {"torch-fp32", "onnx-fp32", "onnx-int8"}
+    assert set(merged.run.throughput) == set(merged.run.backends)
+    assert {of.backend for of in merged.latencies} == set(merged.run.backends)
+    assert [of.batch_size for of in merged.latencies if of.backend == _REFERENCE] == [1, 8, 32, 64]
+
+
+def test_ratios_are_those_of_a_run_on_one_machine(pair: tuple[Shard, Shard]) -> None:
+    """Whatever the second machine's speed."""
+    whole = parse_run("whole.json", make_file(make_run()))
+    merged = _merged(*pair)
+    for metric in ("p50_ms", "texts_per_s", "throughput"):
+        by_name = {series.name: series.values for series in series_of([merged], metric)}
+        assert by_name == {series.name: series.values for series in series_of([whole], metric)}
+    assert {row.backend: row.speed_up for row in summary_rows(merged, 0.05)} == pytest.approx(
+        {row.backend: row.speed_up for row in summary_rows(whole, 0.05)}
+    )
+    ours, theirs = speed_up_factors(merged)["onnx-int8"], speed_up_factors(whole)["onnx-int8"]
+    assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(theirs))
+
+
+def test_the_cheapest_is_named_as_if_on_one_machine(pair: tuple[Shard, Shard]) -> None:
+    whole = parse_run("whole.json", make_file(make_run()))
+    found = {of.backend: of.texts_per_s for of in candidates(_merged(*pair))}
+    assert found == pytest.approx({of.backend: of.texts_per_s for of in candidates(whole)})
+    merged = _merged(*pair).run
+    assert merged is not None
+    assert set(merged.pareto_front) == set(with_pareto_front(make_run()).pareto_front)
+
+
+def test_one_shard_stays_as_it_is(pair: tuple[Shard, Shard]) -> None:
+    assert _merged(pair[0]).latencies == pair[0].saved.latencies
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"hardware_class": "another CPU"}, "its hardware class is another CPU"),
+        ({"profile": "quick"}, "its profile is quick, this one's is full"),
+        ({"commit": "d" * 40}, "its commit is d"),
+        (
+            {"machine": dataclasses.replace(make_run().machine, libraries={"torch": "2.14"})},
+            "its torch is 2.14",
+        ),
+        ({"reference": "st-onnx"}, "has no st-onnx: each shard has to carry the reference"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, Any], why: str) -> None:
+    with pytest.raises(RecordError, match=rf"^b\.json .*{why}"):
+        merge([make_shard("a.json", "onnx-fp32"), make_shard("b.json", "onnx-int8", **change)])
+
+
+def test_a_backend_belongs_to_onemake_shard() -> None:
+    with pytest.raises(RecordError, match=r"b\.json has onnx-int8, which an earlier shard has"):
+        merge([make_shard("a.json", "onnx-int8"), make_shard("b.json", "onnx-int8")])
+
+
+def test_a_file_of_another_suite_is_refused(pair: tuple[Shard, Shard]) -> None:
+    foreign: dict[str, Any] = {"benchmarks": []}
+    with pytest.raises(RecordError, match=r"b\.json has no embedopt record"):
+        merge([pair[0], Shard(saved=parse_run("b.json", foreign), content=foreign)])
+
+
+def _against(backend: str, **changes: Any) -> GateRun:
+    cells = tuple(
+        PairedCell(cell=Cell(backend=name, batch_size=1), log_ratios=(0.0,)) for name in (_REFERENCE, backend)
+    )
+    values: dict[str, Any] = {
+        "base": "main",
+        "base_commit": "c" * 40,
+        "cells": cells,
+        "pairs": 6,
+        "seconds": 30.0,
+        "budget_s": 100.0,
+    }
+    return GateRun(**(values | changes))
+
+
+def test_what_was_measured_beside_the_base_is_joined() -> None:
+    gone = NotComparable(backend="onnx-int8", why="new")
+    run: Run | None = _merged(
+        make_shard("a.json", "onnx-fp32", against=_against("onnx-fp32")),
+        make_shard("b.json", "onnx-int8", against=_against("onnx-int8", not_comparable=(gone,))),
+    ).run
+    assert run is not None
+    assert run.against is not None
+    assert [str(cell.cell) for cell in run.against.cells] == [
+        "torch-fp32 batch 1",
+        "onnx-fp32 batch 1",
+        "onnx-int8 batch 1",
+    ]
+    assert (run.against.pairs, run.against.seconds, run.against.not_comparable) == (12, 60.0, (gone,))
+
+
+def test_shards_of_two_bases_are_refused() -> None:
+    with pytest.raises(RecordError, match="its base is d"):
+        merge(
+            [
+                make_shard("a.json", "onnx-fp32", against=_against("onnx-fp32")),
+                make_shard("b.json", "onnx-int8", against=_against("onnx-int8", base_commit="d" * 40)),
+            ]
+        )

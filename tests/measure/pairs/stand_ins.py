@@ -1,0 +1,89 @@
+"""Sides that tests control: one that computes its times, and scripts that misbehave as real processes."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from embedopt.measure.pairs.worker_client import Checkout
+from tests.fakes import FakeClock
+
+HELLO = '{"protocol": 1, "root": ROOT, "backends": ["torch-fp32", "fake"]}'
+# A worker as short as it gets; BODY answers the requests.
+_SCRIPT = """
+import json, os, sys, time
+ROOT = json.dumps(os.getcwd())
+print({hello!r}.replace("ROOT", ROOT), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+{body}
+"""
+
+
+class FakeSide:
+    """Answers from a table: ``call_s`` a text-less call, plus its share of extra work."""
+
+    backends: tuple[str, ...] = ("torch-fp32", "fake")
+
+    def __init__(
+        self, clock: FakeClock, call_s: float = 0.1, log: list[str] | None = None, name: str = ""
+    ) -> None:
+        self.clock = clock
+        self.call_s = call_s
+        self.load_s = 1.0
+        self.scores: dict[str, float] = {"cosine_mean": 1.0}
+        self.log = [] if log is None else log
+        self.name = name
+        self.texts: list[list[str]] = []
+        self.closed = 0
+        self._sent: tuple[str, dict[str, Any]] | None = None
+
+    def ask(self, do: str, **values: Any) -> dict[str, Any]:
+        self.send(do, **values)
+        return self.receive()
+
+    def send(self, do: str, **values: Any) -> None:
+        self.log.append(f"{self.name} {do}")
+        self._sent = do, values
+
+    def receive(self) -> dict[str, Any]:
+        assert self._sent is not None
+        do, values = self._sent
+        if do == "load":
+            self.clock.advance(self.load_s)
+            return {"load_s": self.load_s, "disk_bytes": 1000}
+        if do == "accuracy":
+            return dict(self.scores)
+        self.texts.append(values["texts"])
+        seconds = self.call_s * (1.0 + values["extra"])
+        self.clock.advance(seconds)
+        return {"seconds": seconds}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.closed += 1
+
+
+def group_is_gone(group: int) -> bool:
+    """Say whether no process of a group is left; one that was just killed may take a moment to end."""
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == group:
+                left.append(process)
+    _, alive = psutil.wait_procs(left, timeout=10)
+    return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def place(folder: Path, body: str = "    pass", hello: str = HELLO, name: str = "head") -> Checkout:
+    """Write the module ``script`` into ``folder``, a worker whose answers ``body`` makes."""
+    (folder / "script.py").write_text(_SCRIPT.format(hello=hello, body=body), encoding="utf8")
+    return Checkout(name=name, root=folder, python=sys.executable)

@@ -1,0 +1,161 @@
+"""Worktrees of a small repository: made, described, and gone at the end."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from embedopt.errors import MeasureError, UsageError
+from embedopt.measure.pairs.worktree import (
+    checked_out,
+    describe_head,
+    ended_by_signals,
+    pins,
+    resolve,
+    why_not_comparable,
+)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    settings = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
+    command = ["git", *settings, "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    (folder / "file.txt").write_text("one", encoding="utf8")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    git(folder, "branch", "old")
+    (folder / "file.txt").write_text("two", encoding="utf8")
+    git(folder, "commit", "-qam", "two")
+    return folder
+
+
+def _left(repository: Path, cache: Path) -> tuple[int, list[Path]]:
+    """Return what git knows of worktrees beside the first, and what lies in the cache."""
+    return git(repository, "worktree", "list").count("\n"), list((cache / "worktrees").iterdir())
+
+
+def test_a_branch_is_its_commit(repository: Path) -> None:
+    assert resolve(repository, "old") == git(repository, "rev-parse", "main~1")
+    assert resolve(repository, "main~1") == resolve(repository, "old")
+
+
+@pytest.mark.parametrize("ref", ["nowhere", "--help", "", "main:file.txt"])
+def test_a_base_that_does_not_exist_is_one_line(repository: Path, ref: str) -> None:
+    with pytest.raises(UsageError, match=r"has no such commit, branch or tag; wanted one that git log shows"):
+        resolve(repository, ref)
+
+
+def test_a_folder_without_a_repository_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no git repository; wanted a clone"):
+        resolve(tmp_path, "main")
+
+
+def test_a_dirty_head_is_said(repository: Path) -> None:
+    commit = resolve(repository, "main")
+    assert describe_head(repository) == commit
+    (repository / "new.py").touch()
+    assert describe_head(repository) == f"{commit} + changes"
+
+
+def test_the_base_is_there_while_it_is_measured_and_a_dirty_head_is_left_alone(
+    repository: Path, tmp_path: Path
+) -> None:
+    (repository / "file.txt").write_text("three", encoding="utf8")
+    commit = resolve(repository, "old")
+    with (
+        checked_out(repository, commit, tmp_path / "cache") as one,
+        checked_out(repository, commit, tmp_path / "cache") as other,
+    ):
+        assert one != other
+        assert (one / "file.txt").read_text(encoding="utf8") == "one"
+        assert (other / "file.txt").read_text(encoding="utf8") == "one"
+    assert _left(repository, tmp_path / "cache") == (0, [])
+    assert (repository / "file.txt").read_text(encoding="utf8") == "three"
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """See to it that SIGINT interrupts: the background job of a shell without job control ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_leaves_nothing(
+    repository: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        ended_by_signals(),
+        checked_out(repository, resolve(repository, "old"), tmp_path / "cache"),
+    ):
+        os.kill(os.getpid(), number)
+    assert _left(repository, tmp_path / "cache") == (0, [])
+    assert signal.getsignal(number) is before
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(repository: Path, tmp_path: Path) -> None:
+    stale, used = tmp_path / "cache" / "worktrees" / "stale", tmp_path / "cache" / "worktrees" / "used"
+    commit = resolve(repository, "old")
+    for folder in (stale, used):
+        git(repository, "worktree", "add", "-q", "--detach", str(folder), commit)
+        folder.with_suffix(".lock").touch()
+    with (
+        FileLock(used.with_suffix(".lock")),
+        checked_out(repository, commit, tmp_path / "cache"),
+    ):
+        assert not stale.exists()
+        assert used.exists()
+
+
+def test_a_commit_that_git_cant_check_out_is_one_line(repository: Path, tmp_path: Path) -> None:
+    with (
+        pytest.raises(MeasureError, match=r"git can't check 000000000000 out into .*: fatal: "),
+        checked_out(repository, "0" * 40, tmp_path / "cache"),
+    ):
+        pass
+    assert _left(repository, tmp_path / "cache") == (0, [])
+
+
+def _project(folder: Path, *requirements: str) -> Path:
+    (folder / "embedopt" / "measure").mkdir(parents=True)
+    (folder / "embedopt" / "measure" / "worker.py").touch()
+    listed = ", ".join(f'"{requirement}"' for requirement in requirements)
+    (folder / "pyproject.toml").write_text(f"[project]\ndependencies = [{listed}]\n", encoding="utf8")
+    return folder
+
+
+def test_a_base_with_other_pins_needs_its_own_environment(tmp_path: Path) -> None:
+    head = _project(tmp_path / "head", "torch==2.13.0", "numpy==2.4.6", "rich>=14")
+    base = _project(tmp_path / "base", "torch==2.12.0", "onnx==1.0", "numpy==2.4.6", "rich>=13")
+    with (head / "pyproject.toml").open("a", encoding="utf8") as project:
+        project.write('[project.optional-dependencies]\npeers = ["openvino==2026.4.1"]\n')
+    assert pins(head) == {"torch": "2.13.0", "numpy": "2.4.6", "openvino": "2026.4.1"}
+    assert why_not_comparable(head, head, own_python=False) is None
+    assert why_not_comparable(head, base, own_python=True) is None
+    assert why_not_comparable(head, base, own_python=False) == (
+        "the base has other dependencies, onnx 1.0 (here unpinned), openvino unpinned (here 2026.4.1), "
+        "torch 2.12.0 (here 2.13.0): "
+        "name the interpreter of its own environment with --against-python"
+    )
+
+
+def test_a_base_without_the_worker_cant_be_compared(tmp_path: Path) -> None:
+    head = _project(tmp_path / "head")
+    assert why_not_comparable(head, tmp_path, own_python=True) == (
+        "the base has no embedopt/measure/worker.py: choose a newer commit"
+    )
