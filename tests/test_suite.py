@@ -495,14 +495,17 @@ def test_a_wrong_base_is_a_usage_error(
     result.stderr.fnmatch_lines([said])
 
 
-def test_conftest_is_thin() -> None:
-    """Logic lives in the package: what conftest.py defines is pytest's own hooks and fixtures, and short."""
-    lines = (ROOT / "conftest.py").read_text(encoding="utf8").splitlines()
-    defined = [line.split("(")[0].removeprefix("def ") for line in lines if line.startswith("def ")]
-    assert [name for name in defined if not name.startswith("pytest_")] == [
-        "measuring",
-        "encoder",
-        "verdicts",
-        "_say",
-    ]
-    assert len(lines) < 220
+def test_conftest_is_one_line() -> None:
+    assert (ROOT / "conftest.py").read_text(encoding="utf8") == 'pytest_plugins = ["embedopt.plugin"]\n'
+
+
+def test_a_run_without_benchmarks_has_the_options_and_no_more(suite: pytest.Pytester) -> None:
+    """Unit tests beside the suite meet none of its fixtures, hooks or checks."""
+    suite.makepyfile(
+        "def test_it(pytestconfig):\n    assert not pytestconfig.pluginmanager.hasplugin('embedopt-suite')\n"
+    )
+    result = suite.runpytest_inprocess(
+        "test_a_run_without_benchmarks_has_the_options_and_no_more.py", "--min-cosine", "7"
+    )
+    result.assert_outcomes(passed=1)
+    assert "embedopt" not in [line.strip(" =") for line in result.outlines]
