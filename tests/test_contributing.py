@@ -1,0 +1,45 @@
+"""The map in CONTRIBUTING.md and the folders agree."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8")
+
+
+def _modules_on_the_map() -> set[str]:
+    """Return the modules that the map lists, as paths below ``embedopt/`` without their suffix."""
+    [block] = re.findall(r"^embedopt/\n(.*?)^tests/", TEXT, re.MULTILINE | re.DOTALL)
+    entries = re.sub(r"\n {20,}", " ", block).splitlines()  # a long entry goes on in the next line
+    modules: set[str] = set()
+    folders: dict[int, str] = {0: ""}
+    for entry in entries:
+        indent = len(entry) - len(entry.lstrip())
+        name, rest = re.split(r" {2,}", entry.strip(), maxsplit=1)
+        parent = folders[indent - 2]
+        if not name.endswith("/"):
+            modules |= {parent + module for module in name.split(", ")}
+            continue
+        folders[indent] = parent + name
+        modules |= {parent + name + module for module in rest.partition(": ")[0].split(", ")}
+    return modules
+
+
+def test_the_map_lists_each_module_in_its_folder() -> None:
+    package = ROOT / "embedopt"
+    files = [file.relative_to(package) for file in package.rglob("*.py") if not file.name.startswith("__")]
+    assert _modules_on_the_map() == {file.with_suffix("").as_posix() for file in files}
+
+
+def test_tests_mirror_the_package() -> None:
+    """A file of unit tests is named after a module of the folder that it mirrors."""
+    outside = [
+        file.relative_to(ROOT).as_posix()
+        for folder in (ROOT / "tests").rglob("*")
+        if folder.is_dir() and (ROOT / "embedopt" / folder.relative_to(ROOT / "tests")).is_dir()
+        for file in folder.glob("test_*.py")
+        if not (
+            ROOT / "embedopt" / folder.relative_to(ROOT / "tests") / file.name.removeprefix("test_")
+        ).exists()
+    ]
+    assert outside == []
