@@ -4,6 +4,7 @@ Nothing is drawn by a thread of its own, which would disturb what is measured: o
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -39,56 +40,56 @@ class RunProgress:
     """Shows where a run stands.
 
     Args:
-        stream: where to write.
-        is_terminal: whether a line of it can be drawn anew.
+        terminal: stream on which the line is drawn anew; None where the output is a log.
+        write_line: writes one line to the log.
     """
 
-    def __init__(self, stream: TextIO, *, is_terminal: bool) -> None:
-        self._stream = stream
+    def __init__(self, terminal: TextIO | None, write_line: Callable[[str], None]) -> None:
+        self._write_line = write_line
         self._logged_s = -math.inf
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
-        )
-        console = Console(file=stream, force_terminal=True, highlight=False)
-        self._bar = (
-            Progress(
-                *columns,
-                console=console,
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            if is_terminal
-            else None
-        )
-        self._task = self._bar.add_task("", left="") if self._bar else None
+        self._bar = None if terminal is None else _bar(terminal)
 
     def show(self, standing: Standing) -> None:
         """Show what is being measured and the time left; in a log, every 15 seconds at the most."""
         doing, left = plain(standing.doing), f"{in_words(standing.left_s)} left"
-        if self._bar is not None and self._task is not None:
+        if self._bar is not None:
             self._bar.start()
             self._bar.update(
-                self._task, description=doing, completed=standing.done, total=standing.steps, left=left
+                self._bar.task_ids[0],
+                description=doing,
+                completed=standing.done,
+                total=standing.steps,
+                left=left,
             )
             self._bar.refresh()
         elif standing.now_s - self._logged_s >= _LOG_EVERY_S:
             self._logged_s = standing.now_s
-            self._stream.write(f"{standing.done} of {standing.steps} done, {left}: {doing}\n")
-            self._stream.flush()
+            self._write_line(f"{standing.done} of {standing.steps} done, {left}: {doing}")
 
-    def close(self) -> None:
-        """Take the line away."""
+    def clear(self) -> None:
+        """Take the line away until the next :meth:`show`."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def _bar(terminal: TextIO) -> Progress:
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=Console(file=terminal, force_terminal=True, highlight=False),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    bar.add_task("", left="")
+    return bar
 
 
 def in_words(seconds: float) -> str:
     """Return a duration as a person would say it: ``about 40 s``, ``about 6 min``."""
     if seconds < 60:
-        return f"about {max(5, 5 * round(seconds / 5))} s"
-    return f"about {round(seconds / 60)} min"
+        return f"about {max(5, 5 * math.ceil(seconds / 5))} s"
+    return f"about {math.ceil(seconds / 60)} min"
