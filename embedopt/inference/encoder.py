@@ -121,7 +121,8 @@ class Encoder(ABC):
         """Count the tokens of valid texts."""
 
     def _tokenize(self, texts: list[str]) -> list[TokenizedText]:
-        return list(map(TokenizedText, texts, self._token_counts(texts).tolist()))
+        counts = self._token_counts(texts).tolist()
+        return [TokenizedText(text, count) for text, count in zip(texts, counts, strict=True)]
 
     def _encode_tokenized(self, texts: Sequence[TokenizedText]) -> FloatArray:
         return self._encode([text.text for text in texts], len(texts))

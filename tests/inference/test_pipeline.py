@@ -222,7 +222,10 @@ def test_a_call_that_comes_with_the_closing_is_refused(replicas: int) -> None:
 def test_a_tokenized_text_is_not_tokenized_again() -> None:
     pipeline = _pipeline(CountingForward())
     texts = pipeline.tokenize(["1 2 3", "4"])
-    assert [(text.text, text.token_count, text.ids) for text in texts] == [("1 2 3", 3, [1, 2, 3]), ("4", 1, [4])]
+    assert [(text.text, text.token_count, text.ids) for text in texts] == [
+        ("1 2 3", 3, [1, 2, 3]),
+        ("4", 1, [4]),
+    ]
     pipeline._tokenizer.enable_truncation(1)  # from here on, tokenizing gives one token
     assert pipeline.encode_tokenized(texts).tolist() == [[1, 3], [4, 1]]
     assert pipeline.encode(["1 2 3"]).tolist() == [[1, 1]]
