@@ -57,8 +57,8 @@ class Answerer:
                 request.settle(embedding)
             return True
         message = (
-            f"{self.encoder.name} returned {len(embeddings)} embeddings for {len(batch)} texts; wanted one for "
-            "each text, in their order: correct the encoder"
+            f"{self.encoder.name} returned {len(embeddings)} embeddings for {len(batch)} texts; "
+            "wanted one for each text: correct the encoder"
         )
         for request in batch:
             request.settle(EmbedoptError(message))

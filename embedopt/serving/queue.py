@@ -1,4 +1,4 @@
-"""Requests that were accepted and that no thread has taken yet: bookkeeping only, under the scheduler's lock."""
+"""Requests that were accepted and are not encoded yet: bookkeeping only, under the scheduler's lock."""
 
 import itertools
 import logging

@@ -86,7 +86,7 @@ class Scheduler:
         busy_s = sum(max(until_s - now_s, 0.0) for until_s in self._busy_until_s)
         backlog = Backlog(waiting_tokens=self._queue.tokens, busy_s=busy_s, replicas=self._encoder.replicas)
         expected_s = expected_latency_s(tokens, backlog, self._cost, self._limits)
-        # An idle replica accepts even what will be late: else a machine that is believed to be slower than the
+        # An idle batcher accepts even what will be late: else one that takes its machine for slower than the
         # promise would never encode again, and never learn that it is not.
         idle = not size and _FREE in self._busy_until_s
         allowed_s = min(max(timeout_s, 0.0), math.inf if idle else self._bound_s)

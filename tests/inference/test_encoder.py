@@ -3,7 +3,7 @@
 import pytest
 
 from embedopt.errors import EmbedoptError, InputError
-from embedopt.inference.encoder import check_texts, TokenizedText
+from embedopt.inference.encoder import TokenizedText, check_texts
 from tests.fakes import DIM, FakeEncoder
 
 

@@ -80,7 +80,7 @@ def test_a_result_of_the_wrong_length_fails_the_whole_batch() -> None:
     futures = [scheduler.submit("a"), scheduler.submit("b")]
     scheduler.step()
     assert {str(future.exception()) for future in futures} == {
-        "fake returned 1 embeddings for 2 texts; wanted one for each text, in their order: correct the encoder"
+        "fake returned 1 embeddings for 2 texts; wanted one for each text: correct the encoder"
     }
     assert len(encoder.calls) == 1
 
@@ -109,7 +109,7 @@ def test_ctrl_c_while_texts_are_encoded_one_by_one_leaves_none_unanswered() -> N
 
 
 def test_a_callback_that_raises_harms_no_other_request() -> None:
-    """Not even with what is no Exception: where an event loop has ended, its callback raises CancelledError."""
+    """Not even with a BaseException: where an event loop has ended, its callback raises CancelledError."""
 
     def give_up(_: "Future[FloatArray]") -> None:
         raise asyncio.CancelledError

@@ -32,7 +32,7 @@ def test_the_signature_has_no_seams_for_tests() -> None:
 
 
 def test_the_warm_up_learns_what_a_batch_costs() -> None:
-    """Batches take 4 ms a text: 6 and 50 tokens alone, and eight texts of 18 tokens; each is encoded twice."""
+    """Batches of 6, 50 and 8 x 18 tokens; each is encoded twice, and the second time counts."""
     clock = FakeClock()
     encoder = FakeEncoder(on_encode=lambda texts: clock.advance(0.004 * texts))
     cost = warm_up(encoder, clock)
@@ -86,7 +86,7 @@ def test_an_answers_callback_may_submit_and_close() -> None:
 def test_each_replica_encodes_a_batch_of_its_own() -> None:
     """Two batches are in the encoder at once: each waits there until the other has come."""
     both = threading.Barrier(2, timeout=60)
-    encoder = FakeEncoder(on_encode=lambda _: both.wait() and None)
+    encoder = FakeEncoder(on_encode=lambda _: both.wait())
     encoder.replicas = 2
     with AdaptiveBatcher(encoder, PATIENT) as batcher:
         futures = [batcher.submit("a"), batcher.submit(OTHER_LENGTH)]

@@ -115,7 +115,7 @@ _EVENTS = st.lists(
 @settings(max_examples=1250, deadline=None)  # 100,000 events in all
 @given(events=_EVENTS, replicas=st.integers(1, 3), drain=st.booleans())
 def test_random_events(events: list[tuple[str, int]], replicas: int, drain: bool) -> None:
-    """No request is lost, answered twice or with the embedding of another, or encoded after it was cancelled."""
+    """No request is lost, answered twice or with another's embedding, or encoded after it was cancelled."""
     script = _Script(replicas)
     for event in events:
         script.play(event)
