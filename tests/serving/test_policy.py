@@ -137,7 +137,7 @@ def test_the_expected_latency_on_idle_replicas_is_a_batch_of_its_own() -> None:
 
 
 def test_the_expected_latency_of_a_backlog_is_shared_by_the_replicas() -> None:
-    """10 ms of running batches, three batches of 2.45 ms, 300 tokens of 0.1 ms; 12.45 ms are its own batch."""
+    """Running batches: 10 ms; waiting: three of 2.45 ms with 300 tokens of 0.1 ms; its own: 12.45 ms."""
     backlog = Backlog(waiting_tokens=280, busy_s=0.010, replicas=2)
     assert expected_latency_s(20, backlog, COST, LIMITS) == pytest.approx(
         (0.010 + 0.03735 - 0.01245) / 2 + 0.01245
