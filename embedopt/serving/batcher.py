@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Self
 
 from embedopt.inference.encoder import Encoder, FloatArray
@@ -83,9 +82,7 @@ class AdaptiveBatcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 from embedopt.errors import UsageError
+from embedopt.serving.queue import Request
 
 # Share of the promise that a batch may take: a request may wait for one batch and be in the next, on a
 # machine that is not always on time. By simulation with the costs of onnx-int8 on two replicas, the highest
@@ -122,26 +122,12 @@ class Cost:
         return 0.0, self.total_s / self.tokens
 
 
-class Waiting(Protocol):
-    """A request in the queue, as far as the policy has to know it.
-
-    Attributes:
-        tokens: number of tokens of its text.
-        due_s: time at which it should be answered.
-        deadline_s: time after which an answer is of no use; infinity for a request without a deadline.
-    """
-
-    tokens: int
-    due_s: float
-    deadline_s: float
-
-
-def misses_deadline(request: Waiting, now_s: float, cost: Cost) -> bool:
+def misses_deadline(request: Request, now_s: float, cost: Cost) -> bool:
     """Return whether a request would miss its deadline even if it were encoded now and alone."""
     return now_s + cost.seconds(request.tokens) > request.deadline_s
 
 
-def choose_batch(waiting: Sequence[Waiting], free_replicas: int, cost: Cost, limits: Limits) -> list[int]:
+def choose_batch(waiting: Sequence[Request], free_replicas: int, cost: Cost, limits: Limits) -> list[int]:
     """Choose the requests of the next batch.
 
     The request that is due first is always among them, so that none starves. Texts of nearest length join it
@@ -159,13 +145,13 @@ def choose_batch(waiting: Sequence[Waiting], free_replicas: int, cost: Cost, lim
     order = sorted(range(len(waiting)), key=lambda index: waiting[index].tokens)
     lengths = [waiting[index].tokens for index in order]
     budget = min(batch_budget(cost, limits), math.ceil(sum(lengths) / free_replicas))
-    urgent = min(range(len(order)), key=lambda place: (waiting[order[place]].due_s, order[place]))
+    urgent = min(range(len(order)), key=lambda position: (waiting[order[position]].due_s, order[position]))
     low, high = _widened(lengths, urgent, budget, cost)
     return order[low:high]
 
 
 def _widened(lengths: Sequence[int], urgent: int, budget: float, cost: Cost) -> tuple[int, int]:
-    """Widen the range ``[urgent, urgent + 1)`` of sorted lengths while that pays, and return its ends."""
+    """Widen the range ``[urgent, urgent + 1)`` while more tokens a second are encoded; return its ends."""
     low, high, useful = urgent, urgent + 1, lengths[urgent]
     best = _tokens_per_s(useful, cost.seconds(useful))
     while True:

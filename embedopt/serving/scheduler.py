@@ -95,7 +95,7 @@ class Scheduler:
         return f"an answer would take {expected_s * 1e3:.0f} ms; wanted at most {allowed_s * 1e3:.0f} ms"
 
     def wait(self) -> bool:
-        """Wait until there is something to encode; return False where it is closed and nothing is left."""
+        """Wait for something to encode; return False once the scheduler is closed and its queue is empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
             return bool(self._queue)

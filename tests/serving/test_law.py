@@ -12,6 +12,9 @@ from tests.fakes import FakeClock
 from tests.serving.stand_ins import GuiltyEncoder, is_answer, make_scheduler
 
 
+_ENDINGS = ("well", "short", "failed", "well")
+
+
 class _Script:
     """Plays events against a scheduler, also while a batch is being encoded, and records every request."""
 
@@ -20,39 +23,37 @@ class _Script:
         self.encoder = _ScriptedEncoder(self)
         self.encoder.replicas = replicas
         self.scheduler = make_scheduler(self.encoder, self.clock, max_waiting=12)
-        self.sent: list[_Sent] = []
+        self.accepted: list[_Accepted] = []
         self.stepping: set[int] = set()
         self.meanwhile: list[tuple[str, int]] = []
-        self.moods: list[int] = []
+        self.endings: list[str] = []
 
     def play(self, event: tuple[str, int]) -> None:
         kind, value = event
         match kind:
             case "submit":
                 self.submit(value)
-            case "cancel" if self.sent:
-                sent = self.sent[value % len(self.sent)]
-                sent.cancelled |= sent.future.cancel()
+            case "cancel" if self.accepted:
+                request = self.accepted[value % len(self.accepted)]
+                request.cancelled |= request.future.cancel()
             case "wait":
                 self.clock.advance(value / 1000)
             case "encode":
                 self.encode(value % self.encoder.replicas)
             case "meanwhile":
                 self.meanwhile.append((("submit", "cancel", "encode")[value % 3], value // 3))
-            case "mood":
-                self.moods.append(value % 4)
+            case "ending":
+                self.endings.append(_ENDINGS[value % 4])
 
     def submit(self, value: int) -> None:
-        text = " ".join([f"{len(self.sent)}", *["guilty"] * (value % 7 == 0), *["x"] * (value % 30)])
+        text = " ".join([f"{len(self.accepted)}", *["guilty"] * (value % 7 == 0), *["x"] * (value % 30)])
         timeout_s = value / 500 if value % 3 == 0 else None
         try:
-            sent = _Sent(text, timeout_s is not None, self.scheduler.submit(text, timeout_s))
-        except (
-            EmbedoptError
-        ):  # overloaded, or closed: events are also played while the last batches are encoded
+            request = _Accepted(text, timeout_s is not None, self.scheduler.submit(text, timeout_s))
+        except EmbedoptError:  # overloaded, or closed: the last batches play events, too
             return
-        self.sent.append(sent)
-        sent.future.add_done_callback(sent.count)
+        self.accepted.append(request)
+        request.future.add_done_callback(request.count)
 
     def encode(self, replica: int) -> None:
         if replica not in self.stepping:  # a replica has one batch at a time
@@ -68,7 +69,7 @@ class _Script:
 
 
 @dataclass
-class _Sent:
+class _Accepted:
     """A request that was accepted."""
 
     text: str
@@ -82,29 +83,29 @@ class _Sent:
 
 
 class _ScriptedEncoder(GuiltyEncoder):
-    """Takes time, plays events meanwhile, and fails by mood: 1 loses a row, 2 fails on all texts."""
+    """Takes time and plays events meanwhile; a call ends well, loses a row or fails, as the script says."""
 
     def __init__(self, script: _Script) -> None:
         super().__init__()
         self._script = script
-        self.encoded_in: dict[int, set[str]] = {mood: set() for mood in range(4)}
+        self.encoded_in: dict[str, set[str]] = {ending: set() for ending in _ENDINGS}
 
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         self._script.clock.advance(0.002 * len(texts))
         meanwhile, self._script.meanwhile = self._script.meanwhile, []
         for event in meanwhile:
             self._script.play(event)
-        mood = self._script.moods.pop() if self._script.moods else 0
-        self.encoded_in[mood].update(texts)
-        if mood == 2:
+        ending = self._script.endings.pop() if self._script.endings else "well"
+        self.encoded_in[ending].update(texts)
+        if ending == "failed":
             raise MemoryError("no memory")
         embeddings = super()._encode(texts, batch_size)
-        return embeddings[: len(texts) - (mood == 1)]
+        return embeddings[: len(texts) - (ending == "short")]
 
 
 _EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["submit", "submit", "submit", "encode", "cancel", "wait", "meanwhile", "mood"]),
+        st.sampled_from(["submit", "submit", "submit", "encode", "cancel", "wait", "meanwhile", "ending"]),
         st.integers(0, 60),
     ),
     min_size=80,
@@ -121,26 +122,28 @@ def test_random_events(events: list[tuple[str, int]], replicas: int, drain: bool
         script.play(event)
     script.close(drain=drain)
     encoded_in = script.encoder.encoded_in
-    assert [sent.answers for sent in script.sent] == [1] * len(script.sent)
-    assert not set().union(*encoded_in.values()) & {sent.text for sent in script.sent if sent.cancelled}
-    for sent in script.sent:
-        if sent.cancelled:
-            assert sent.future.cancelled()
+    assert [request.answers for request in script.accepted] == [1] * len(script.accepted)
+    assert not set().union(*encoded_in.values()) & {
+        request.text for request in script.accepted if request.cancelled
+    }
+    for request in script.accepted:
+        if request.cancelled:
+            assert request.future.cancelled()
             continue
-        match error := sent.future.exception(timeout=0):
+        match error := request.future.exception(timeout=0):
             case None:
-                assert is_answer(sent.future, sent.text)
-                assert "guilty" not in sent.text
+                assert is_answer(request.future, request.text)
+                assert "guilty" not in request.text
             case ValueError():
-                assert "guilty" in sent.text
-                assert str(error) == sent.text
+                assert "guilty" in request.text
+                assert str(error) == request.text
             case MemoryError():
-                assert sent.text in encoded_in[2]
+                assert request.text in encoded_in["failed"]
             case Overloaded():
-                assert sent.has_deadline
+                assert request.has_deadline
             case EmbedoptError() if "embeddings for" in str(error):
-                assert sent.text in encoded_in[1]
+                assert request.text in encoded_in["short"]
             case _:
                 assert "closed before this text was encoded" in str(error)
                 assert not drain
-                assert sent.text not in set().union(*encoded_in.values())
+                assert request.text not in set().union(*encoded_in.values())

@@ -1,11 +1,11 @@
 """Which batch is next, what it costs, and which requests are too much."""
 
-from dataclasses import dataclass
 from math import inf
 
 import pytest
 
 from embedopt.errors import UsageError
+from embedopt.inference.encoder import TokenizedText
 from embedopt.serving.policy import (
     Backlog,
     Cost,
@@ -16,13 +16,11 @@ from embedopt.serving.policy import (
     expected_latency_s,
     misses_deadline,
 )
+from embedopt.serving.queue import Request
 
 
-@dataclass
-class _Request:
-    tokens: int
-    due_s: float = 0.0
-    deadline_s: float = inf
+def _request(tokens: int, due_s: float = 0.0, deadline_s: float = inf) -> Request:
+    return Request(TokenizedText("", tokens), tokens, 0.0, due_s, deadline_s)
 
 
 def make_cost(fixed_s: float, token_s: float) -> Cost:
@@ -41,7 +39,7 @@ def _chosen(*tokens: int, free_replicas: int = 1, limits: Limits = LIMITS) -> li
     """Indices of the chosen texts, where each text is due before the next one."""
     return sorted(
         choose_batch(
-            [_Request(size, due_s=place) for place, size in enumerate(tokens)], free_replicas, COST, limits
+            [_request(size, due_s=place) for place, size in enumerate(tokens)], free_replicas, COST, limits
         )
     )
 
@@ -70,17 +68,17 @@ def test_a_text_longer_than_the_budget_is_a_batch_of_its_own() -> None:
 
 def test_the_request_that_is_due_first_is_always_in_the_batch() -> None:
     waiting = [
-        _Request(20, due_s=3.0),
-        _Request(20, due_s=2.0),
-        _Request(60, due_s=1.0),
-        _Request(20, due_s=2.0),
+        _request(20, due_s=3.0),
+        _request(20, due_s=2.0),
+        _request(60, due_s=1.0),
+        _request(20, due_s=2.0),
     ]
     assert choose_batch(waiting, 1, COST, LIMITS) == [2]
 
 
 def test_no_request_starves() -> None:
     """However many short texts arrive, a long one waits only for those that are due before it."""
-    waiting = [_Request(10, due_s=0.0), _Request(60, due_s=1.0), *[_Request(10, due_s=2.0)] * 50]
+    waiting = [_request(10, due_s=0.0), _request(60, due_s=1.0), *[_request(10, due_s=2.0)] * 50]
     first = choose_batch(waiting, 1, COST, LIMITS)
     assert 1 not in first
     rest = [request for index, request in enumerate(waiting) if index not in first]
@@ -151,9 +149,9 @@ def test_where_each_text_is_a_batch_of_its_own_a_request_waits_for_those_before_
 
 
 def test_a_deadline_is_missed_that_the_text_alone_would_miss() -> None:
-    assert not misses_deadline(_Request(30, deadline_s=1.0055), 1.0, COST)
-    assert misses_deadline(_Request(30, deadline_s=1.0054), 1.0, COST)
-    assert not misses_deadline(_Request(30), 1e9, COST)
+    assert not misses_deadline(_request(30, deadline_s=1.0055), 1.0, COST)
+    assert misses_deadline(_request(30, deadline_s=1.0054), 1.0, COST)
+    assert not misses_deadline(_request(30), 1e9, COST)
 
 
 def test_the_bound_settles_where_three_answers_in_a_thousand_are_late() -> None:

@@ -36,8 +36,8 @@ class Server(Protocol):
 class WindowServer:
     """Server whose batch closes at a number of texts, or at a time after its first, whichever is earlier.
 
-    One batch gathers at a time; the encoder's replicas encode one each. With one text a batch, this is a
-    server without batching.
+    One batch gathers at a time, and each replica of the encoder encodes one at a time. With one text in a
+    batch, this is a server without batching.
 
     Args:
         encoder: encoder of the batches.
