@@ -11,7 +11,6 @@ from embedopt.inference.encoder import FloatArray
 from tests.fakes import FakeClock
 from tests.serving.stand_ins import GuiltyEncoder, is_answer, make_scheduler
 
-
 _ENDINGS = ("well", "short", "failed", "well")
 
 
@@ -115,7 +114,9 @@ _EVENTS = st.lists(
 
 @settings(max_examples=1250, deadline=None)  # 100,000 events in all
 @given(events=_EVENTS, replicas=st.integers(1, 3), drain=st.booleans())
-def test_random_events(events: list[tuple[str, int]], replicas: int, drain: bool) -> None:
+def test_every_accepted_request_gets_exactly_one_answer_its_own(
+    events: list[tuple[str, int]], replicas: int, drain: bool
+) -> None:
     """No request is lost, answered twice or with another's embedding, or encoded after it was cancelled."""
     script = _Script(replicas)
     for event in events:
