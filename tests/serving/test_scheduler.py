@@ -6,10 +6,13 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from embedopt.errors import EmbedoptError, InputError, Overloaded
 from embedopt.inference.encoder import FloatArray, IntArray, TokenizedText
 from tests.fakes import FakeClock, FakeEncoder
+from tests.serving.script import Script
 from tests.serving.stand_ins import (
     TEXT,
     CountingEncoder,
@@ -323,3 +326,51 @@ def test_closing_without_draining_refuses_what_is_being_tokenized() -> None:
     scheduler.step()
     assert str(future.exception(timeout=0)) == NOT_ENCODED
     assert encoder.calls == []
+
+
+_EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["submit", "submit", "submit", "encode", "cancel", "wait", "meanwhile", "ending"]),
+        st.integers(0, 60),
+    ),
+    min_size=80,
+    max_size=80,
+)
+
+
+@settings(max_examples=1250, deadline=None)  # 100,000 events in all
+@given(events=_EVENTS, replicas=st.integers(1, 3), drain=st.booleans())
+def test_every_accepted_request_gets_exactly_one_answer_its_own(
+    events: list[tuple[str, int]], replicas: int, drain: bool
+) -> None:
+    """No request is lost, answered twice or with another's embedding, or encoded after it was cancelled."""
+    script = Script(replicas)
+    for event in events:
+        script.play(event)
+    script.close(drain=drain)
+    encoded_in = script.encoder.encoded_in
+    assert [request.answers for request in script.accepted] == [1] * len(script.accepted)
+    assert not set().union(*encoded_in.values()) & {
+        request.text for request in script.accepted if request.cancelled
+    }
+    for request in script.accepted:
+        if request.cancelled:
+            assert request.future.cancelled()
+            continue
+        match error := request.future.exception(timeout=0):
+            case None:
+                assert is_answer(request.future, request.text)
+                assert "guilty" not in request.text
+            case ValueError():
+                assert "guilty" in request.text
+                assert str(error) == request.text
+            case MemoryError():
+                assert request.text in encoded_in["failed"]
+            case Overloaded():
+                assert request.has_deadline
+            case EmbedoptError() if "embeddings for" in str(error):
+                assert request.text in encoded_in["short"]
+            case _:
+                assert "closed before this text was encoded" in str(error)
+                assert not drain
+                assert request.text not in set().union(*encoded_in.values())

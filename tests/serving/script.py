@@ -1,20 +1,17 @@
-"""Random events: every accepted request gets exactly one answer, its own."""
+"""A script of events for a scheduler: what callers, replicas and the encoder do, in any order."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from embedopt.errors import EmbedoptError, Overloaded
+from embedopt.errors import EmbedoptError
 from embedopt.inference.encoder import FloatArray
 from tests.fakes import FakeClock
-from tests.serving.stand_ins import GuiltyEncoder, is_answer, make_scheduler
+from tests.serving.stand_ins import GuiltyEncoder, make_scheduler
 
-_ENDINGS = ("well", "short", "failed", "well")
+ENDINGS = ("well", "short", "failed", "well")
 
 
-class _Script:
+class Script:
     """Plays events against a scheduler, also while a batch is being encoded, and records every request."""
 
     def __init__(self, replicas: int) -> None:
@@ -22,7 +19,7 @@ class _Script:
         self.encoder = _ScriptedEncoder(self)
         self.encoder.replicas = replicas
         self.scheduler = make_scheduler(self.encoder, self.clock, max_waiting=12)
-        self.accepted: list[_Accepted] = []
+        self.accepted: list[Accepted] = []
         self.stepping: set[int] = set()
         self.meanwhile: list[tuple[str, int]] = []
         self.endings: list[str] = []
@@ -42,13 +39,13 @@ class _Script:
             case "meanwhile":
                 self.meanwhile.append((("submit", "cancel", "encode")[value % 3], value // 3))
             case "ending":
-                self.endings.append(_ENDINGS[value % 4])
+                self.endings.append(ENDINGS[value % 4])
 
     def submit(self, value: int) -> None:
         text = " ".join([f"{len(self.accepted)}", *["guilty"] * (value % 7 == 0), *["x"] * (value % 30)])
         timeout_s = value / 500 if value % 3 == 0 else None
         try:
-            request = _Accepted(text, timeout_s is not None, self.scheduler.submit(text, timeout_s))
+            request = Accepted(text, timeout_s is not None, self.scheduler.submit(text, timeout_s))
         except EmbedoptError:  # overloaded, or closed: the last batches play events, too
             return
         self.accepted.append(request)
@@ -68,7 +65,7 @@ class _Script:
 
 
 @dataclass
-class _Accepted:
+class Accepted:
     """A request that was accepted."""
 
     text: str
@@ -84,10 +81,10 @@ class _Accepted:
 class _ScriptedEncoder(GuiltyEncoder):
     """Takes time and plays events meanwhile; a call ends well, loses a row or fails, as the script says."""
 
-    def __init__(self, script: _Script) -> None:
+    def __init__(self, script: Script) -> None:
         super().__init__()
         self._script = script
-        self.encoded_in: dict[str, set[str]] = {ending: set() for ending in _ENDINGS}
+        self.encoded_in: dict[str, set[str]] = {ending: set() for ending in ENDINGS}
 
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         self._script.clock.advance(0.002 * len(texts))
@@ -100,51 +97,3 @@ class _ScriptedEncoder(GuiltyEncoder):
             raise MemoryError("no memory")
         embeddings = super()._encode(texts, batch_size)
         return embeddings[: len(texts) - (ending == "short")]
-
-
-_EVENTS = st.lists(
-    st.tuples(
-        st.sampled_from(["submit", "submit", "submit", "encode", "cancel", "wait", "meanwhile", "ending"]),
-        st.integers(0, 60),
-    ),
-    min_size=80,
-    max_size=80,
-)
-
-
-@settings(max_examples=1250, deadline=None)  # 100,000 events in all
-@given(events=_EVENTS, replicas=st.integers(1, 3), drain=st.booleans())
-def test_every_accepted_request_gets_exactly_one_answer_its_own(
-    events: list[tuple[str, int]], replicas: int, drain: bool
-) -> None:
-    """No request is lost, answered twice or with another's embedding, or encoded after it was cancelled."""
-    script = _Script(replicas)
-    for event in events:
-        script.play(event)
-    script.close(drain=drain)
-    encoded_in = script.encoder.encoded_in
-    assert [request.answers for request in script.accepted] == [1] * len(script.accepted)
-    assert not set().union(*encoded_in.values()) & {
-        request.text for request in script.accepted if request.cancelled
-    }
-    for request in script.accepted:
-        if request.cancelled:
-            assert request.future.cancelled()
-            continue
-        match error := request.future.exception(timeout=0):
-            case None:
-                assert is_answer(request.future, request.text)
-                assert "guilty" not in request.text
-            case ValueError():
-                assert "guilty" in request.text
-                assert str(error) == request.text
-            case MemoryError():
-                assert request.text in encoded_in["failed"]
-            case Overloaded():
-                assert request.has_deadline
-            case EmbedoptError() if "embeddings for" in str(error):
-                assert request.text in encoded_in["short"]
-            case _:
-                assert "closed before this text was encoded" in str(error)
-                assert not drain
-                assert request.text not in set().union(*encoded_in.values())
