@@ -46,7 +46,7 @@ class Answerer:
             embeddings = self.encoder.encode_tokenized([request.text for request in batch])
             # A row is a view: without a copy, one answer would keep the whole batch in memory.
             return [embedding.copy() for embedding in embeddings]
-        except BaseException as error:  # whatever it is, it goes to those who wait
+        except BaseException as error:  # whatever it is, it becomes the answer
             raise_if_interrupted(error)
             # Not handled here: the error of one text would carry those of its neighbours as its context.
             return error
@@ -89,7 +89,7 @@ class Answerer:
 
 
 def raise_if_interrupted(error: BaseException) -> None:
-    """Raise Ctrl-C again on the main thread, the only one that gets it: it may step a scheduler by itself."""
+    """Raise a Ctrl-C again, which only the main thread gets: a program may step a scheduler on it."""
     if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise error
 

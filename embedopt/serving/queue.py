@@ -36,7 +36,7 @@ class Request:
     future: "Future[FloatArray]" = field(default_factory=Future)
 
     def claim(self) -> bool:
-        """Return whether the request still wants an answer; from now on it can't be cancelled."""
+        """Return whether the request was not cancelled; from now on it can't be."""
         return self.future.set_running_or_notify_cancel()
 
     def settle(self, outcome: FloatArray | Exception) -> None:

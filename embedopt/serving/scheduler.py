@@ -149,7 +149,7 @@ class Scheduler:
             if batch:
                 self._busy_until_s[replica] = now_s + self._cost.seconds(_padded_tokens(batch))
             if self._queue:
-                self._changed.notify()  # another replica, which saw an empty queue while this one tokenized
+                self._changed.notify()  # wakes a replica that saw an empty queue while this one tokenized
             return batch, [request for request in refused if request.claim()]
 
     def _choose(self, waiting: list[Request]) -> list[Request]:

@@ -74,7 +74,7 @@ class WindowServer:
         try:
             embeddings = self._encoder.encode(texts, batch_size=len(texts))
             answers = list(zip(futures, embeddings, strict=True))
-        except BaseException as error:  # whatever it is, it goes to those who wait
+        except BaseException as error:  # whatever it is, it becomes the answer
             for future in futures:
                 future.set_exception(error)
         else:
