@@ -155,6 +155,9 @@ class LoadPoint:
     p50_ms: float | None = metric("ms", "lower")
     p95_ms: float | None = metric("ms", "lower")
     p99_ms: float | None = metric("ms", "lower")
+    p50_ci_ms: Interval | None = None
+    p95_ci_ms: Interval | None = None
+    p99_ci_ms: Interval | None = None
     kept_share: float | None = metric("share", "higher")
     refused_share: float | None = metric("share", "lower")
     refusal_ms: float | None = metric("ms", "lower")

@@ -36,9 +36,9 @@ def fake_embedding(text: str) -> FloatArray:
 
 
 class FakeEncoder(Encoder):
-    """Embeds by hash; ``on_encode`` is told the size of each call."""
+    """Embeds by hash, and calls ``on_encode`` with the number of texts of each call."""
 
-    def __init__(self, name: str = "fake", on_encode: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, name: str = "fake", on_encode: Callable[[int], object] = lambda _: None) -> None:
         self.name = name
         self.dim = DIM
         self.calls: list[list[str]] = []

@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,23 @@ IntArray = NDArray[np.int64]
 
 # Of all encoders: it is held for a moment only.
 _CLOSING = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """A text and the tokens that an encoder made of it.
+
+    Attributes:
+        text: the text itself.
+        token_count: number of tokens after truncation, special tokens included.
+        ids: token ids; None where the encoder tokenizes as a part of encoding.
+        tokenizer: the object that made the ids: to any other tokenizer they mean nothing.
+    """
+
+    text: str
+    token_count: int
+    ids: Sequence[int] | None = None
+    tokenizer: object = None
 
 
 class Encoder(ABC):
@@ -58,9 +76,23 @@ class Encoder(ABC):
         """Return the batches that :meth:`encode` makes of the same arguments, as indices into ``texts``."""
         return self._plan(self._checked(texts, batch_size), batch_size)
 
-    def tokenized(self, texts: Sequence[str]) -> list[str]:
-        """Return the same texts, each with its tokens where this encoder need not make them again."""
-        return self._tokenized(self._checked(texts))
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Tokenize texts now, for :meth:`encode_tokenized` later."""
+        return self._tokenize(self._checked(texts))
+
+    def encode_tokenized(self, texts: Sequence[TokenizedText]) -> FloatArray:
+        """Embed tokenized texts as one batch.
+
+        Token ids that another encoder's tokenizer made are not used: such a text is tokenized again.
+
+        Returns:
+            ``(n, dim) float32``, L2-normalised, row ``i`` for ``texts[i]``.
+
+        Raises:
+            EmbedoptError: the encoder is closed.
+        """
+        self._checked([text.text for text in texts])
+        return self._encode_tokenized(texts) if texts else np.empty((0, self.dim), dtype=np.float32)
 
     def token_counts(self, texts: Sequence[str]) -> IntArray:
         """Return ``(n,) int64``: tokens of each text after truncation, special tokens included."""
@@ -84,12 +116,16 @@ class Encoder(ABC):
     def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
         """Cut valid texts into batches."""
 
-    def _tokenized(self, texts: list[str]) -> list[str]:
-        return texts
-
     @abstractmethod
     def _token_counts(self, texts: list[str]) -> IntArray:
         """Count the tokens of valid texts."""
+
+    def _tokenize(self, texts: list[str]) -> list[TokenizedText]:
+        counts = self._token_counts(texts).tolist()
+        return [TokenizedText(text, count) for text, count in zip(texts, counts, strict=True)]
+
+    def _encode_tokenized(self, texts: Sequence[TokenizedText]) -> FloatArray:
+        return self._encode([text.text for text in texts], len(texts))
 
     @abstractmethod
     def _release(self) -> None:

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from typing_extensions import override
 
 from embedopt.inference.backends import Backend
-from embedopt.inference.encoder import Encoder, FloatArray, IntArray
+from embedopt.inference.encoder import Encoder, FloatArray, IntArray, TokenizedText
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -115,15 +115,6 @@ def padding_share(token_counts: IntArray, batches: Sequence[IntArray]) -> float:
     return 1.0 - int(token_counts.sum()) / computed if computed else 0.0
 
 
-class _TokenizedText(str):
-    """A text with the ids that a tokenizer made of it: they mean nothing to another one."""
-
-    __slots__ = ("ids", "tokenizer")
-
-    ids: list[int]
-    tokenizer: "Tokenizer"
-
-
 class Pipeline(Encoder):
     """An encoder made of a Rust tokenizer and replicas of one runtime's ``forward``.
 
@@ -170,8 +161,17 @@ class Pipeline(Encoder):
 
     @override
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
-        tokens = list(self._tokenize(texts))
-        embeddings = np.empty((len(texts), self.dim), dtype=np.float32)
+        return self._embed(list(self._token_ids(texts)), batch_size)
+
+    @override
+    def _encode_tokenized(self, texts: Sequence[TokenizedText]) -> FloatArray:
+        tokens = [text.ids for text in texts if text.ids is not None and text.tokenizer is self._tokenizer]
+        if len(tokens) < len(texts):  # the others' ids are missing or another tokenizer's
+            tokens = list(self._token_ids([text.text for text in texts]))
+        return self._embed(tokens, len(texts))
+
+    def _embed(self, tokens: Sequence[Sequence[int]], batch_size: int | None) -> FloatArray:
+        embeddings = np.empty((len(tokens), self.dim), dtype=np.float32)
 
         def encode(batch: IntArray) -> None:
             ids, mask = _pad([tokens[index] for index in batch], self._settings.pad_id)
@@ -225,22 +225,16 @@ class Pipeline(Encoder):
 
     @override
     def _token_counts(self, texts: list[str]) -> IntArray:
-        return _lengths(list(self._tokenize(texts)))
+        return _lengths(list(self._token_ids(texts)))
 
     @override
-    def _tokenized(self, texts: list[str]) -> list[str]:
-        found: list[str] = []
-        for text, ids in zip(texts, self._tokenize(texts), strict=True):
-            tokenized = _TokenizedText(text)
-            tokenized.ids, tokenized.tokenizer = ids, self._tokenizer
-            found.append(tokenized)
-        return found
+    def _tokenize(self, texts: list[str]) -> list[TokenizedText]:
+        return [
+            TokenizedText(text, len(ids), ids, self._tokenizer)
+            for text, ids in zip(texts, self._token_ids(texts), strict=True)
+        ]
 
-    def _tokenize(self, texts: list[str]) -> Iterator[list[int]]:
-        known = [text.ids for text in texts if _is_of(text, self._tokenizer)]
-        if len(known) == len(texts):
-            yield from known
-            return
+    def _token_ids(self, texts: list[str]) -> Iterator[Sequence[int]]:
         prompt = self._settings.prompt
         at_once = _TOKENIZE_AT_ONCE if len(texts) > _FEW_TEXTS else 1
         for start in range(0, len(texts), at_once):
@@ -256,10 +250,6 @@ class Pipeline(Encoder):
         for _ in range(self.replicas):  # each is given back when its batch is done
             self._free.get()
         self._free.put(None)
-
-
-def _is_of(text: str, tokenizer: "Tokenizer") -> TypeGuard[_TokenizedText]:
-    return isinstance(text, _TokenizedText) and text.tokenizer is tokenizer
 
 
 def _lengths(tokens: Sequence[Sequence[int]]) -> IntArray:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -32,21 +33,31 @@ def rounds_for(seconds: float, call: Callable[[], object], clock: Clock = time.p
 
 def summarise(backend: str, batch_size: int, durations_s: Sequence[float]) -> Latency:
     """Summarise the timed calls of one benchmark; a percentile without an interval is left out."""
+    calls = len(durations_s)
+    return Latency(
+        backend=backend,
+        batch_size=batch_size,
+        calls=calls,
+        texts_per_s=batch_size * calls / float(sum(durations_s)),
+        **percentiles(durations_s),
+    )
+
+
+def percentiles(durations_s: Sequence[float]) -> dict[str, Any]:
+    """Return p50, p95 and p99 in ms, each with its 95 % interval, as fields of a record.
+
+    A percentile that the sample is too small for has no interval (see :func:`quantile_interval`) and is left
+    out.
+    """
     ordered_ms = np.sort(np.asarray(durations_s)) * 1e3
-    values: dict[str, float | Interval] = {}
+    fields: dict[str, float | Interval] = {}
     for percent in (50, 95, 99):
         interval = quantile_interval(len(ordered_ms), percent / 100)
         if interval is not None:
             low, high = interval
-            values[f"p{percent}_ms"] = float(np.percentile(ordered_ms, percent))
-            values[f"p{percent}_ci_ms"] = (float(ordered_ms[low]), float(ordered_ms[high]))
-    return Latency(
-        backend=backend,
-        batch_size=batch_size,
-        calls=len(ordered_ms),
-        texts_per_s=batch_size * len(ordered_ms) / float(sum(durations_s)),
-        **values,  # type: ignore[arg-type]  # the names are built above
-    )
+            fields[f"p{percent}_ms"] = float(np.percentile(ordered_ms, percent))
+            fields[f"p{percent}_ci_ms"] = (float(ordered_ms[low]), float(ordered_ms[high]))
+    return fields
 
 
 def quantile_interval(samples: int, quantile: float) -> tuple[int, int] | None:

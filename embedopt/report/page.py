@@ -161,14 +161,17 @@ def _load(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
             "backend": _name(row.backend),
             "batching": _name(row.batching),
             "promise_ms": row.load.promise_ms,
-            "points": [_point(point) for point in row.curve if point.p99_ms is not None],
+            "points": [_point(point) for point in row.curve if point.p50_ms is not None],
         }
         for row in load_rows(run, price_per_hour)
     ]
 
 
 def _point(point: LoadPoint) -> dict[str, Any]:
-    return {"rate": point.rate_per_s, "p50": point.p50_ms, "p99": point.p99_ms, "kept": point.kept_share}
+    percentiles = {"p50": point.p50_ms, "p95": point.p95_ms, "p99": point.p99_ms}
+    # The highest one that the run had enough answers for is drawn.
+    drawn = max(name for name, value in percentiles.items() if value is not None)
+    return {"rate": point.rate_per_s, **percentiles, "drawn": drawn, "kept": point.kept_share}
 
 
 def _name(text: str) -> str:

@@ -1,1 +1,1 @@
-"""Single requests in, batches to the encoder."""
+"""Adaptive batching: single requests are encoded together while the encoder is busy."""

@@ -1,43 +1,46 @@
-"""What to encode next, what it will cost, and whom to refuse: no clock, no thread.
+"""Batching policy: which requests to encode next, what a batch costs, which requests to refuse.
 
-The policy is work-conserving. It has no timer: there are only two moments at which something can be
-decided, when a request comes and when a replica is free, and a free replica never waits. While all
-are busy the queue grows, and what has gathered goes next.
+No clock and no thread: times and requests are arguments. The policy is work-conserving and has no timer.
+There are only two moments at which something can be decided, when a request arrives and when a replica
+becomes free, and a free replica never waits. While all replicas are busy the queue grows, and the next batch
+is made of what has gathered.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 from embedopt.errors import UsageError
+from embedopt.serving.queue import Request
 
-# Of the promise, how long a batch may take: a request may wait for one batch and be in the next, on a
+# Share of the promise that a batch may take: a request may wait for one batch and be in the next, on a
 # machine that is not always on time. By simulation with the costs of onnx-int8 on two replicas, the highest
 # rate within a p99 of 50 ms is flat from a fifth to a third, and falls on both sides.
 _BATCH_SHARE = 0.25
-# A batch weighs 1 % less in what is learnt with each one that follows: half after 69.
+# Each new batch lowers the weight of all earlier ones by 1 %: a batch has half of its weight after 69.
 _DECAY = 0.99
-# A stall of the machine says nothing of what a batch costs: no batch counts for more than this many times
-# what was expected.
+# A stall of the machine says nothing about the cost of a batch: no batch counts for more than this many
+# times its expected time.
 _OUTLIER = 4.0
-# Below this share of its largest possible value, the spread of lengths tells no base from a slope.
+# Where the spread of the batch sizes is below this share of its largest possible value, it can't separate
+# the fixed cost from the cost of a token.
 _LEAST_SPREAD = 1e-3
-# Of 1 % that a p99 allows; the rest is for what comes before it is learnt, and for a stalling machine.
+# Share of late answers to settle at. A p99 allows 1 %; the rest is left for late answers before the bound has
+# settled, and for stalls of the machine.
 _LATE_SHARE = 0.003
-_ROOM_STEP = 0.01
+_BOUND_STEP = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the batcher's owner wants.
+    """Limits of a batcher.
 
     Attributes:
-        promise_ms: the 99th percentile of the time from arrival to answer that accepted requests are held to.
-        max_waiting: requests in the queue, at most.
-        batch_tokens: padded tokens in a batch of more than one text, at most. A batch whose activations leave
-            a core's cache is slower per token.
+        promise_ms: latency, from arrival to answer, that 99 % of the accepted requests are to keep.
+        max_waiting: largest number of requests in the queue.
+        batch_tokens: largest number of padded tokens in a batch of more than one text. A batch whose
+            activations leave a core's cache is slower per token.
     """
 
     promise_ms: float = 50.0
@@ -59,109 +62,101 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Seconds of a batch as ``base_s + token_s * padded tokens``, learnt by decayed least squares.
+    """Time of a batch as ``fixed_s + token_s * padded tokens``, learnt by decayed weighted least squares.
 
-    The sums are of weights 1 / tokens, since the spread of a batch's time grows with its size.
+    A batch weighs 1 / tokens in the fit, since the spread of its time grows with its size.
+
+    Attributes:
+        weight: decayed sum of 1 / tokens over the batches.
+        batches: decayed number of batches.
+        tokens: decayed sum of padded tokens.
+        seconds_per_token: decayed sum of seconds / tokens.
+        total_s: decayed sum of seconds.
     """
 
     weight: float = 0.0
-    count: float = 0.0
+    batches: float = 0.0
     tokens: float = 0.0
     seconds_per_token: float = 0.0
     total_s: float = 0.0
 
     def learned(self, tokens: int, seconds: float) -> "Cost":
-        """Return what is known after a batch of ``tokens`` padded tokens took ``seconds``."""
-        if self.count > 1.0:
+        """Return the cost after one more batch, of ``tokens`` padded tokens, took ``seconds``."""
+        if self.batches > 1.0:
             seconds = min(seconds, _OUTLIER * self.seconds(tokens))
         return Cost(
             weight=_DECAY * self.weight + 1 / tokens,
-            count=_DECAY * self.count + 1,
+            batches=_DECAY * self.batches + 1,
             tokens=_DECAY * self.tokens + tokens,
             seconds_per_token=_DECAY * self.seconds_per_token + seconds / tokens,
             total_s=_DECAY * self.total_s + seconds,
         )
 
     @property
-    def base_s(self) -> float:
-        """Seconds that a batch takes whatever is in it."""
+    def fixed_s(self) -> float:
+        """Seconds that every batch takes, whatever its size."""
         return self._line[0]
 
     @property
     def token_s(self) -> float:
-        """Seconds that a padded token takes."""
+        """Seconds that each padded token adds."""
         return self._line[1]
 
     def seconds(self, tokens: float) -> float:
-        """Return what a batch of ``tokens`` padded tokens is expected to take; 0 before the first batch."""
-        base_s, token_s = self._line
-        return base_s + token_s * tokens
+        """Return the expected seconds of a batch of ``tokens`` padded tokens; 0 before the first batch."""
+        fixed_s, token_s = self._line
+        return fixed_s + token_s * tokens
 
-    @cached_property  # each request that comes asks for it several times
+    @cached_property  # used several times for each request that arrives
     def _line(self) -> tuple[float, float]:
-        if not self.count:
+        if not self.batches:
             return 0.0, 0.0
-        spread = self.weight * self.tokens - self.count**2
+        spread = self.weight * self.tokens - self.batches**2
         if spread > _LEAST_SPREAD * self.weight * self.tokens:
-            slope = (self.weight * self.total_s - self.count * self.seconds_per_token) / spread
-            base = (self.seconds_per_token - slope * self.count) / self.weight
-            if base >= 0.0 and slope >= 0.0:
-                return base, slope
-            if slope < 0.0:
+            token_s = (self.weight * self.total_s - self.batches * self.seconds_per_token) / spread
+            fixed_s = (self.seconds_per_token - token_s * self.batches) / self.weight
+            if fixed_s >= 0.0 and token_s >= 0.0:
+                return fixed_s, token_s
+            if token_s < 0.0:
                 return self.seconds_per_token / self.weight, 0.0
         return 0.0, self.total_s / self.tokens
 
 
-class Waiting(Protocol):
-    """A request in the queue.
-
-    Attributes:
-        tokens: of its text.
-        due_s: when it should be answered.
-        deadline_s: when an answer is of no use any more; infinity for never.
-    """
-
-    tokens: int
-    due_s: float
-    deadline_s: float
-
-
-def hopeless(request: Waiting, now_s: float, cost: Cost) -> bool:
+def misses_deadline(request: Request, now_s: float, cost: Cost) -> bool:
     """Return whether a request would miss its deadline even if it were encoded now and alone."""
     return now_s + cost.seconds(request.tokens) > request.deadline_s
 
 
-def pick(waiting: Sequence[Waiting], free: int, cost: Cost, limits: Limits) -> list[int]:
-    """Choose the next batch.
+def choose_batch(waiting: Sequence[Request], free_replicas: int, cost: Cost, limits: Limits) -> list[int]:
+    """Choose the requests of the next batch.
 
-    The most urgent request is always in it, so that none starves. Around it gather the texts of nearest
-    length, as long as each makes a second of computing yield more tokens that are no padding.
+    The request that is due first is always among them, so that none starves. Texts of nearest length join it
+    as long as each raises the number of tokens, padding left out, that are encoded in a second.
 
     Args:
-        waiting: the queue, not empty.
-        free: replicas that have nothing to do; they share what waits.
-        cost: of a batch.
-        limits: of the batcher.
+        waiting: requests in the queue, at least one.
+        free_replicas: number of replicas, at least 1, that share the waiting requests.
+        cost: expected cost of a batch.
+        limits: limits of the batcher.
 
     Returns:
         Indices into ``waiting``.
     """
     order = sorted(range(len(waiting)), key=lambda index: waiting[index].tokens)
     lengths = [waiting[index].tokens for index in order]
-    budget = min(batch_budget(cost, limits), math.ceil(sum(lengths) / free))
-    urgent = min(range(len(order)), key=lambda place: (waiting[order[place]].due_s, order[place]))
-    low, high = _gather(lengths, urgent, budget, cost)
+    budget = min(batch_budget(cost, limits), math.ceil(sum(lengths) / free_replicas))
+    urgent = min(range(len(order)), key=lambda position: (waiting[order[position]].due_s, order[position]))
+    low, high = _widened(lengths, urgent, budget, cost)
     return order[low:high]
 
 
-def _gather(lengths: Sequence[int], urgent: int, budget: float, cost: Cost) -> tuple[int, int]:
-    """Widen the stretch ``[urgent, urgent + 1)`` of sorted lengths while that pays; return its ends."""
-    base_s, token_s = cost.base_s, cost.token_s
+def _widened(lengths: Sequence[int], urgent: int, budget: float, cost: Cost) -> tuple[int, int]:
+    """Widen the range ``[urgent, urgent + 1)`` while more tokens a second are encoded; return its ends."""
     low, high, useful = urgent, urgent + 1, lengths[urgent]
-    best = _yield(useful, base_s + token_s * useful)
+    best = _tokens_per_s(useful, cost.seconds(useful))
     while True:
         wider = [
-            (_yield(useful + lengths[new], base_s + token_s * padded), start, end, useful + lengths[new])
+            (_tokens_per_s(useful + lengths[new], cost.seconds(padded)), start, end, useful + lengths[new])
             for start, end, new in ((low - 1, high, low - 1), (low, high + 1, high))
             if start >= 0 and end <= len(lengths)
             if (padded := lengths[end - 1] * (end - start)) <= budget
@@ -171,25 +166,26 @@ def _gather(lengths: Sequence[int], urgent: int, budget: float, cost: Cost) -> t
         best, low, high, useful = max(wider)
 
 
-def _yield(useful: int, seconds: float) -> float:
-    return useful / seconds if seconds else math.inf
+def _tokens_per_s(tokens: int, seconds: float) -> float:
+    return tokens / seconds if seconds else math.inf
 
 
 def batch_budget(cost: Cost, limits: Limits) -> int:
-    """Return how many padded tokens a batch may have, so that it takes a fixed share of the promise."""
-    base_s, token_s = cost.base_s, cost.token_s
-    room_s = limits.promise_s * _BATCH_SHARE - base_s
-    return max(1, min(limits.batch_tokens, int(room_s / token_s) if token_s else limits.batch_tokens))
+    """Return how many padded tokens a batch may have so that it takes a fixed share of the promise."""
+    if not cost.token_s:
+        return limits.batch_tokens
+    left_s = limits.promise_s * _BATCH_SHARE - cost.fixed_s
+    return max(1, min(limits.batch_tokens, int(left_s / cost.token_s)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What a new request finds.
+    """The work that is ahead of a new request.
 
     Attributes:
-        waiting_tokens: of all texts in the queue.
-        busy_s: what the replicas still have to do, added up.
-        replicas: batches that are encoded at a time.
+        waiting_tokens: number of tokens of all texts in the queue.
+        busy_s: remaining seconds of the batches that are being encoded, added up.
+        replicas: number of batches that are encoded at a time.
     """
 
     waiting_tokens: int
@@ -198,22 +194,28 @@ class Backlog:
 
 
 def expected_latency_s(tokens: int, backlog: Backlog, cost: Cost, limits: Limits) -> float:
-    """Return how long a request of ``tokens`` tokens will take, if it comes now."""
+    """Return the expected seconds from arrival to answer of a new request of ``tokens`` tokens."""
     budget = max(batch_budget(cost, limits), tokens)  # a text longer than the budget is a batch of its own
     all_tokens = backlog.waiting_tokens + tokens
     own_s = cost.seconds(min(all_tokens, budget))
-    work_s = cost.base_s * math.ceil(all_tokens / budget) + cost.token_s * all_tokens
+    work_s = cost.fixed_s * math.ceil(all_tokens / budget) + cost.token_s * all_tokens
     return (backlog.busy_s + max(work_s - own_s, 0.0)) / backlog.replicas + own_s
 
 
-def learned_room_s(room_s: float, latencies_s: Sequence[float], limits: Limits) -> float:
-    """Return the longest expected latency to accept, after a batch of answers that took ``latencies_s``.
+def adjusted_bound_s(bound_s: float, latencies_s: Sequence[float], limits: Limits) -> float:
+    """Return the new bound on the expected latency of accepted requests, after a batch was answered.
 
-    A batch with an answer later than promised lowers it, each answer raises it a little, so that it settles
-    where fewer are late than a p99 allows. It is a step of the gradient of the pinball loss (Koenker and
-    Bassett, Regression Quantiles, Econometrica 46, 1978); a batch counts once, since a stall is one event.
+    A batch with an answer later than promised lowers the bound, and each answer raises it a little: it
+    settles where fewer answers are late than a p99 allows. This is a gradient step on the pinball loss
+    (Koenker and Bassett, Regression Quantiles, Econometrica 46, 1978). A batch counts as late once, however
+    many of its answers are, since a stall of the machine is one event.
+
+    Args:
+        bound_s: the bound until now.
+        latencies_s: seconds from arrival to answer, of each request in the batch.
+        limits: limits of the batcher.
     """
     promise_s = limits.promise_s
-    late = max(latencies_s) > promise_s
-    moved_s = room_s - promise_s * _ROOM_STEP * (late - _LATE_SHARE * len(latencies_s))
+    is_late = max(latencies_s) > promise_s
+    moved_s = bound_s - promise_s * _BOUND_STEP * (is_late - _LATE_SHARE * len(latencies_s))
     return min(max(moved_s, promise_s / 4), promise_s)

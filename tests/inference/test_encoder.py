@@ -3,7 +3,7 @@
 import pytest
 
 from embedopt.errors import EmbedoptError, InputError
-from embedopt.inference.encoder import check_texts
+from embedopt.inference.encoder import TokenizedText, check_texts
 from tests.fakes import DIM, FakeEncoder
 
 
@@ -45,6 +45,15 @@ def test_no_texts_give_an_empty_array() -> None:
     assert embeddings.dtype == "float32"
 
 
+def test_an_encoder_that_tokenizes_while_it_encodes_counts_tokens_and_encodes_one_batch() -> None:
+    encoder = FakeEncoder()
+    texts = encoder.tokenize(["a b", "c"])
+    assert texts == [TokenizedText("a b", 4), TokenizedText("c", 3)]
+    assert encoder.encode_tokenized(texts).tolist() == encoder.encode(["a b", "c"]).tolist()
+    assert encoder.calls == [["a b", "c"], ["a b", "c"]]
+    assert encoder.encode_tokenized([]).shape == (0, DIM)
+
+
 def test_a_closed_encoder_says_so() -> None:
     """Closing twice is harmless, and releases once."""
     with FakeEncoder("onnx-int8") as encoder:
@@ -54,6 +63,8 @@ def test_a_closed_encoder_says_so() -> None:
     for call in (encoder.encode, encoder.plan, encoder.token_counts):
         with pytest.raises(EmbedoptError, match="the encoder onnx-int8 is closed; load it again with"):
             call(["a"])
+    with pytest.raises(EmbedoptError, match="the encoder onnx-int8 is closed"):
+        encoder.encode_tokenized([])
 
 
 def test_counting_and_planning_refuse_what_encoding_refuses() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedopt.errors import EmbedoptError
-from embedopt.inference.encoder import FloatArray, IntArray
+from embedopt.inference.encoder import FloatArray, IntArray, TokenizedText
 from embedopt.inference.pipeline import (
     Pipeline,
     TextSettings,
@@ -219,18 +219,29 @@ def test_a_call_that_comes_with_the_closing_is_refused(replicas: int) -> None:
             pipeline._encode(["1", "2"], 1)
 
 
-def test_a_text_with_its_tokens_is_not_tokenized_again() -> None:
+def test_a_tokenized_text_is_not_tokenized_again() -> None:
     pipeline = _pipeline(CountingForward())
-    texts = pipeline.tokenized(["1 2 3", "4"])
-    assert texts == ["1 2 3", "4"]
-    pipeline._tokenizer.enable_truncation(1)  # from here on, what is tokenized has one token
-    assert pipeline.encode(texts).tolist() == [[1, 3], [4, 1]]
-    assert pipeline.token_counts(texts).tolist() == [3, 1]
+    texts = pipeline.tokenize(["1 2 3", "4"])
+    assert [(text.text, text.token_count, text.ids) for text in texts] == [
+        ("1 2 3", 3, [1, 2, 3]),
+        ("4", 1, [4]),
+    ]
+    pipeline._tokenizer.enable_truncation(1)  # from here on, tokenizing gives one token
+    assert pipeline.encode_tokenized(texts).tolist() == [[1, 3], [4, 1]]
     assert pipeline.encode(["1 2 3"]).tolist() == [[1, 1]]
 
 
-def test_tokens_of_another_encoder_mean_nothing() -> None:
-    theirs = _pipeline(CountingForward(), prompt="9 ").tokenized(["1 2"])
+def test_tokenized_texts_are_one_batch() -> None:
+    forward = CountingForward()
+    settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
+    pipeline = Pipeline("test", _tokenizer(), settings, [forward], batch_tokens=2)
+    pipeline.encode_tokenized(pipeline.tokenize(["1 1 1", "2", "3 3"]))
+    assert forward.shapes == [(3, 3)]
+
+
+def test_token_ids_of_another_tokenizer_are_never_used() -> None:
+    theirs = _pipeline(CountingForward(), prompt="9 ").tokenize(["1 2"])
     ours = _pipeline(CountingForward())
-    assert ours.encode(theirs).tolist() == [[1, 2]]
-    assert ours.encode([*theirs, *ours.tokenized(["3"])]).tolist() == [[1, 2], [3, 1]]
+    assert ours.encode_tokenized(theirs).tolist() == [[1, 2]]
+    assert ours.encode_tokenized([*theirs, *ours.tokenize(["3"])]).tolist() == [[1, 2], [3, 1]]
+    assert ours.encode_tokenized([TokenizedText("5 5", 2)]).tolist() == [[5, 2]]

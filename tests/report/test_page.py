@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import History, read_history
-from embedopt.records import BackendInfo
+from embedopt.records import BackendInfo, LoadPoint, LoadTest
 from embedopt.report.html import render_page
 from embedopt.report.page import page_data
 from tests.histories import SHIFTS, write_history
@@ -312,6 +312,23 @@ def test_the_times_of_another_suite_are_over_no_reference(opened: Open, tmp_path
     page = opened(read_history(tmp_path))
     expect(page.locator("#n-history")).to_contain_text("median in s, lower is better")
     expect(page.locator("#details")).to_contain_text("theirs batch big: 0.002")
+
+
+def test_a_rate_with_too_few_answers_for_a_p99_is_drawn_hollow_at_its_p95(
+    opened: Open, tmp_path: Path
+) -> None:
+    point = LoadPoint(rate_per_s=75.0, seconds=2.0, p50_ms=5.0, p95_ms=9.0, kept_share=1.0)
+    run = make_run(
+        load={"onnx-int8": {"none": LoadTest(points=(point, dataclasses.replace(point, p99_ms=12.0)))}}
+    )
+    content = make_file(run) | {"datetime": "2026-03-01T12:00:00+00:00"}
+    (tmp_path / "0001_run.json").write_text(json.dumps(content), encoding="utf8")
+    page = opened(read_history(tmp_path))
+    expect(page.locator("#n-load")).to_contain_text("A hollow marker is a p95 or p50")
+    trace = page.evaluate("document.getElementById('load').data[0]")
+    assert trace["y"] == [9.0, 12.0]
+    assert [symbol.endswith("-open") for symbol in trace["marker"]["symbol"]] == [True, False]
+    assert "p95 9 ms, p50 5 ms" in trace["hovertext"][0]
 
 
 def test_a_run_without_load_says_so_in_its_place(opened: Open, tmp_path: Path) -> None:

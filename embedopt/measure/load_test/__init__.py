@@ -1,1 +1,1 @@
-"""A server under open-loop load."""
+"""Load tests: requests arrive at given times, and a server in this process answers them."""

@@ -1,15 +1,16 @@
-"""How much load can a server take? Rates to try, a search, and what comes of it."""
+"""Capacity of a server: latency over arrival rate, highest rate, memory under overload and in a soak."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import count
 
 import numpy as np
 
-from embedopt.inference.encoder import Encoder, FloatArray
+from embedopt.inference.encoder import Encoder
 from embedopt.measure.footprint import resident_bytes
 from embedopt.measure.latency import Clock
 from embedopt.measure.load_test.open_loop import LEAST_ARRIVALS, P99_SHARE, Traffic, drive, poisson
@@ -17,102 +18,118 @@ from embedopt.measure.load_test.servers import BATCHINGS, Batching, open_server
 from embedopt.measure.options import LoadTestPlan
 from embedopt.records import LoadPoint, LoadTest
 
-# Where the search begins, as a share of the rate one by one.
+# First rate of the search, as a share of the rate one by one.
 _FIRST_SHARE = 0.5
 _STRIDE = 1.5
 _STRIDES_UP = 6
-# The reference, whose single calls take a third of the promise, keeps it at low rates only.
+# Needed for the reference, whose single calls take a third of the promise: it keeps it at low rates only.
 _STRIDES_DOWN = 5
 _STEP_DOWN = 0.97
-_LEAST_REQUESTS = 100
-_OVERLOAD = 3.0
-# A run is made so often, where the generator was late, or where the promise was missed by so little that a
-# stall of the machine may have done it.
+# Runs at a rate, at most: a second one where the generator fell behind, or where the promise was missed by so
+# little that a stall of the machine may be the cause.
 _ATTEMPTS = 2
 _NEAR_SHARE = 0.9
+_LEAST_REQUESTS = 100
+_OVERLOAD = 3.0
+_SOAK_SHARE = 0.8
+_SOAK_PARTS = 4
+_SOAK_RATE_S = 2.0
 
 
 def keeps_promise(point: LoadPoint) -> bool:
-    """Return whether 99 % of all requests were answered within the promise: a refusal is a miss."""
+    """Return whether 99 % of all requests were answered within the promise.
+
+    A refused request was not, and a run in which the generator fell behind has no such share.
+    """
     return point.kept_share is not None and point.kept_share >= P99_SHARE
 
 
-def highest_rate(
-    measure: Callable[[float, bool], LoadPoint], first_per_s: float, steps: int
-) -> tuple[float | None, tuple[LoadPoint, ...]]:
-    """Search the highest rate that keeps the promise, and verify the answer.
-
-    From ``first_per_s`` it goes up by half until the promise is missed, at most six times, or down until it
-    is kept, at most five times. Then it halves the ratio of the two rates ``steps`` times, unless even the
-    last on the way up kept the promise. While a longer, verifying run misses it, it lowers the rate by 3 %.
-    A rate that misses by little is tried twice.
+class RateSearch:
+    """Search for the highest arrival rate that keeps the promise.
 
     Args:
-        measure: does one run at a rate, a longer one where it is told that it verifies.
-        first_per_s: to begin with.
-        steps: bisections.
+        measure: measures a rate for a number of seconds.
+        plan: seconds of a run and of a verifying run, and the number of bisections.
 
-    Returns:
-        The rate, or None, and all runs. A run in which the generator fell behind keeps no promise.
+    Attributes:
+        runs: all runs, in their order.
     """
-    runs: list[LoadPoint] = []
 
-    def keeps(rate_per_s: float, *, verifying: bool = False) -> bool:
-        for _attempt in range(_ATTEMPTS):
-            runs.append(measure(rate_per_s, verifying))
-            if keeps_promise(runs[-1]):
+    def __init__(self, measure: Callable[[float, float], LoadPoint], plan: LoadTestPlan) -> None:
+        self.runs: list[LoadPoint] = []
+        self._measure, self._plan = measure, plan
+
+    def highest_rate(self, first_per_s: float) -> float | None:
+        """Return the highest rate, or None where no rate keeps the promise.
+
+        From ``first_per_s`` the search goes up by half until the promise is missed, at most six times, or
+        down until it is kept, at most five times. Then it bisects the ratio of the two rates, unless even the
+        last rate on the way up kept the promise. As long as a longer, verifying run misses the promise, the
+        rate is lowered by 3 %. A rate that misses by little is tried twice.
+        """
+        kept_per_s, missed_per_s = self._bracket(first_per_s)
+        if kept_per_s is None:
+            return None
+        best_per_s = kept_per_s if missed_per_s is None else self._bisected(kept_per_s, missed_per_s)
+        while not self._keeps(best_per_s, self._plan.verify_s):
+            best_per_s *= _STEP_DOWN
+            if best_per_s < kept_per_s / _STRIDE:
+                return None
+        return best_per_s
+
+    def _keeps(self, rate_per_s: float, seconds: float) -> bool:
+        for _ in range(_ATTEMPTS):
+            self.runs.append(self._measure(rate_per_s, seconds))
+            if keeps_promise(self.runs[-1]):
                 return True
-            if (runs[-1].kept_share or 0.0) < _NEAR_SHARE:
+            if (self.runs[-1].kept_share or 0.0) < _NEAR_SHARE:
                 break
         return False
 
-    low_per_s = high_per_s = first_per_s
-    if keeps(first_per_s):
-        for _ in range(_STRIDES_UP):
-            high_per_s *= _STRIDE
-            if not keeps(high_per_s):
-                break
-            low_per_s = high_per_s
-    else:
+    def _bracket(self, rate_per_s: float) -> tuple[float | None, float | None]:
+        """Return the highest rate that keeps the promise and the lowest that misses it, a stride apart."""
+        if self._keeps(rate_per_s, self._plan.point_s):
+            for _ in range(_STRIDES_UP):
+                if not self._keeps(rate_per_s * _STRIDE, self._plan.point_s):
+                    return rate_per_s, rate_per_s * _STRIDE
+                rate_per_s *= _STRIDE
+            return rate_per_s, None
         for _ in range(_STRIDES_DOWN):
-            low_per_s, high_per_s = low_per_s / _STRIDE, low_per_s
-            if keeps(low_per_s):
-                break
-        else:
-            return None, tuple(runs)
-    best_per_s = low_per_s
-    for _ in range(steps if low_per_s < high_per_s else 0):
-        middle_per_s = math.sqrt(best_per_s * high_per_s)
-        if keeps(middle_per_s):
-            best_per_s = middle_per_s
-        else:
-            high_per_s = middle_per_s
-    while not keeps(best_per_s, verifying=True):
-        best_per_s *= _STEP_DOWN
-        if best_per_s < low_per_s / _STRIDE:
-            return None, tuple(runs)
-    return best_per_s, tuple(runs)
+            if self._keeps(rate_per_s / _STRIDE, self._plan.point_s):
+                return rate_per_s / _STRIDE, rate_per_s
+            rate_per_s /= _STRIDE
+        return None, rate_per_s
+
+    def _bisected(self, kept_per_s: float, missed_per_s: float) -> float:
+        for _ in range(self._plan.search_steps):
+            middle_per_s = math.sqrt(kept_per_s * missed_per_s)
+            if self._keeps(middle_per_s, self._plan.point_s):
+                kept_per_s = middle_per_s
+            else:
+                missed_per_s = middle_per_s
+        return kept_per_s
 
 
 class CapacityTest:
-    """Puts load on one encoder behind different ways of batching.
+    """Load test of one encoder behind each way of batching.
 
     Args:
-        encoder: with all its replicas.
-        texts: that arrive.
-        promise_ms: what the p99 is held to.
-        plan: how much is measured.
+        encoder: encoder with all its replicas.
+        texts: texts of the requests.
+        promise_ms: latency within which 99 % of the requests should be answered.
+        plan: rates and durations.
     """
 
     def __init__(self, encoder: Encoder, texts: Sequence[str], promise_ms: float, plan: LoadTestPlan) -> None:
-        self._encoder, self._plan = encoder, plan
         texts = texts[: plan.texts]
-        self._traffic = Traffic(texts=texts, promise_ms=promise_ms, alone=_one_by_one(encoder, texts))
+        alone = np.concatenate([encoder.encode([text]) for text in texts])
+        self._encoder, self._plan = encoder, plan
+        self._traffic = Traffic(texts=texts, promise_ms=promise_ms, alone=alone)
         self._single_per_s = single_rate(encoder, texts, plan.point_s)
 
     def measure(self) -> dict[Batching, LoadTest]:
-        """Measure fixed rates, the highest that keeps the promise and, adaptively, three times that."""
-        # Rate by rate: what is compared at a rate runs in the same mood of the machine.
+        """Measure fixed rates, the highest that keeps the promise and, for adaptive batching, an overload."""
+        # Rate by rate: what is compared at a rate is measured at nearly the same time, on the same machine.
         curves: dict[Batching, list[LoadPoint]] = {batching: [] for batching in BATCHINGS}
         for share in self._plan.shares:
             for batching, points in curves.items():
@@ -120,23 +137,16 @@ class CapacityTest:
         return {batching: self._searched(batching, points) for batching, points in curves.items()}
 
     def _searched(self, batching: Batching, points: Sequence[LoadPoint]) -> LoadTest:
-        plan = self._plan
-        highest_per_s: float | None = None
-        searched: tuple[LoadPoint, ...] = ()
-        overload, growth_bytes = None, None
-        if plan.search_steps:
-            highest_per_s, searched = highest_rate(
-                lambda rate, verifying: self._point(
-                    batching, rate, plan.verify_s if verifying else plan.point_s
-                ),
-                _FIRST_SHARE * self._single_per_s,
-                plan.search_steps,
-            )
-        if highest_per_s and plan.overload_s and batching == "adaptive":
+        search = RateSearch(partial(self._point, batching), self._plan)
+        highest_per_s = overload = growth_bytes = None
+        if self._plan.search_steps:
+            highest_per_s = search.highest_rate(_FIRST_SHARE * self._single_per_s)
+        if highest_per_s and self._plan.overload_s and batching == "adaptive":
             before_bytes = resident_bytes()
-            overload = self._point(batching, _OVERLOAD * highest_per_s, plan.overload_s)
+            overload = self._point(batching, _OVERLOAD * highest_per_s, self._plan.overload_s)
             growth_bytes = resident_bytes() - before_bytes
-        runs = (*points, *searched, *((overload,) if overload else ()))
+        points = (*points, *search.runs)
+        runs = (*points, overload) if overload else points
         return LoadTest(
             replicas=self._encoder.replicas,
             promise_ms=self._traffic.promise_ms,
@@ -145,16 +155,16 @@ class CapacityTest:
             worst_cosine=min(
                 (run.worst_cosine for run in runs if run.worst_cosine is not None), default=None
             ),
-            points=(*points, *searched),
+            points=points,
             overload=overload,
             overload_growth_bytes=growth_bytes,
         )
 
     def _point(self, batching: Batching, rate_per_s: float, seconds: float) -> LoadPoint:
-        """Drive a new server; other arrivals at each rate, the same for each way of batching."""
+        """Measure a new server at a rate; all ways of batching get the same arrivals at the same rate."""
         seconds = max(seconds, min(_LEAST_REQUESTS / rate_per_s, 2 * seconds), LEAST_ARRIVALS / rate_per_s)
         arrivals_s = poisson(rate_per_s, seconds, seed=round(rate_per_s))
-        for _attempt in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
             with closing(open_server(batching, self._encoder, self._traffic.promise_ms)) as server:
                 point = drive(server, arrivals_s, self._traffic)
             if not point.fell_behind:
@@ -162,25 +172,36 @@ class CapacityTest:
         return point
 
 
-def _one_by_one(encoder: Encoder, texts: Sequence[str]) -> FloatArray:
-    return np.concatenate([encoder.encode([text]) for text in texts])
-
-
 def single_rate(
     encoder: Encoder, texts: Sequence[str], seconds: float, clock: Clock = time.perf_counter
 ) -> float:
-    """Return how many texts a second the replicas encode one by one, each with the next text at hand."""
-    ends_s, turns = clock() + seconds, count()
+    """Return how many texts a second the replicas encode one by one, each always having a next text."""
+    ends_s, numbers = clock() + seconds, count()
 
     def encode() -> int:
-        done = 0
+        encoded = 0
         while clock() < ends_s:
-            encoder.encode([texts[next(turns) % len(texts)]], 1)
-            done += 1
-        return done
+            encoder.encode([texts[next(numbers) % len(texts)]], 1)
+            encoded += 1
+        return encoded
 
     with ThreadPoolExecutor(encoder.replicas) as pool:
         started_s = clock()
         calls = [pool.submit(encode) for _ in range(encoder.replicas)]
-        encoded = sum(call.result() for call in calls)
-        return encoded / (clock() - started_s)
+        return sum(call.result() for call in calls) / (clock() - started_s)
+
+
+def soak(encoder: Encoder, texts: Sequence[str], promise_ms: float, seconds: float) -> LoadTest:
+    """Measure how memory grows in a long load test of the adaptive batcher at 80 % of the rate one by one.
+
+    The growth is that from the end of the first quarter to the end of the last.
+    """
+    rate_per_s = _SOAK_SHARE * single_rate(encoder, texts, _SOAK_RATE_S)
+    traffic = Traffic(texts=texts, promise_ms=promise_ms)
+    sizes_bytes = []
+    with closing(open_server("adaptive", encoder, promise_ms)) as server:
+        for part in range(_SOAK_PARTS):
+            drive(server, poisson(rate_per_s, seconds / _SOAK_PARTS, seed=part), traffic)
+            sizes_bytes.append(resident_bytes())
+    growth_bytes = sizes_bytes[-1] - sizes_bytes[0]
+    return LoadTest(replicas=encoder.replicas, promise_ms=promise_ms, soak_growth_bytes=growth_bytes)

@@ -1,7 +1,8 @@
-"""What do the people feel who wait? Open-loop load on a server in this process.
+"""Open-loop load generator for a server in the same process.
 
-Arrival times are drawn beforehand and kept whatever the server does, and a latency counts from the intended
-arrival: a server that stalls can't put off the requests that would show it (no coordinated omission).
+Arrival times are drawn before the run and kept whatever the server does, and the latency of a request counts
+from its intended arrival: a server that stalls can't put off the requests that would show the stall (no
+coordinated omission).
 """
 
 import math
@@ -13,58 +14,47 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
 from embedopt.errors import MeasureError, Overloaded
 from embedopt.inference.encoder import FloatArray
-from embedopt.measure.latency import Clock
+from embedopt.measure.latency import Clock, percentiles
 from embedopt.measure.load_test.servers import Server
 from embedopt.records import LoadPoint
 
 Times = NDArray[np.float64]
 
-# From 1 us to 100 s, to three digits.
-_HISTOGRAM = (1, 100_000_000, 3)
-# A generator that sends 1 % of its requests later than this share of the promise has measured itself.
-_LATE_PROMISE_SHARE = 0.2
 P99_SHARE = 0.99
-# One that comes at the start tells no rate.
+# A single arrival, at the start, has no rate.
 LEAST_ARRIVALS = 2
-# After the last arrival, this is how long the answers may take.
+# Where the generator sends 1 % of the requests later than this share of the promise, the run measures the
+# generator rather than the server.
+_LATE_PROMISE_SHARE = 0.2
+# Longest time from the last arrival to the last answer.
 _PATIENCE_S = 20.0
 
 
 def poisson(rate_per_s: float, seconds: float, seed: int = 0) -> Times:
-    """Draw the arrivals of many callers who know nothing of each other: ``(n,)`` seconds, ascending.
+    """Draw Poisson arrivals, those of many independent callers: ``(n,)`` seconds, ascending.
 
-    They are scaled so that the last comes at ``n / rate_per_s``: they come at the rate that is asked for, not
-    at what a few draws make of it. They are Poisson's all the same, since given the time of the last, those
-    before it are spread evenly and without regard to each other (uniform order statistics).
+    They are scaled so that the last one is at ``n / rate_per_s``: the rate is exactly the one that was asked
+    for, however few arrivals are drawn. They remain Poisson arrivals, since given the time of the last one,
+    those before it are independent and uniform (order statistics).
     """
     number = math.ceil(rate_per_s * seconds)
     drawn = np.cumsum(np.random.default_rng(seed).exponential(size=number))
     return np.asarray(drawn / drawn[-1:] * (number / rate_per_s))
 
 
-def constant(rate_per_s: float, seconds: float) -> Times:
-    """Return arrivals at equal distances: ``(n,)`` seconds."""
-    return np.asarray(np.arange(math.ceil(rate_per_s * seconds)) / rate_per_s)
-
-
-def bursts(rate_per_s: float, seconds: float, size: int, seed: int = 0) -> Times:
-    """Draw arrivals of ``size`` requests at a time, at ``rate_per_s`` requests a second on average."""
-    return np.repeat(poisson(rate_per_s / size, seconds, seed), size)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What arrives.
+    """The requests of a load test.
 
     Attributes:
-        texts: over and over, in this order.
-        promise_ms: what the answers are held to.
-        alone: ``(len(texts), dim) float32``, the same texts encoded one by one, to hold the answers against.
+        texts: texts that are sent in this order, over and over.
+        promise_ms: latency within which a request should be answered.
+        alone: ``(len(texts), dim) float32``, the same texts encoded one by one, which the answers are
+            compared with; None for no comparison.
     """
 
     texts: Sequence[str]
@@ -74,7 +64,7 @@ class Traffic:
 
 @dataclass(slots=True, eq=False)
 class _Log:
-    """What happened to each request; written by the generator and by the server's threads."""
+    """Outcome of each request, written by the generator and by the server's threads."""
 
     traffic: Traffic
     clock: Clock
@@ -118,14 +108,22 @@ def drive(
     clock: Clock = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> LoadPoint:
-    """Send a request at each of ``arrivals_s``, on this thread, and wait for all answers.
+    """Send a request at each arrival time, on this thread, and wait for all answers.
+
+    Args:
+        server: server that answers.
+        arrivals_s: ``(n,)`` intended arrivals, in seconds from now, ascending.
+        traffic: requests to send.
+        clock: current time in seconds.
+        sleep: waits for the given seconds.
 
     Raises:
-        MeasureError: there are too few arrivals to tell a rate.
+        MeasureError: there are too few arrivals to have a rate.
     """
     if len(arrivals_s) < LEAST_ARRIVALS:
         raise MeasureError(
-            f"requests to send: {len(arrivals_s)}; wanted {LEAST_ARRIVALS} or more: measure for longer"
+            f"a load test of {len(arrivals_s)} requests has no rate; wanted {LEAST_ARRIVALS} or more: "
+            "measure for longer"
         )
     nothing = np.full(len(arrivals_s), np.nan)
     log = _Log(traffic, clock, clock(), nothing, nothing.copy())
@@ -147,29 +145,21 @@ def _summary(log: _Log, arrivals_s: Times, cpu_s: float) -> LoadPoint:
     seconds = float(arrivals_s[-1])
     promise_s = log.traffic.promise_ms / 1e3
     latencies_s = log.answered_s - arrivals_s
-    answered_s = latencies_s[~np.isnan(latencies_s)]
+    latencies_s = latencies_s[~np.isnan(latencies_s)]
     lateness_s = float(np.quantile(log.sent_s - arrivals_s, P99_SHARE))
     point = LoadPoint(
         rate_per_s=requests / seconds,
         seconds=seconds,
         refused_share=refused / requests,
         refusal_ms=max(log.refused_after_s) * 1e3 if refused else None,
-        lost=requests - refused - len(answered_s),
+        lost=requests - refused - len(latencies_s),
         worst_cosine=log.worst_cosine if log.worst_cosine < math.inf else None,
         generator_cpu=cpu_s / seconds,
         fell_behind=lateness_s > promise_s * _LATE_PROMISE_SHARE,
     )
     if point.fell_behind:
         return point
-    p50_ms, p95_ms, p99_ms = _percentiles_ms(answered_s)
-    kept_share = float(np.sum(answered_s <= promise_s)) / requests
-    return replace(point, kept_share=kept_share, p50_ms=p50_ms, p95_ms=p95_ms, p99_ms=p99_ms)
-
-
-def _percentiles_ms(latencies_s: Times) -> list[float | None]:
-    if not len(latencies_s):
-        return [None, None, None]
-    histogram = HdrHistogram(*_HISTOGRAM)
-    for latency_s in latencies_s.tolist():
-        histogram.record_value(max(round(latency_s * 1e6), 1))
-    return [histogram.get_value_at_percentile(percent) / 1e3 for percent in (50, 95, 99)]
+    kept_share = float(np.sum(latencies_s <= promise_s)) / requests
+    # The intervals take the answers for independent; in a queue, neighbours share their delay, so that the
+    # true intervals are wider.
+    return replace(point, kept_share=kept_share, **percentiles(latencies_s.tolist()))

@@ -1,4 +1,4 @@
-"""Three ways to serve single requests from one encoder, all behind ``submit(text) -> Future``."""
+"""Three ways to serve single requests from one encoder: without batching, in fixed windows, adaptively."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from embedopt.serving.policy import Limits
 Batching = Literal["none", "window", "adaptive"]
 BATCHINGS: tuple[Batching, ...] = get_args(Batching)
 
-# The seed study's batcher.
+# The batcher of the seed study.
 WINDOW_TEXTS, WINDOW_S = 32, 0.05
 _MAX_WAITING = Limits().max_waiting
 
@@ -22,7 +22,7 @@ _Request = tuple[str, "Future[FloatArray]"]
 
 
 class Server(Protocol):
-    """What load is put on."""
+    """Answers single texts, and is the target of a load test."""
 
     def submit(self, text: str) -> "Future[FloatArray]":
         """Queue a text and return at once; raise :class:`Overloaded` to refuse it."""
@@ -34,15 +34,15 @@ class Server(Protocol):
 
 
 class WindowServer:
-    """A batch is what has come within a time from its first text, or a number of texts, whatever is earlier.
+    """Server whose batch closes at a number of texts, or at a time after its first, whichever is earlier.
 
-    One batch gathers at a time; as many are encoded at a time as the encoder has replicas. With one text a
-    batch it is a service without batching.
+    One batch gathers at a time, and each replica of the encoder encodes one at a time. With one text in a
+    batch, this is a server without batching.
 
     Args:
-        encoder: to encode with.
-        texts: in a batch, at most.
-        window_s: that a batch gathers.
+        encoder: encoder of the batches.
+        texts: largest number of texts in a batch.
+        window_s: seconds that a batch gathers for.
     """
 
     def __init__(self, encoder: Encoder, texts: int, window_s: float) -> None:
@@ -60,7 +60,7 @@ class WindowServer:
             self._queue.put_nowait((text, future))
         except Full:
             raise Overloaded(
-                f"{_MAX_WAITING} requests wait; wanted fewer than that: try again later"
+                f"{_MAX_WAITING} requests are waiting; wanted fewer than {_MAX_WAITING}: try again later"
             ) from None
         return future
 
@@ -74,7 +74,7 @@ class WindowServer:
         try:
             embeddings = self._encoder.encode(texts, batch_size=len(texts))
             answers = list(zip(futures, embeddings, strict=True))
-        except BaseException as error:  # whatever it is, it goes to those who wait
+        except BaseException as error:  # whatever it is, it becomes the answer
             for future in futures:
                 future.set_exception(error)
         else:
@@ -82,13 +82,13 @@ class WindowServer:
                 future.set_result(embedding)
 
     def _gather(self) -> list[_Request]:
-        """Return the next batch; nothing when the server is closed."""
+        """Return the next batch; an empty one when the server is closed."""
         batch: list[_Request] = []
         with self._gathering:
             ends_s = float("inf")
             while len(batch) < self._texts:
                 try:
-                    left_s = None if not batch else max(ends_s - time.perf_counter(), 0.0)
+                    left_s = max(ends_s - time.perf_counter(), 0.0) if batch else None
                     request = self._queue.get(timeout=left_s)
                 except Empty:
                     break
@@ -108,7 +108,7 @@ class WindowServer:
 
 
 def open_server(batching: Batching, encoder: Encoder, promise_ms: float) -> Server:
-    """Start one of the three on an encoder, which stays open when it is closed."""
+    """Start a server on an encoder, which stays open when the server is closed."""
     match batching:
         case "none":
             return WindowServer(encoder, 1, 0.0)

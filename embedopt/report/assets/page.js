@@ -163,9 +163,9 @@ function drawLoad() {
   const found = kind().latest.load, all = found.rows.filter((row) => row.points.length), rows = shown(all);
   const traces = rows.map((row) => ({
     type: "scatter", mode: "lines+markers", showlegend: false, name: `${escaped(row.backend)} ${row.batching}`,
-    x: row.points.map((point) => point.rate), y: row.points.map((point) => point.p99),
-    line: { color: color(row.backend), dash: DASHES[row.batching] || "longdash" }, marker: { symbol: symbol(row.backend), size: 7 },
-    hoverinfo: "text", hovertext: row.points.map((point) => `${escaped(row.backend)}, batching: ${escaped(row.batching)}<br>${figure(point.rate)} requests/s<br>p99 ${figure(point.p99)} ms, p50 ${figure(point.p50)} ms<br>kept ${figure(100 * point.kept, 3)} %`),
+    x: row.points.map((point) => point.rate), y: row.points.map((point) => point[point.drawn]),
+    line: { color: color(row.backend), dash: DASHES[row.batching] || "longdash" }, marker: { symbol: row.points.map((point) => symbol(row.backend) + (point.drawn === "p99" ? "" : "-open")), size: 7 },
+    hoverinfo: "text", hovertext: row.points.map((point) => `${escaped(row.backend)}, batching: ${escaped(row.batching)}<br>${figure(point.rate)} requests/s<br>${point.drawn} ${figure(point[point.drawn])} ms, p50 ${figure(point.p50)} ms<br>kept ${figure(100 * point.kept, 3)} %`),
   }));
   for (const batching of new Set(rows.map((row) => row.batching))) {
     traces.push({ type: "scatter", mode: "lines", name: escaped(batching), x: [null], y: [null], line: { color: style("--ink"), dash: DASHES[batching] || "longdash" } });
@@ -173,8 +173,9 @@ function drawLoad() {
   const promise = rows.map((row) => row.promise_ms).find((value) => value != null);
   const shapes = promise == null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: promise, y1: promise, line: { color: style("--ink"), width: 3 }, opacity: 0.35 }];
   const told = promise == null ? "" : ` The thick grey line is the promise of ${figure(promise)} ms.`;
+  const hollow = rows.some((row) => row.points.some((point) => point.drawn !== "p99")) ? " A hollow marker is a p95 or p50: too few answers for a p99." : "";
   drawKey("load", rows);
-  draw("load", all, `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told}`, of(found), traces,
+  draw("load", all, `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told}${hollow}`, of(found), traces,
     layout({ title: { text: "requests/s" }, rangemode: "tozero" }, { title: { text: "p99 in ms, lower is better" }, type: "log", tickvals: ROUND, ticktext: ROUND.map((value) => figure(value)) }, { showlegend: true, shapes }));
 }
 
