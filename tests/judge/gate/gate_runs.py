@@ -16,7 +16,7 @@ def ratios(change: float, spread: float = 1.0) -> tuple[float, ...]:
 def paired_cell(
     change: float | None, fresh: float | None = None, *, spread: float = 1.0, batch_size: int = 32
 ) -> PairedCell:
-    """A cell of onnx-int8 with six first pairs and six fresh pairs around a change each; None for no pairs."""
+    """A cell of onnx-int8 with six first and six fresh pairs, each around a change; None for no pairs."""
     return PairedCell(
         cell=Cell(backend="onnx-int8", batch_size=batch_size),
         log_ratios=() if change is None else ratios(change, spread),

@@ -132,7 +132,7 @@ def test_a_cold_start_is_sampled_only_to_confirm_it() -> None:
 
 
 def test_identical_sides_are_hardly_ever_flagged_and_never_fail() -> None:
-    """300 runs of 9 cells whose pairs spread by 2.3 % with heavy tails, as the noisiest that were measured."""
+    """300 runs of 9 cells; pairs spread by 2.3 % with heavy tails, as the noisiest that were measured."""
     rng = np.random.default_rng(5)
     drawn = 0.023 * rng.standard_t(5, size=(300, 2, 9, 8)) / math.sqrt(5 / 3)
     runs = [

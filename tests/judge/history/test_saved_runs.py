@@ -12,6 +12,7 @@ from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import (
     History,
     SavedRun,
+    choose_run,
     differences,
     parse_run,
     read_history,
@@ -76,10 +77,10 @@ def test_a_damaged_file_is_an_error_in_one_line(tmp_path: Path, content: str, me
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("nowhere.json", "no such file or directory"), (".", "is a directory")]
+    ("name", "message"), [("nowhere.json", "no such file or directory"), (".", "is a directory")]
 )
-def test_a_missing_file_is_an_error_in_one_line(tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(RecordError, match=f"{said}; wanted a saved run"):
+def test_a_missing_file_is_an_error_in_one_line(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(RecordError, match=f"{message}; wanted a saved run"):
         read_run(tmp_path / name)
 
 
@@ -228,3 +229,19 @@ def test_runs_of_each_kind_are_a_history_of_their_own() -> None:
     other = {"hardware_class": "another CPU"}
     kinds = _history(_at(1), _at(2, **other), _at(3)).kinds
     assert [[run.name for run in runs] for runs in kinds.values()] == [["1", "3"], ["2"]]
+
+
+def test_the_newest_run_is_chosen_unless_a_file_is_named(tmp_path: Path) -> None:
+    first = _save(tmp_path, "0001_run.json", make_run(), datetime="2026-03-01T12:00:00")
+    _save(tmp_path, "0002_run.json", make_run(), datetime="2026-03-02T12:00:00")
+    history = read_history(tmp_path)
+    assert choose_run(history, None, tmp_path).name == "0002_run.json"
+    assert choose_run(history, first, tmp_path).name == "0001_run.json"
+
+
+def test_a_history_without_a_readable_run_has_none_to_choose(tmp_path: Path) -> None:
+    (tmp_path / "0001_half.json").write_text('{"benchm', encoding="utf8")
+    with pytest.raises(
+        RecordError, match=r"has no saved run that can be read \(.* is damaged: .*\): run pytest"
+    ):
+        choose_run(read_history(tmp_path), None, tmp_path)
