@@ -6,7 +6,7 @@ of the base and of one process of the head, measured one after the other.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -78,10 +78,7 @@ class ErrorRate:
 
 
 def error_rates(
-    collected: SlowdownSamples,
-    settings: GateSettings,
-    drawing: Drawing,
-    on_step: Callable[[str], None] = lambda _: None,
+    collected: SlowdownSamples, settings: GateSettings, drawing: Drawing
 ) -> tuple[ErrorRate, ...]:
     """Return false alarms and detections of the gate and of other tools, for each cell and for whole runs.
 
@@ -94,15 +91,11 @@ def error_rates(
     cells = [cell for cell, slowdown in samples if slowdown == 0]
     rates: list[ErrorRate] = []
     for slowdown in sorted({slowdown for _, slowdown in samples}):
-        on_step(f"drawing runs with {slowdown:.0%} of slow-down")
         slowed = [cell for cell in cells if (cell, slowdown) in samples]
-        if slowdown == 0:
-            rates += _counted(GATE, 0.0, cells, [draw.gate_run(samples, cells) for _ in range(drawing.runs)])
-        else:
-            for cell in slowed:
-                mixed = {**samples, (cell, 0.0): samples[cell, slowdown]}
-                alarms = [draw.gate_run(mixed, cells) & {cell} for _ in range(drawing.runs)]
-                rates += _counted(GATE, slowdown, [cell], alarms)
+        for group in [cells] if slowdown == 0 else [[cell] for cell in slowed]:
+            mixed = {**samples, **{(cell, 0.0): samples[cell, slowdown] for cell in group}}
+            reports = [draw.gate_run(mixed, cells) for _ in range(drawing.runs)]
+            rates += _counted(GATE, slowdown, group, reports)
         runs = [draw.other_tools(samples, slowed, slowdown) for _ in range(drawing.other_tool_runs)]
         for rule in OTHER_TOOLS:
             rates += _counted(rule, slowdown, slowed, [run[rule] for run in runs])

@@ -20,12 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """One saved file.
-
-    Attributes:
-        saved: the run that was read from it.
-        content: its whole content.
-    """
+    """One saved file: the run that was read from it, and its whole content."""
 
     saved: SavedRun
     content: Mapping[str, Any]

@@ -69,12 +69,7 @@ class SavedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """Saved runs of a folder.
-
-    Attributes:
-        runs: each with its time, the oldest first.
-        damaged: an error for each file that can't be read.
-    """
+    """Saved runs with their times, the oldest first, and an error for each file that can't be read."""
 
     runs: tuple[tuple[datetime, SavedRun], ...] = ()
     damaged: tuple[RecordError, ...] = ()

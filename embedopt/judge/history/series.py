@@ -120,13 +120,7 @@ def _of_reference(shard: ShardReference, kind: str, field: str) -> dict[int, flo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """How the benchmarks of a run differ from those of the run before, by full name.
-
-    Attributes:
-        new: benchmarks that only the later run has.
-        renamed: old and new names.
-        vanished: benchmarks that only the earlier run has.
-    """
+    """Full names of the benchmarks that came and went between two runs; ``renamed`` has old and new names."""
 
     new: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()

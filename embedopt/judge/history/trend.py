@@ -95,7 +95,7 @@ def changes(series: Series) -> tuple[Change, ...]:
     kept = _without_weak(values, [int(end) for end in ends[:-1]], noise)
     return tuple(
         Change(at=at, effect=_effect(after - before, is_log=series.is_log))
-        for at, (before, after) in zip(kept, itertools.pairwise(_levels(values, kept)), strict=True)
+        for at, (before, after) in zip(kept, itertools.pairwise(_medians(values, kept)), strict=True)
     )
 
 
@@ -161,7 +161,7 @@ def _noise(values: Values) -> float:
     return max(_LEAST_NOISE, _MAD_TO_SD * float(np.median(np.abs(np.diff(values)))))
 
 
-def _levels(values: Values, at: Sequence[int]) -> list[float]:
+def _medians(values: Values, at: Sequence[int]) -> list[float]:
     """Return the median of each part; a median is robust to a bad day of the machine."""
     return [float(np.median(part)) for part in np.split(values, at)]
 
@@ -196,9 +196,9 @@ class _Step:
 
 
 def _steps(values: Values, at: Sequence[int]) -> list[_Step]:
-    levels, parts = _levels(values, at), np.split(values, at)
+    medians, parts = _medians(values, at), np.split(values, at)
     steps = []
-    neighbours = zip(at, itertools.pairwise(levels), itertools.pairwise(parts), strict=True)
+    neighbours = zip(at, itertools.pairwise(medians), itertools.pairwise(parts), strict=True)
     for index, (before, after), (old, new) in neighbours:
         nearer = int(np.count_nonzero(np.abs(new - after) < np.abs(new - before)))
         steps.append(_Step(at=index, size=abs(after - before), runs=nearer, p=_p_two_sided(old, new)))
