@@ -117,7 +117,7 @@ def _step(series: Series, step: Change) -> str:
 
 
 def _rules(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> RenderableType:
-    title = "False alarms per cell and per run, and slow-downs detected, in per cent"
+    title = "False alarms per cell and per run, and slow-downs detected, in %"
     shown = table(title, "rule, on the same processes", "per cell", "per run", *_heads(slowdowns))
     for rule in dict.fromkeys(rate.rule for rate in rates):
         own = [rate for rate in rates if rate.rule == rule]
@@ -131,7 +131,9 @@ def _rules(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> Renderable
 
 
 def _gate_cells(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> RenderableType:
-    shown = table(f"Those of {GATE}, with 95 % intervals", "cell", "false alarms", *_heads(slowdowns))
+    shown = table(
+        f"{GATE} by cell, with 95 % intervals", "cell", "false alarms", *_heads(slowdowns)
+    )
     gate = {(rate.cell, rate.slowdown): rate for rate in rates if rate.rule == GATE}
     for cell in dict.fromkeys(cell for cell, _ in gate if cell):
         own = [gate.get((cell, slowdown)) for slowdown in (0.0, *slowdowns)]

@@ -70,12 +70,12 @@ def test_error_rates_are_shown_for_every_rule_and_for_the_gates_cells() -> None:
     ]
     assert render_error_rates(rates).splitlines() == [
         "False alarms per cell and per run, and",
-        "slow-downs detected, in per cent",
+        "slow-downs detected, in %",
         "rule, on the same processes per cell per run +5%",
         "embedopt                         0.5       1  98",
         "benchstat                         40      70  85",
         "",
-        "Those of embedopt, with 95 % intervals",
+        "embedopt by cell, with 95 % intervals",
         "cell                 false alarms            +5%",
         "onnx-int8 batch 1       0 (0-3.7) 96 (90.2-98.4)",
         "onnx-int8 batch 32 1 (0.177-5.45) 100 (96.3-100)",

@@ -21,7 +21,7 @@ EXIT_CODES = {
     4: "not comparable",
     5: "inconclusive: no time could be decided",
 }
-_SUSPECTED = "inconclusive: a time looked slower, and the budget ended before fresh pairs confirmed it"
+_SUSPECTED = "inconclusive: a time looked slower when the budget ended"
 # In place of a metric: scores and sizes that a run lacks.
 SCORES_AND_SIZES = "scores and sizes"
 _ACCURACY = metrics(Accuracy)
