@@ -121,13 +121,13 @@ class _Draw:
         ratios = {cell: [pair.log_ratio for pair in samples[cell, 0.0].pairs] for cell in cells}
         left_s = self._budget_s
 
-        def take_pair(wanted: Sequence[Cell]) -> Mapping[Cell, float] | None:
+        def take_pair(timed: Sequence[Cell]) -> Mapping[Cell, float] | None:
             nonlocal left_s
-            takes_s = self._start_s + sum(self._call_s[cell] for cell in wanted if cell.metric == "latency")
+            takes_s = self._start_s + sum(self._call_s[cell] for cell in timed if cell.metric == "latency")
             if takes_s > left_s:
                 return None
             left_s -= takes_s
-            return {cell: ratios[cell][self._rng.integers(len(ratios[cell]))] for cell in wanted}
+            return {cell: ratios[cell][self._rng.integers(len(ratios[cell]))] for cell in timed}
 
         empty = [PairedCell(cell=cell) for cell in cells]
         sampled = sample_pairs(empty, partial(plan_pairs, settings=self._settings), take_pair)
