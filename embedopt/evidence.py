@@ -17,14 +17,9 @@ LogRatio = Annotated[float, Field(ge=-10.0, le=10.0)]
 
 
 def cell_name(backend: str, batch_size: int, kind: str = "") -> str:
-    """Return the name of a cell in words: "onnx-int8 batch 1", or of a named kind, "onnx-int8 load".
+    """Return a name such as ``onnx-int8 batch 1`` or ``onnx-int8 load``; no code takes it apart.
 
-    This is the one place that puts such names together; nothing takes them apart.
-
-    Args:
-        backend: name of the backend.
-        batch_size: texts in a call; 0 to leave it out.
-        kind: what is measured, where it is not the time of a call.
+    A batch size of 0 is left out; ``kind`` says what was measured where it is not the time of a call.
     """
     return " ".join(filter(None, (backend, f"batch {batch_size}" if batch_size else "", kind)))
 

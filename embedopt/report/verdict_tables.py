@@ -131,9 +131,7 @@ def _rules(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> Renderable
 
 
 def _gate_cells(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> RenderableType:
-    shown = table(
-        f"{GATE} by cell, with 95 % intervals", "cell", "false alarms", *_heads(slowdowns)
-    )
+    shown = table(f"{GATE} by cell, with 95 % intervals", "cell", "false alarms", *_heads(slowdowns))
     gate = {(rate.cell, rate.slowdown): rate for rate in rates if rate.rule == GATE}
     for cell in dict.fromkeys(cell for cell, _ in gate if cell):
         own = [gate.get((cell, slowdown)) for slowdown in (0.0, *slowdowns)]

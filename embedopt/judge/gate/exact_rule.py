@@ -1,7 +1,7 @@
 """The rule for scores and sizes: they repeat exactly, so a change above a small threshold counts at once."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from embedopt.evidence import ExactPair
 from embedopt.judge.gate.settings import GateSettings
@@ -30,14 +30,10 @@ def judge_exact(pair: ExactPair, settings: GateSettings) -> Verdict:
 
 
 def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> tuple[Verdict, ...]:
-    """Compare each score and size of a run with the last earlier one.
+    """Compare each score and size of a run with that of the last earlier run that has it.
 
-    What the run before had and this one lacks is one inconclusive verdict a backend.
-
-    Args:
-        earlier: the runs before, the oldest first.
-        head: the run that is judged.
-        settings: thresholds.
+    The earlier runs come the oldest first. What a backend had in the run before and lacks now is one
+    inconclusive verdict.
     """
     known: dict[tuple[str, str], float] = {}
     for run in earlier:
@@ -48,8 +44,8 @@ def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> t
         for (backend, metric), value in own.items()
         if (backend, metric) in known
     ]
-    missing = _missing(_exact_values(earlier[-1]) if earlier else {}, own, head)
-    return (*(judge_exact(pair, settings) for pair in pairs), *missing)
+    lost = _exact_values(earlier[-1]).keys() - own.keys() if earlier else set()
+    return (*(judge_exact(pair, settings) for pair in pairs), *_missing(lost, head))
 
 
 def _effect(pair: ExactPair) -> tuple[float, float]:
@@ -65,22 +61,11 @@ def _not_comparable(pair: ExactPair, why: str) -> Verdict:
     return Verdict(backend=pair.backend, metric=pair.metric, outcome="not comparable", why=why)
 
 
-def _missing(
-    before: dict[tuple[str, str], float], own: dict[tuple[str, str], float], head: Run
-) -> tuple[Verdict, ...]:
-    missing: dict[str, list[str]] = {}
-    for backend, metric in sorted(before.keys() - own.keys()):
-        if backend in head.backends:
-            missing.setdefault(backend, []).append(metric)
-    return tuple(
-        Verdict(
-            backend=backend,
-            metric=SCORES_AND_SIZES,
-            outcome="inconclusive",
-            why=f"not in this run: {', '.join(names)}",
-        )
-        for backend, names in missing.items()
-    )
+def _missing(lost: set[tuple[str, str]], head: Run) -> Iterator[Verdict]:
+    for backend in sorted(head.backends):
+        if metrics_lost := sorted(metric for name, metric in lost if name == backend):
+            why = f"not in this run: {', '.join(metrics_lost)}"
+            yield Verdict(backend=backend, metric=SCORES_AND_SIZES, outcome="inconclusive", why=why)
 
 
 def _exact_values(run: Run) -> dict[tuple[str, str], float]:

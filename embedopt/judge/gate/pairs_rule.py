@@ -69,14 +69,7 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
-    """What each cell is judged by.
-
-    Attributes:
-        settings: thresholds and level.
-        cells: number of cells that are judged at once.
-        flagged: mean log ratio of the first pairs of each flagged cell.
-        confirmed: flagged cells that fresh pairs alone show to be slower.
-    """
+    """What each of ``cells`` cells is judged by; ``flagged`` has the mean log ratio of their first pairs."""
 
     settings: GateSettings
     cells: int

@@ -89,10 +89,6 @@ def smallest_effect(known: Estimate, level: float) -> float:
 
     It is (t of the level + t of the power) standard errors, which errs on the large side with few pairs
     (Bloom 1995, Evaluation Review 19, 547-556).
-
-    Args:
-        known: the estimate whose standard error counts.
-        level: level of the test.
     """
     degrees = known.pairs - 1
     multiple = special.stdtrit(degrees, 1 - level / 2) + special.stdtrit(degrees, _POWER)

@@ -50,7 +50,7 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
     """
     current = [series for series in series_of((*earlier, head)) if series.runs[-1] is head]
     positions = [_position(series) for series in current]
-    adjusted = holm([1.0 if place.p_two_sided is None else place.p_two_sided for place in positions])
+    adjusted = holm([place.p_two_sided for place in positions])
     times = tuple(
         _judge_position(series, place, p, settings)
         for series, place, p in zip(current, positions, adjusted, strict=True)

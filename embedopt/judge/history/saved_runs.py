@@ -160,12 +160,7 @@ def newest_run(folder: Path) -> SavedRun:
 
 
 def choose_run(history: History, file: Path | None, folder: Path) -> SavedRun:
-    """Return the run of a file, or without one the newest of a history.
-
-    Args:
-        history: the saved runs.
-        file: a saved run; None for the newest.
-        folder: where the history was read from, for the message.
+    """Return the run of a file, or without one the newest of the history that was read from a folder.
 
     Raises:
         RecordError: there is no such run, or it can't be read.
@@ -237,10 +232,7 @@ def _medians_s(benchmarks: list[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _cpu(machine: Mapping[str, Any]) -> str:
-    """Return name and core count of a CPU; pytest-benchmark before 3.2 has no mapping for it.
-
-    How much is known depends on py-cpuinfo on that machine.
-    """
+    """Return what py-cpuinfo knew of a CPU; pytest-benchmark before 3.2 has no mapping for it."""
     info = machine.get("cpu")
     cpu = info if isinstance(info, Mapping) else {}
     name = cpu.get("brand_raw") or cpu.get("brand") or machine.get("processor") or "unknown CPU"

@@ -33,11 +33,9 @@ Values = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A change point.
+    """A change point: ``at`` is the index of the first run of the new level.
 
-    Attributes:
-        at: index of the first run of the new level.
-        effect: size of the change: a share where changes are ratios, else a difference.
+    ``effect`` is a share where changes are ratios, else a difference.
     """
 
     at: int
@@ -46,13 +44,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """The runs between two change points.
+    """The runs ``start`` to ``stop`` (exclusive) between two change points.
 
-    Attributes:
-        start: index of the first run.
-        stop: index after the last run.
-        low: lower end of the interval in which 95 % of such runs lie, in the units of the series.
-        high: upper end.
+    In the units of the series, 95 % of such runs lie between ``low`` and ``high``.
     """
 
     start: int
@@ -67,17 +61,17 @@ class Position:
 
     Attributes:
         runs: number of earlier runs that the prediction rests on.
-        missing: number of runs that a prediction still needs; if above 0, the other attributes are None.
+        missing: number of runs that a prediction still needs; if above 0, effect and interval are None.
         effect: change from the mean of those runs to the value: a share where changes are ratios.
         interval: interval in which 95 % of next values lie, as effects.
-        p_two_sided: chance of a value as far off, without a change.
+        p_two_sided: chance of a value as far off, without a change; 1 without a prediction.
     """
 
     runs: int
     missing: int = 0
     effect: float | None = None
     interval: tuple[float, float] | None = None
-    p_two_sided: float | None = None
+    p_two_sided: float = 1.0
 
 
 def changes(series: Series) -> tuple[Change, ...]:
@@ -180,13 +174,9 @@ def _without_weak(values: Values, at: list[int], noise: float) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A candidate for a change point.
+    """A candidate for a change point; ``runs`` of the new level lie nearer to it than to the old one.
 
-    Attributes:
-        at: index of the first run of the new level.
-        size: absolute difference of the two levels.
-        runs: number of runs after it that lie nearer to the new level than to the old one.
-        p: p-value of Student's t test between the runs of both levels.
+    ``p`` is the p-value of Student's t test between the runs of both levels.
     """
 
     at: int

@@ -66,7 +66,7 @@ def test_the_gravest_verdict_decides(against: GateRun, code: int, line: str) -> 
 def test_a_verdict_answers_one_question(batch_size: int, metric: str, question: tuple[int, Kind]) -> None:
     verdict = Verdict(backend="a", batch_size=batch_size, metric=metric, outcome="equivalent")
     questions: list[tuple[int, Kind]] = [(1, "time"), (8, "time"), (0, "load"), (0, "size"), (0, "accuracy")]
-    assert [asked for asked in questions if verdict.answers(*asked)] == [question]
+    assert [each for each in questions if verdict.answers(*each)] == [question]
 
 
 def test_a_verdict_on_a_whole_backend_answers_every_question() -> None:
