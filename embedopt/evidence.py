@@ -16,6 +16,14 @@ PairedMetric = Literal["latency", "load_s"]
 LogRatio = Annotated[float, Field(ge=-10.0, le=10.0)]
 
 
+def cell_name(backend: str, batch_size: int, kind: str = "") -> str:
+    """Return a name such as ``onnx-int8 batch 1`` or ``onnx-int8 load``; no code takes it apart.
+
+    A batch size of 0 is left out; ``kind`` says what was measured where it is not the time of a call.
+    """
+    return " ".join(filter(None, (backend, f"batch {batch_size}" if batch_size else "", kind)))
+
+
 @record
 class Cell:
     """What is timed in pairs: calls of a batch size, or with ``load_s`` (and batch size 0) the cold start."""
@@ -25,7 +33,7 @@ class Cell:
     metric: PairedMetric = "latency"
 
     def __str__(self) -> str:
-        return f"{self.backend} {'load' if self.metric == 'load_s' else f'batch {self.batch_size}'}"
+        return cell_name(self.backend, self.batch_size, "load" if self.metric == "load_s" else "")
 
 
 @record

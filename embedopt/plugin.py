@@ -14,17 +14,20 @@ from typing import Any, get_args
 import pytest
 
 from embedopt.errors import EmbedoptError, MissingPackageError, RecordError
+from embedopt.evidence import cell_name
 from embedopt.inference.backends import BACKENDS, REFERENCE
 from embedopt.inference.encoder import Encoder
+from embedopt.judge.gate.pairs_rule import plan_pairs
 from embedopt.judge.gate.settings import GateSettings, read_settings
-from embedopt.judge.gate.verdict import Verdict, judge, plan_pairs
+from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.gate.whole_runs import judge_gate_run, judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
 from embedopt.measure.options import BATCH_SIZES, Options, ProfileName, parse_options
 from embedopt.measure.session import Session
 from embedopt.report.summary_tables import render_comparisons, render_summary
-from embedopt.report.verdict_tables import describe_damaged, render_places, render_verdicts
+from embedopt.report.verdict_tables import render_positions, render_verdicts
+from embedopt.report.words import describe_damaged
 from embedopt.schema import to_json
 
 
@@ -61,7 +64,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--gate-threshold",
         type=float,
         metavar="SHARE",
-        help="smallest change that counts, but for backends of pyproject.toml (default: 0.03)",
+        help="smallest change that counts, but for backends of pyproject.toml "
+        f"(default: {GateSettings().threshold})",
     )
 
 
@@ -107,6 +111,7 @@ class Suite:
         self._session = Session(options, on_step=self._write_line)
         self._settings = settings
         self._compared: list[SavedRun | RecordError] = []
+        self._verdicts: tuple[Verdict, ...] = ()
         self._started = datetime.now(UTC).isoformat()
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
@@ -120,9 +125,12 @@ class Suite:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Give each question its backends and batch sizes."""
         options = self._session.options
-        if "against_what" in metafunc.fixturenames and options.against:
-            cells = [(row.name, what) for row in options.against.backends for what in options.against.whats]
-            metafunc.parametrize(("against_backend", "against_what"), cells)
+        if "against_kind" in metafunc.fixturenames and options.against:
+            backends, questions = options.against.backends, options.against.questions
+            cells = [(row.name, size, kind) for row in backends for size, kind in questions]
+            ids = [f"{name}-{cell_name('', size, '' if size else kind)}" for name, size, kind in cells]
+            arguments = ("against_backend", "against_batch_size", "against_kind")
+            metafunc.parametrize(arguments, cells, ids=ids)
         if "encoder" not in metafunc.fixturenames:
             return
         # What compares all backends opens the others itself, beside the reference.
@@ -167,7 +175,8 @@ class Suite:
             gate_run = measuring.measure_gate_run(partial(plan_pairs, settings=self._settings))
         except EmbedoptError as error:
             pytest.fail(str(error), pytrace=False)
-        return judge(gate_run, self._settings)
+        self._verdicts = judge_gate_run(gate_run, self._settings)
+        return self._verdicts
 
     def pytest_benchmark_update_json(self, output_json: MutableMapping[str, Any]) -> None:
         """Put the record of the run into the saved file."""
@@ -214,9 +223,9 @@ class Suite:
         reporter.section("embedopt")
         if has_findings:
             reporter.write(render_summary(head, measuring.options.price_per_hour, color=color))
-        if verdicts := judge_gate_run(head, self._settings):
+        if self._verdicts:
             title = f"this code against {self._config.option.against}"
-            reporter.write(render_verdicts(title, verdicts, color=color))
+            reporter.write(render_verdicts(title, self._verdicts, color=color))
         if self._config.option.benchmark_compare:
             self._compare(reporter, head)
 
@@ -225,8 +234,8 @@ class Suite:
         storage = self._config._benchmarksession.storage  # type: ignore[attr-defined]  # its only way in
         # Elasticsearch has no folder, and so no history here.
         history = read_history(storage.path) if hasattr(storage, "path") else History()
-        places = judge_history(head, history.before(head), self._settings)
-        reporter.write(render_places(places, describe_damaged(history.damaged)))
+        positions = judge_history(head, history.before(head), self._settings)
+        reporter.write(render_positions(positions, describe_damaged(history.damaged)))
 
     def _write_line(self, line: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")

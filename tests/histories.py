@@ -12,13 +12,13 @@ import numpy as np
 from embedopt.records import Run
 from tests.runs import make_file, make_load, make_run
 
-# Logarithms by which onnx-int8 at batch 32 moves for good: 8 % slower, faster, slower.
+# Lasting shifts of onnx-int8 at batch 32, in logarithms by run: 8 % slower, faster, slower.
 SHIFTS: Mapping[int, float] = {230: math.log(1.08), 500: -math.log(1.08), 780: math.log(1.08)}
 _START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def write_history(folder: Path, runs: int, shifts: Mapping[int, float] = SHIFTS, *, seed: int = 7) -> Path:
-    """Write runs whose times spread by 3 %, an hour apart; the last has load, too."""
+    """Write runs an hour apart whose times spread by 3 %; the last one also has load tests."""
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(runs):

@@ -19,7 +19,7 @@ from embedopt.records import (
 )
 from embedopt.schema import to_json
 
-# What a stranger may write where a name is expected: HTML, Markdown, commands of a terminal and of a runner.
+# What a stranger may write in place of a name: HTML, Markdown, commands of a terminal and of GitHub's runner.
 HOSTILE = (
     "</script><img src=x onerror=alert(1)><b>bold</b>|`**x** @someone #1 [a](http://example.com) "
     "<details>\x1b[31m\r\n::error::pwned ##[error]pwned [red]$plotly %{x} &lt;"
@@ -27,7 +27,7 @@ HOSTILE = (
 
 
 def make_run(**changes: Any) -> Run:
-    """A run of three backends in which each factor of a speed-up is a round number."""
+    """A run of three backends; each factor of a speed-up is a round number."""
     machine = Machine(
         cpu="Test CPU",
         instruction_sets=("avx2", "vnni"),
@@ -80,7 +80,7 @@ def make_run(**changes: Any) -> Run:
 
 
 def make_load() -> dict[str, dict[str, LoadTest]]:
-    """Load on two backends: the adaptive batcher ends in an overload, a generator fell behind at a window."""
+    """Load tests of two backends: adaptive ends in an overload; with a window the generator fell behind."""
     return {
         "torch-fp32": {"none": _load(40.0, _load_point(25.0, 20.0), _load_point(75.0, 400.0))},
         "onnx-int8": {
@@ -137,8 +137,8 @@ def make_file(run: Run | None) -> dict[str, Any]:
     sizes = {"torch-fp32": (1, 8, 32, 64), "onnx-fp32": (1,), "onnx-int8": (1, 8, 32, 64)}
     latencies = [_latency(name, size, rate) for name, rate in rates.items() for size in sizes[name]]
     benchmarks: list[dict[str, Any]] = [
-        {"fullname": f"test_latency[{of.backend}-{of.batch_size}]", "extra_info": to_json(of)}
-        for of in latencies
+        {"fullname": f"test_latency[{latency.backend}-{latency.batch_size}]", "extra_info": to_json(latency)}
+        for latency in latencies
     ]
     benchmarks.append({"fullname": "test_other", "extra_info": {"backend": "onnx-int8", "p50_ms": "theirs"}})
     return {"benchmarks": benchmarks} | ({"embedopt": to_json(run)} if run else {})

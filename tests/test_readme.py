@@ -19,8 +19,8 @@ from embedopt.cli.app import main
 from embedopt.errors import Overloaded
 from tests.fakes import FakeEncoder, fake_embedding
 from tests.histories import write_history
-from tests.judge.history.test_merge import make_shard
 from tests.measure.pairs.test_worktree import git
+from tests.shards import make_shard
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")

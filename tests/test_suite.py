@@ -421,7 +421,7 @@ def test_a_bigger_file_fails(suite: pytest.Pytester, against: dict[str, Any]) ->
     against["bytes"] = 110
     result = _run_against(suite)
     result.assert_outcomes(passed=4, failed=1)
-    result.stdout.fnmatch_lines(["onnx-int8 disk_bytes: regressed, 100 -> 110"])
+    result.stdout.fnmatch_lines(["onnx-int8 disk_bytes: regressed, +10.0%, 100 -> 110"])
 
 
 def test_what_cant_be_told_is_skipped_in_words(suite: pytest.Pytester, against: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from embedopt.measure.pairs.known_slowdowns import Effort, collect, read_calibra
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
 from embedopt.measure.pairs.worktree import ended_by_signals
-from embedopt.report.verdict_tables import render_calibration
+from embedopt.report.verdict_tables import render_error_rates
 
 _ROOT = Path(__file__).parents[2]
 
@@ -54,7 +54,7 @@ def calibrate(
     effort = Effort(cells=cells, work=work, pairs=pairs, budget_s=budget)
     known = _collected(effort, _known(resume), resume or output)
     found = error_rates(known, read_settings(_ROOT / "pyproject.toml", BACKENDS), Drawing())
-    typer.echo(render_calibration(found, color=sys.stdout.isatty()), nl=False)
+    typer.echo(render_error_rates(found, color=sys.stdout.isatty()), nl=False)
 
 
 def _known(resume: Path | None) -> SlowdownSamples:

@@ -9,18 +9,19 @@ import typer
 
 from embedopt.ci.history_branch import append as append_to_branch
 from embedopt.ci.pull_request import GitHub, WorkflowRun, read_event
-from embedopt.cli.judge import STORAGE, HistoryOption, judged, run_to_judge
+from embedopt.cli.judge import STORAGE, HistoryOption, gate_settings
 from embedopt.errors import EmbedoptError, GitHubError, RecordError, UsageError
 from embedopt.files import write_whole
 from embedopt.judge.gate.verdict import exit_code
 from embedopt.judge.history.merge import Shard
 from embedopt.judge.history.merge import merge as merge_shards
-from embedopt.judge.history.saved_runs import History, read_file, read_history, read_run
+from embedopt.judge.history.saved_runs import History, choose_run, read_file, read_history, read_run
 from embedopt.report.console import lines
 from embedopt.report.escape import markdown
 from embedopt.report.html import render_page
+from embedopt.report.judged_run import judge_run
 from embedopt.report.markdown import render_annotations, render_markdown
-from embedopt.report.verdict_tables import describe_damaged
+from embedopt.report.words import describe_damaged
 
 Format = Literal["html", "markdown", "annotations"]
 PriceOption = Annotated[float, typer.Option(min=0, help="Dollars for an hour of the machine.")]
@@ -44,7 +45,7 @@ def report(
     if shape not in get_args(Format):
         raise UsageError(f"unknown format {shape!r}; known are: {', '.join(get_args(Format))}")
     found = read_history(folder)
-    head = run_to_judge(found, run, folder)
+    head = choose_run(found, run, folder)
     if shape == "html":
         written = output or Path("report.html")
         shown = found.including(head)
@@ -52,7 +53,7 @@ def report(
         told = f"{written}: {len(shown.runs)} run{'s' * (len(shown.runs) != 1)}"
         typer.echo(lines([told, *describe_damaged(found.damaged)]), nl=False)
         return
-    verdict = judged(found, head)
+    verdict = judge_run(found, head, gate_settings())
     text = render_annotations(verdict) if shape == "annotations" else render_markdown(verdict, price_per_hour)
     if output is None:
         typer.echo(text, nl=False)
@@ -126,7 +127,7 @@ def _said_of(run: WorkflowRun, artifact: Path, price_per_hour: float) -> str:
     if not _runs_in(artifact):
         return f"### embedopt: no verdict: the job ended ({how}) before it saved a run\n{measured}"
     try:
-        told = judged(History(), read_run(_only_run(artifact)))
+        told = judge_run(History(), read_run(_only_run(artifact)), gate_settings())
         # The required check holds more than the gate: all shards, and the floors of the suite itself.
         only_job_failed = run.conclusion != "success" and not exit_code(told.verdicts)
         besides = f", but the job failed ({how}): {log}" if only_job_failed else ""

@@ -159,9 +159,9 @@ class GateRunOptions:
             raise UsageError(f"--against-budget is {self.budget_s:g}; wanted seconds, above 0")
 
     @property
-    def whats(self) -> tuple[str, ...]:
-        """What is compared of each backend, in words."""
-        return (*(f"batch {size}" for size in self.batch_sizes), "load", "size", "accuracy")
+    def questions(self) -> tuple[tuple[int, str], ...]:
+        """What is judged of each backend: a batch size (0 for none) and a kind of figure."""
+        return (*((size, "time") for size in self.batch_sizes), (0, "load"), (0, "size"), (0, "accuracy"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""A run for people on GitHub: the summary of a job, the comment on a pull request, annotations.
+"""A judged run for GitHub: the summary of a job, the comment on a pull request, annotations.
 
-The verdict comes first, in one line; then what moved, as a table; the rest is folded.
+The headline comes first; then a table of what changed; the rest is folded.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ from embedopt.judge.summary import Row, summary_rows
 from embedopt.records import Run
 from embedopt.report.console import number
 from embedopt.report.escape import annotation, markdown
-from embedopt.report.words import VERDICT_COLUMNS, JudgedRun, figures, subject, worth_a_row
+from embedopt.report.judged_run import JudgedRun
+from embedopt.report.words import VERDICT_COLUMNS, figures, sentence, subject, worth_a_row
 
 # A comment holds 65,536 characters, a job's summary 1 MiB: one text that fits both, at 4 bytes a character.
 LIMIT = 60_000
@@ -27,23 +28,23 @@ def render_markdown(
 ) -> str:
     """Return Markdown of at most ``limit`` characters.
 
-    What does not fit is left out from the end, row by row, and a line says so: no table or fold is broken.
+    What does not fit is left out from the end, row by row, and a line says so; tables and folds stay valid.
 
     Args:
         judged: the run and its verdicts.
         price_per_hour: dollars for an hour of the machine.
-        limit: in characters.
-        besides: Markdown that ends the first line, after the verdict.
+        limit: largest number of characters.
+        besides: Markdown that ends the first line, after the headline.
     """
-    moved = [of for of in judged.verdicts if of.outcome in _MOVED]
-    rest = [of for of in worth_a_row(judged.verdicts) if of.outcome not in _MOVED]
+    moved = [verdict for verdict in judged.verdicts if verdict.outcome in _MOVED]
+    rest = [verdict for verdict in worth_a_row(judged.verdicts) if verdict.outcome not in _MOVED]
     unlisted = len(judged.verdicts) - len(moved) - len(rest)
-    as_before = f" and {unlisted} scores and sizes as they were" if unlisted else ""
+    equivalent = f" and {unlisted} equivalent scores and sizes" if unlisted else ""
     blocks = [
         _Part(f"### embedopt: {headline(judged.verdicts)}{besides}\n\n{markdown(judged.title)}"),
         _verdict_table("", moved),
         _Part("", [f"- {markdown(note)}" for note in judged.notes]),
-        _verdict_table(f"{len(rest)} that did not move{as_before}", rest),
+        _verdict_table(f"{len(rest)} without a clear change{equivalent}", rest),
         _results(summary_rows(judged.head, price_per_hour)),
         _provenance(judged.head.run),
     ]
@@ -51,29 +52,23 @@ def render_markdown(
 
 
 def render_annotations(judged: JudgedRun) -> str:
-    """Return the commands by which GitHub's runner shows what failed, and the verdict."""
-    found = [[of for of in judged.verdicts if of.outcome == outcome] for outcome in _LEVELS]
-    told = [of for verdicts in found for of in verdicts[:_ANNOTATIONS]]
-    left_out = sum(map(len, found)) - len(told)
+    """Return the commands that make GitHub's runner show what failed, then the headline."""
+    by_outcome = [
+        [verdict for verdict in judged.verdicts if verdict.outcome == outcome] for outcome in _LEVELS
+    ]
+    shown = [verdict for verdicts in by_outcome for verdict in verdicts[:_ANNOTATIONS]]
+    left_out = sum(map(len, by_outcome)) - len(shown)
     notices = [f"{left_out} more are left out: the summary of the job has them"] if left_out else []
-    return "".join(
-        f"{line}\n"
-        for line in (
-            *(annotation(_LEVELS[of.outcome], subject(of), _in_words(of)) for of in told),
-            *(annotation("notice", "embedopt", said) for said in (*notices, headline(judged.verdicts))),
-        )
-    )
-
-
-def _in_words(of: Verdict) -> str:
-    moved = "" if of.effect is None else f" by {figures(of)[0]}"
-    within = "" if of.interval is None else f" ({figures(of)[1]})"
-    return f"{of.outcome}{moved}{within}{': ' if of.why else ''}{of.why}"
+    commands = [
+        *(annotation(_LEVELS[verdict.outcome], subject(verdict), sentence(verdict)) for verdict in shown),
+        *(annotation("notice", "embedopt", notice) for notice in (*notices, headline(judged.verdicts))),
+    ]
+    return "".join(f"{command}\n" for command in commands)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Something of a text that is whole with any number of its rows."""
+    """A part of a text whose last rows may be left out."""
 
     head: str
     rows: Sequence[str] = ()
@@ -95,7 +90,7 @@ class _Part:
 
 
 def _fitted(parts: Sequence[_Part], limit: int) -> str:
-    note = "\n{} more lines are left out: this is as long as GitHub takes it.\n"
+    note = "\n{} more lines are left out: GitHub takes no longer text.\n"
     room, text, left_out = limit - len(note) - 8, "", 0
     for part in parts:
         shown, missing = part.cut(room)
@@ -105,8 +100,13 @@ def _fitted(parts: Sequence[_Part], limit: int) -> str:
 
 def _verdict_table(fold: str, verdicts: Sequence[Verdict]) -> _Part:
     rows = [
-        _row(markdown(subject(of)), of.outcome, *figures(of), markdown(of.why) if of.why else "")
-        for of in verdicts
+        _row(
+            markdown(subject(verdict)),
+            verdict.outcome,
+            *figures(verdict),
+            markdown(verdict.why) if verdict.why else "",
+        )
+        for verdict in verdicts
     ]
     return _table(fold, (*VERDICT_COLUMNS, "why"), rows)
 

@@ -2,10 +2,10 @@
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from embedopt.evidence import cell_name
 from embedopt.judge.cost import dollars_per_million
 from embedopt.judge.history.saved_runs import History, Kind, SavedRun
 from embedopt.judge.history.series import DEFAULT_METRIC, METRICS, Series, describe_metric, series_of
@@ -13,13 +13,12 @@ from embedopt.judge.history.trend import changes, levels
 from embedopt.judge.summary import load_rows
 from embedopt.records import Accuracy, LoadPoint
 from embedopt.report.escape import short
-from embedopt.report.verdict_tables import describe_damaged
+from embedopt.report.words import describe_damaged
 
 # Of a number that is drawn; a cosine needs six.
 _DIGITS = 7
 # Of what is wrong with a file, which begins with the file's path.
 _LONGEST_NOTE = 500
-_OF_BATCH = re.compile(r"(.+) batch ([0-9]{1,9})", re.DOTALL)
 
 
 def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
@@ -90,12 +89,11 @@ def _environment(run: SavedRun) -> Mapping[str, str]:
 
 def _series(of: Series, index: Mapping[int, int]) -> dict[str, Any]:
     changed = changes(of)
-    found = _OF_BATCH.fullmatch(of.name)
-    backend = _name(found[1] if found else of.name)
+    backend = _name(of.backend)
     return {
-        "name": f"{backend} batch {found[2]}" if found else backend,
+        "name": cell_name(backend, of.batch_size),
         "backend": backend,
-        "batch": int(found[2]) if found else 0,
+        "batch": of.batch_size,
         "is_log": of.is_log,
         "at": [index[id(run)] for run in of.runs],
         "value": [_rounded(value) for value in of.values],

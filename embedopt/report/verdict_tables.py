@@ -1,16 +1,16 @@
-"""Verdicts, histories and calibrations as tables for a terminal."""
+"""Verdicts, histories and error rates as tables for a terminal."""
 
 from collections.abc import Mapping, Sequence
 
 from rich.console import RenderableType
 
-from embedopt.errors import RecordError
-from embedopt.judge.gate.error_rates import ErrorRate
+from embedopt.evidence import cell_name
+from embedopt.judge.gate.error_rates import GATE, ErrorRate
 from embedopt.judge.gate.verdict import Outcome, Verdict, headline
-from embedopt.judge.history.series import DEFAULT_METRIC, Roster, Series
-from embedopt.judge.history.trend import FEWEST_RUNS, changes
+from embedopt.judge.history.series import DEFAULT_METRIC, Series
+from embedopt.judge.history.trend import FEWEST_RUNS, Change, changes
 from embedopt.report.console import lines, rendered, table, text
-from embedopt.report.words import VERDICT_COLUMNS, figures, span, subject, worth_a_row
+from embedopt.report.words import VERDICT_COLUMNS, change, figures, span, subject, worth_a_row
 
 _STYLES: Mapping[Outcome, str] = {
     "regressed": "red",
@@ -18,19 +18,17 @@ _STYLES: Mapping[Outcome, str] = {
     "inconclusive": "yellow",
     "not comparable": "yellow",
 }
-# Names that are listed of what may be many.
-_LISTED = 5
 
 
 def render_verdicts(
     title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = (), *, color: bool = False
 ) -> str:
-    """Return the verdict in one line, then a table of what it rests on.
+    """Return the headline of the verdicts, then a table of their figures.
 
-    Scores and sizes that are as they were are counted, not listed.
+    Equivalent scores and sizes are counted, not listed.
 
     Args:
-        title: what was held against what.
+        title: which run, and what it was compared with.
         verdicts: all of them.
         notes: lines that follow.
         color: whether to use the terminal's colours.
@@ -39,130 +37,117 @@ def render_verdicts(
     parts: list[RenderableType] = [text(headline(verdicts), style="bold")]
     if listed:
         parts += [_verdicts(title, listed)]
-        parts += [text(f"{subject(of)}: {of.why}") for of in listed if of.why]
+        parts += [text(f"{subject(verdict)}: {verdict.why}") for verdict in listed if verdict.why]
     if unlisted := len(verdicts) - len(listed):
-        parts += [text(f"{unlisted} scores and sizes are as they were")]
+        parts += [text(f"{unlisted} equivalent scores and sizes are not listed")]
     return rendered([*parts, *map(text, notes)], color=color)
 
 
-def render_places(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
-    """Say of each time where it lies in the prediction interval of its own history."""
-    times = [of for of in verdicts if of.metric == DEFAULT_METRIC]
-    short = [of for of in times if of.effect is None]
+def render_positions(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
+    """Return the position of each time of a run in the prediction interval of its own history."""
+    times = [verdict for verdict in verdicts if verdict.metric == DEFAULT_METRIC]
     if not times:
         return "history: no time over torch-fp32's in this run\n"
-    told = [
-        f"  {of.backend}: {of.effect:+.1%}, {_where(of)} {span(of.interval)} from {of.pairs} runs"
-        for of in times
-        if of.effect is not None
-    ]
-    head = ["this run in the 95 % prediction interval of its own history (times over torch-fp32's)"] * bool(
-        told
-    )
-    if short:
-        missing = max(FEWEST_RUNS - of.pairs for of in short)
+    shown = [_position(verdict) for verdict in times if verdict.interval]
+    if shown:
+        shown.insert(
+            0, "this run in the 95 % prediction interval of its own history (times over torch-fp32's)"
+        )
+    if short := [verdict for verdict in times if not verdict.interval]:
+        missing = max(FEWEST_RUNS - verdict.pairs for verdict in short)
         cells = f"{len(short)} of {len(times)} cells"
-        told += [f"history: {cells} need up to {missing} more runs of this class, model and corpus"]
-    return lines([*head, *told, *notes])
+        shown.append(f"history: {cells} need up to {missing} more runs of this class, model and corpus")
+    return lines([*shown, *notes])
 
 
 def render_history(
     metric: str, kinds: Mapping[str, Sequence[Series]], notes: Sequence[str], *, color: bool = False
 ) -> str:
-    """Return a table of series by kind of run, with their changes.
+    """Return a table of series for each kind of run, with their change points.
 
     Args:
-        metric: that is followed.
-        kinds: series by the words for their hardware class, model and corpus.
+        metric: name of the metric.
+        kinds: series by hardware class, model and corpus in words.
         notes: lines that follow.
         color: whether to use the terminal's colours.
     """
     parts: list[RenderableType] = []
-    for kind, found in kinds.items():
-        parts += [text(kind, style="dim"), _history(metric, found), ""]
+    for kind, series in kinds.items():
+        parts += [text(kind, style="dim"), _history(metric, series), ""]
     return rendered([*parts, *map(text, notes)], color=color)
 
 
-def describe_damaged(damaged: Sequence[RecordError]) -> tuple[str, ...]:
-    """Name the files that were passed over."""
-    return tuple(f"passed over: {error}" for error in damaged)
-
-
-def describe_roster(found: Roster) -> tuple[str, ...]:
-    """Name new, renamed and vanished benchmarks."""
-    groups = {
-        "new": found.new,
-        "renamed": tuple(f"{old} -> {new}" for old, new in found.renamed),
-        "vanished": found.vanished,
-    }
-    return tuple(f"{len(names)} {what}: {_some(names)}" for what, names in groups.items() if names)
-
-
-def render_calibration(found: Sequence[ErrorRate], *, color: bool = False) -> str:
-    """Return a table of rules, and one of the gate's cells; intervals are at 95 %."""
-    slowdowns = sorted({of.slowdown for of in found if of.slowdown > 0})
-    found_columns = [f"+{of:.0%}" for of in slowdowns]
-    title = "False alarms per cell and per run, and slow-downs found, in per cent"
-    rules = table(title, "rule, on the same processes", "per cell", "per run", *found_columns)
-    for rule in dict.fromkeys(of.rule for of in found):
-        of_rule = [of for of in found if of.rule == rule]
-        rules.add_row(
-            text(rule),
-            _pooled([of for of in of_rule if of.slowdown == 0 and of.cell]),
-            _pooled([of for of in of_rule if of.slowdown == 0 and not of.cell]),
-            *(_pooled([of for of in of_rule if of.slowdown == slowdown]) for slowdown in slowdowns),
-        )
-    gate = [of for of in found if of.rule == found[0].rule and of.cell]
-    cells = table(f"The same of {found[0].rule}, with 95 % intervals", "cell", "false alarms", *found_columns)
-    for cell in dict.fromkeys(str(of.cell) for of in gate):
-        by_slowdown = {of.slowdown: of for of in gate if str(of.cell) == cell}
-        shown = [by_slowdown.get(slowdown) for slowdown in (0.0, *slowdowns)]
-        cells.add_row(text(cell), *("-" if of is None else _with_interval(of) for of in shown))
-    return rendered([rules, "", cells], color=color)
+def render_error_rates(rates: Sequence[ErrorRate], *, color: bool = False) -> str:
+    """Return a table of all rules, and one of the gate's cells with 95 % intervals."""
+    slowdowns = sorted({rate.slowdown for rate in rates if rate.slowdown > 0})
+    parts = [_rules(rates, slowdowns), "", _gate_cells(rates, slowdowns)]
+    return rendered(parts, color=color)
 
 
 def _verdicts(title: str, verdicts: Sequence[Verdict]) -> RenderableType:
     shown = table(title, *VERDICT_COLUMNS)
-    for of in verdicts:
-        outcome = text(of.outcome, style=_STYLES.get(of.outcome, ""))
-        shown.add_row(text(subject(of)), outcome, *figures(of))
+    for verdict in verdicts:
+        outcome = text(verdict.outcome, style=_STYLES.get(verdict.outcome, ""))
+        shown.add_row(text(subject(verdict)), outcome, *figures(verdict))
     return shown
 
 
-def _history(metric: str, found: Sequence[Series]) -> RenderableType:
-    better = found[0].better if found else "lower"
-    shown = table(f"{metric} ({better} is better)", "series", "runs", "first", "last", "changes for good")
-    for series in found:
-        moved = [
-            f"{change.effect:+.1%}" if series.is_log else f"{change.effect:+.5f}"
-            for change in changes(series)
-        ]
-        places = [series.runs[change.at].name for change in changes(series)]
-        steps = [f"{effect} at {place}" for effect, place in zip(moved, places, strict=True)]
+def _position(verdict: Verdict) -> str:
+    assert verdict.effect is not None
+    assert verdict.interval is not None
+    low, high = verdict.interval
+    where = "above" if verdict.effect > high else "below" if verdict.effect < low else "inside"
+    cell = cell_name(verdict.backend, verdict.batch_size)
+    return f"  {cell}: {change(verdict)}, {where} {span(verdict.interval)} from {verdict.pairs} runs"
+
+
+def _history(metric: str, all_series: Sequence[Series]) -> RenderableType:
+    better = all_series[0].better if all_series else "lower"
+    shown = table(f"{metric} ({better} is better)", "series", "runs", "first", "last", "lasting changes")
+    for series in all_series:
         first, last = (f"{value:,.4g}" for value in (series.values[0], series.values[-1]))
+        steps = "\n".join(_step(series, step) for step in changes(series))
+        shown.add_row(text(series.name), str(len(series.values)), first, last, text(steps or "none"))
+    return shown
+
+
+def _step(series: Series, step: Change) -> str:
+    effect = f"{step.effect:+.1%}" if series.is_log else f"{step.effect:+.5f}"
+    return f"{effect} at {series.runs[step.at].name}"
+
+
+def _rules(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> RenderableType:
+    title = "False alarms per cell and per run, and slow-downs detected, in %"
+    shown = table(title, "rule, on the same processes", "per cell", "per run", *_heads(slowdowns))
+    for rule in dict.fromkeys(rate.rule for rate in rates):
+        own = [rate for rate in rates if rate.rule == rule]
         shown.add_row(
-            text(series.name), str(len(series.values)), first, last, text("\n".join(steps) or "none")
+            text(rule),
+            _pooled([rate for rate in own if rate.slowdown == 0 and rate.cell]),
+            _pooled([rate for rate in own if rate.slowdown == 0 and not rate.cell]),
+            *(_pooled([rate for rate in own if rate.slowdown == slowdown]) for slowdown in slowdowns),
         )
     return shown
 
 
-def _where(of: Verdict) -> str:
-    assert of.effect is not None
-    assert of.interval is not None
-    low, high = of.interval
-    return "above" if of.effect > high else "below" if of.effect < low else "inside"
+def _gate_cells(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> RenderableType:
+    shown = table(f"{GATE} by cell, with 95 % intervals", "cell", "false alarms", *_heads(slowdowns))
+    gate = {(rate.cell, rate.slowdown): rate for rate in rates if rate.rule == GATE}
+    for cell in dict.fromkeys(cell for cell, _ in gate if cell):
+        own = [gate.get((cell, slowdown)) for slowdown in (0.0, *slowdowns)]
+        shown.add_row(text(str(cell)), *("-" if rate is None else _with_interval(rate) for rate in own))
+    return shown
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+def _heads(slowdowns: Sequence[float]) -> list[str]:
+    return [f"+{slowdown:.0%}" for slowdown in slowdowns]
 
 
-def _pooled(found: Sequence[ErrorRate]) -> str:
-    draws = sum(of.draws for of in found)
-    return f"{100 * sum(of.alarms for of in found) / draws:.3g}" if draws else "-"
+def _pooled(rates: Sequence[ErrorRate]) -> str:
+    draws = sum(rate.draws for rate in rates)
+    return f"{100 * sum(rate.alarms for rate in rates) / draws:.3g}" if draws else "-"
 
 
-def _with_interval(of: ErrorRate) -> str:
-    low, high = of.interval
-    return f"{100 * of.share:.3g} ({100 * low:.3g}-{100 * high:.3g})"
+def _with_interval(rate: ErrorRate) -> str:
+    low, high = rate.interval
+    return f"{100 * rate.share:.3g} ({100 * low:.3g}-{100 * high:.3g})"

@@ -1,54 +1,88 @@
-"""A verdict in words and figures: the same in a terminal, in Markdown and in an annotation."""
+"""Verdicts and notes in words and figures: the same in a terminal, Markdown, an annotation and a test."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from embedopt.errors import RecordError
+from embedopt.evidence import cell_name
 from embedopt.judge.gate.verdict import Verdict
-from embedopt.judge.history.saved_runs import SavedRun
+from embedopt.judge.history.series import DEFAULT_METRIC, Roster
 from embedopt.report.console import percent
+from embedopt.schema import Interval
 
-VERDICT_COLUMNS = ("what", "verdict", "change", "95 % interval", "could see", "pairs or runs")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedRun:
-    """A run and what is said of it.
-
-    Attributes:
-        head: the run.
-        title: what it was held against.
-        verdicts: all of them.
-        notes: lines that go with them.
-    """
-
-    head: SavedRun
-    title: str
-    verdicts: tuple[Verdict, ...]
-    notes: tuple[str, ...] = ()
+VERDICT_COLUMNS = ("what", "verdict", "change", "95 % interval", "detectable", "pairs or runs")
+# Metrics that go by another name; a call's time is named by its backend and batch size alone.
+_METRIC_NAMES = {"latency": "", "load_s": "load", DEFAULT_METRIC: "time"}
+# Benchmarks that are named in one note.
+_LISTED = 5
 
 
-def subject(of: Verdict) -> str:
-    """Name what a verdict is on."""
-    return f"{of.backend} {of.what}".strip() or "the runs"
+def subject(verdict: Verdict) -> str:
+    """Return the name of what a verdict is on."""
+    metric = _METRIC_NAMES.get(verdict.metric, verdict.metric)
+    return cell_name(verdict.backend, verdict.batch_size, metric) or "the runs"
 
 
-def change(of: Verdict) -> str:
-    """Show a difference of scores as it is, and a change of a time or a size in per cent."""
-    if of.effect is None:
-        return "-"
-    return f"{of.effect:+.5f}" if of.is_accuracy else f"{of.effect:+.1%}"
+def sentence(verdict: Verdict) -> str:
+    """Return a verdict in one line, without its subject."""
+    parts = [verdict.outcome, _evidence(verdict), verdict.why]
+    if verdict.smallest_effect is not None and verdict.outcome == "inconclusive":
+        parts.insert(2, f"{percent(verdict.smallest_effect)} would have been detected")
+    return ", ".join(filter(None, parts))
 
 
-def span(interval: tuple[float, float] | None) -> str:
-    """Show an interval of a time or a size in per cent."""
-    return "-" if interval is None else f"{interval[0]:+.1%} to {interval[1]:+.1%}"
+def figures(verdict: Verdict) -> tuple[str, ...]:
+    """Return the cells of a table row after the subject and the outcome, as in :data:`VERDICT_COLUMNS`."""
+    return (
+        change(verdict) or "-",
+        span(verdict.interval) or "-",
+        percent(verdict.smallest_effect),
+        str(verdict.pairs or "-"),
+    )
 
 
-def figures(of: Verdict) -> tuple[str, ...]:
-    """Return what stands in the columns after the name and the verdict."""
-    return change(of), span(of.interval), percent(of.smallest_effect), str(of.pairs or "-")
+def change(verdict: Verdict) -> str:
+    """Return a change: of a time or size in per cent, of a score as a difference; empty if unknown."""
+    if verdict.effect is None:
+        return ""
+    return f"{verdict.effect:+.5f}" if verdict.is_accuracy else f"{verdict.effect:+.1%}"
+
+
+def span(interval: Interval | None) -> str:
+    """Return an interval of a time or a size in per cent; empty where there is none."""
+    return "" if interval is None else f"{interval[0]:+.1%} to {interval[1]:+.1%}"
 
 
 def worth_a_row(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
-    """Return all verdicts but those on scores and sizes that are as they were: they are counted."""
-    return tuple(of for of in verdicts if of.outcome != "equivalent" or of.interval or of.smallest_effect)
+    """Return all verdicts but those on equivalent scores and sizes, which are only counted."""
+    return tuple(
+        verdict
+        for verdict in verdicts
+        if verdict.outcome != "equivalent" or verdict.interval or verdict.smallest_effect
+    )
+
+
+def describe_damaged(damaged: Sequence[RecordError]) -> tuple[str, ...]:
+    """Return a note for each file of a history that can't be read."""
+    return tuple(f"passed over: {error}" for error in damaged)
+
+
+def describe_roster(roster: Roster) -> tuple[str, ...]:
+    """Return a note each on new, renamed and vanished benchmarks."""
+    groups = {
+        "new": roster.new,
+        "renamed": tuple(f"{old} -> {new}" for old, new in roster.renamed),
+        "vanished": roster.vanished,
+    }
+    return tuple(f"{len(names)} {group}: {_some(names)}" for group, names in groups.items() if names)
+
+
+def _evidence(verdict: Verdict) -> str:
+    if verdict.interval is None:
+        return change(verdict)
+    unit = "earlier runs" if verdict.metric == DEFAULT_METRIC else "process pairs"
+    return f"{change(verdict)} ({span(verdict.interval)}) in {verdict.pairs} {unit}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -26,7 +26,7 @@ def _pair(log_ratio: float) -> ProcessPair:
 @pytest.fixture
 def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Twelve pairs of each, hardly noisy: 20 % is always found, identical sides never differ."""
-    monkeypatch.setattr(cli_calibrate, "Drawing", lambda: Drawing(runs=20, usual_runs=20))
+    monkeypatch.setattr(cli_calibrate, "Drawing", lambda: Drawing(runs=20, other_tool_runs=20))
     pairs = {
         (cell, slowdown): tuple(_pair(np.log1p(slowdown) + 0.001 * (number % 3 - 1)) for number in range(12))
         for cell in CELLS

@@ -1,4 +1,4 @@
-"""compare, history and gate: what they say, their exit codes, and that they need no runtime."""
+"""compare, history and gate: their output and exit codes, without any runtime."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ _NOISE = (1.0, 1.02, 0.99, 1.01, 0.98, 1.0, 1.01, 0.99, 1.02, 0.98)
 
 @pytest.fixture
 def save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Save:
-    """Save a run of a day in the history, onnx-int8 ``factor`` times as slow as usual."""
+    """Save a run of a day in the history, onnx-int8 ``factor`` times as slow as in the others."""
     monkeypatch.chdir(tmp_path)
 
     def save_run(day: int, factor: float = 1.0, run: Run | None = None, **changes: Any) -> Path:
@@ -50,7 +50,7 @@ def _save_all(save: Save, factors: tuple[float, ...]) -> Path:
     return [save(day + 1, factor) for day, factor in enumerate(factors)][-1]
 
 
-def _against(change: float, **changes: Any) -> Run:
+def _run_with_gate_run(change: float, **changes: Any) -> Run:
     ratios = tuple(change + offset for offset in (-0.004, 0.004, -0.002, 0.002, 0.001, -0.001))
     cell = PairedCell(cell=Cell(backend="onnx-int8", batch_size=32), log_ratios=ratios, fresh=ratios)
     values: dict[str, Any] = {"base": "main", "base_commit": "c" * 40, "cells": (cell,)}
@@ -58,35 +58,35 @@ def _against(change: float, **changes: Any) -> Run:
     return make_run(against=GateRun(**(values | changes)))
 
 
-def _worse(**scores: float) -> Run:
+def _with_scores(**scores: float) -> Run:
     accuracy = dict(make_run().accuracy) | {"onnx-int8": Accuracy(texts=805, **scores)}
     return make_run(accuracy=accuracy)
 
 
 @pytest.mark.parametrize(
-    ("head", "code", "said"),
+    ("head", "code", "line"),
     [
         ({}, 0, "pass: 5 inconclusive, "),
         ({"factor": 2.0}, 1, "slower or bigger: 4 regressed, 1 inconclusive, "),
         ({"factor": 1.2}, 0, "pass: 5 inconclusive, "),
-        ({"run": _worse(cosine_mean=0.96)}, 3, "less accurate: 1 regressed, "),
+        ({"run": _with_scores(cosine_mean=0.96)}, 3, "less accurate: 1 regressed, "),
         ({"run": make_run(profile="quick")}, 4, "not comparable: 1 not comparable"),
         ({"embedopt": {"schema": 9}}, 2, ""),
     ],
 )
 def test_two_saved_runs_are_compared(
-    save: Save, capsys: pytest.CaptureFixture[str], head: dict[str, Any], code: int, said: str
+    save: Save, capsys: pytest.CaptureFixture[str], head: dict[str, Any], code: int, line: str
 ) -> None:
     base, other = save(1), save(2, **head)
     assert main(["compare", str(base), str(other)]) == code
-    assert capsys.readouterr().out.startswith(said)
+    assert capsys.readouterr().out.startswith(line)
 
 
-def test_runs_that_share_nothing_decide_nothing(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_that_share_nothing_are_inconclusive(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
     empty = save(2, run=make_run(accuracy={}, footprint={}), benchmarks=[])
     assert main(["compare", str(save(1)), str(empty)]) == 5
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == "nothing measured that decides: 2 inconclusive"
+    assert out[0] == "inconclusive: no time could be decided: 2 inconclusive"
     words = " ".join(out)
     assert "torch-fp32 scores and sizes: not in this run: cosine_mean, cosine_min, disk_bytes, " in words
     assert "10 vanished: test_latency[onnx-fp32-1], " in words
@@ -100,28 +100,30 @@ def test_a_comparison_names_what_came_and_went(save: Save, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("run", "code", "said"),
+    ("run", "code", "line"),
     [
-        (_against(0.0), 0, "pass: 1 equivalent"),
-        (_against(0.1), 1, "slower or bigger: 1 regressed"),
-        (_against(0.1, threshold=0.2), 0, "pass: 1 equivalent"),
+        (_run_with_gate_run(0.0), 0, "pass: 1 equivalent"),
+        (_run_with_gate_run(0.1), 1, "slower or bigger: 1 regressed"),
+        (_run_with_gate_run(0.1, threshold=0.2), 0, "pass: 1 equivalent"),
         (
-            _against(0.0, not_comparable=(NotComparable(backend="onnx-fp32", why="the base has none"),)),
+            _run_with_gate_run(
+                0.0, not_comparable=(NotComparable(backend="onnx-fp32", why="the base has none"),)
+            ),
             4,
             "not comparable: 1 not comparable, 1 equivalent",
         ),
     ],
 )
 def test_the_gate_judges_the_base_that_was_measured_beside_a_run(
-    save: Save, capsys: pytest.CaptureFixture[str], run: Run, code: int, said: str
+    save: Save, capsys: pytest.CaptureFixture[str], run: Run, code: int, line: str
 ) -> None:
     save(1, run=run)
     assert main(["gate"]) == code
-    assert capsys.readouterr().out.splitlines()[0] == said
+    assert capsys.readouterr().out.splitlines()[0] == line
 
 
 def test_the_gate_takes_thresholds_from_pyproject(save: Save, tmp_path: Path) -> None:
-    save(1, run=_against(0.1))
+    save(1, run=_run_with_gate_run(0.1))
     (tmp_path / "pyproject.toml").write_text("[tool.embedopt.gate]\nthreshold = 0.2\n", encoding="utf8")
     assert main(["gate"]) == 0
     (tmp_path / "pyproject.toml").write_text("[tool.embedopt.gate]\ntreshold = 0.2\n", encoding="utf8")
@@ -134,29 +136,29 @@ def test_the_gate_judges_a_run_by_its_own_history(save: Save, last: float, code:
     assert main(["gate"]) == code
 
 
-def test_a_history_holds_scores_against_the_run_before(save: Save) -> None:
+def test_a_history_compares_scores_with_the_run_before(save: Save) -> None:
     save(1)
-    save(2, run=_worse(cosine_mean=0.96))
+    save(2, run=_with_scores(cosine_mean=0.96))
     assert main(["gate"]) == 3
 
 
-def test_scores_are_held_against_the_last_run_that_has_them(
+def test_scores_are_compared_with_the_last_run_that_has_them(
     save: Save, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(1)
     save(2, run=make_run(accuracy={}))
     assert main(["gate"]) == 0
     assert "onnx-int8 scores and sizes: not in this run: batch_invariance_min, " in capsys.readouterr().out
-    save(3, run=_worse(cosine_mean=0.5))
+    save(3, run=_with_scores(cosine_mean=0.5))
     assert main(["gate"]) == 3
 
 
-def test_scores_of_another_profile_are_not_held_against_a_run(save: Save) -> None:
-    """It measures batch invariance on other texts."""
+def test_scores_are_not_compared_across_profiles(save: Save) -> None:
+    """Profiles measure batch invariance on different texts."""
     save(1)
-    save(2, run=_worse(batch_invariance_min=0.98))
+    save(2, run=_with_scores(batch_invariance_min=0.98))
     assert main(["gate"]) == 3
-    quick = dataclasses.replace(_worse(batch_invariance_min=0.98), profile="quick")
+    quick = dataclasses.replace(_with_scores(batch_invariance_min=0.98), profile="quick")
     save(2, run=quick)
     assert main(["gate"]) == 5
 
@@ -165,11 +167,11 @@ def test_a_short_history_says_how_many_runs_are_missing(
     save: Save, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _save_all(save, (1.0, 1.0, 1.0))
-    assert main(["gate"]) == 0  # scores and sizes are as they were
+    assert main(["gate"]) == 0  # scores and sizes are equivalent
     assert "onnx-int8 batch 32 time: 3 of 5 earlier runs are missing" in capsys.readouterr().out
 
 
-def test_a_first_run_decides_nothing(save: Save) -> None:
+def test_a_first_run_is_inconclusive(save: Save) -> None:
     save(1)
     assert main(["gate"]) == 5
 
@@ -201,7 +203,7 @@ def test_a_regression_outweighs_a_damaged_file(save: Save) -> None:
     assert main(["gate"]) == 1
 
 
-def test_a_history_shows_changes_for_good(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_history_shows_lasting_changes(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
     _save_all(save, (*_NOISE, *(1.5 * factor for factor in _NOISE)))
     assert main(["history"]) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("onnx-int8 batch 32")]
@@ -215,7 +217,7 @@ def test_a_history_of_another_metric(save: Save, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("argv", "code", "said"),
+    ("argv", "code", "message"),
     [
         (["history"], 5, ".benchmarks has no run with p50_ms that can be read"),
         (["history", "--metric", "p50"], 2, "unknown metric 'p50'"),
@@ -224,19 +226,19 @@ def test_a_history_of_another_metric(save: Save, capsys: pytest.CaptureFixture[s
         (["compare", "a.json", "b.json"], 2, "a.json: no such file or directory"),
     ],
 )
-def test_nothing_to_judge_is_one_line(
+def test_without_a_run_the_message_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     argv: list[str],
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(argv) == code
-    told = capsys.readouterr()
-    assert said in told.out + told.err
-    assert len((told.out + told.err).splitlines()) == 1
+    printed = "".join(capsys.readouterr())
+    assert message in printed
+    assert len(printed.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["compare", "history", "gate"])
@@ -244,8 +246,8 @@ def test_the_help_lists_the_exit_codes(command: str, capsys: pytest.CaptureFixtu
     assert main([command, "--help"]) == 0
     words = " ".join(capsys.readouterr().out.split())
     assert (
-        "Exit codes: 0 pass, 1 slower or bigger, 2 usage, 3 less accurate, 4 not comparable, 5 nothing"
-        in words
+        "Exit codes: 0 pass, 1 slower or bigger, 2 usage, 3 less accurate, 4 not comparable, "
+        "5 inconclusive: no time could be decided" in words
     )
 
 

@@ -59,7 +59,7 @@ def test_annotations_are_commands_of_the_runner(capsys: pytest.CaptureFixture[st
     assert (
         capsys.readouterr()
         .out.splitlines()[0]
-        .startswith("::error title=onnx-int8 batch 32::regressed by +10.5%25")
+        .startswith("::error title=onnx-int8 batch 32::regressed, +10.5%25")
     )
 
 
@@ -305,7 +305,7 @@ def test_whatever_of_an_artifact_can_t_be_judged_is_one_comment(
     def refuse(*_: object) -> None:
         raise error("a share of 5")
 
-    monkeypatch.setattr(cli_report, "judged", refuse)
+    monkeypatch.setattr(cli_report, "judge_run", refuse)
     github.open(7, _SHA)
     _save("artifact/run.json")
     assert comment(7) == 0

@@ -1,4 +1,4 @@
-"""Markdown for GitHub: the verdict first, whole at any length, and names that stay names."""
+"""Markdown and annotations for GitHub: the headline first, valid at any length, and names shown as text."""
 
 import dataclasses
 import html
@@ -10,22 +10,10 @@ from markdown_it import MarkdownIt
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
 from embedopt.records import BackendInfo, Machine
+from embedopt.report.judged_run import JudgedRun
 from embedopt.report.markdown import LIMIT, render_annotations, render_markdown
-from embedopt.report.words import JudgedRun
+from tests.report.verdicts import OPEN, SAME, SLOWER
 from tests.runs import HOSTILE, make_file, make_run
-
-_SLOWER = Verdict(
-    backend="onnx-int8",
-    what="batch 8",
-    metric="latency",
-    outcome="regressed",
-    effect=0.051,
-    interval=(0.043, 0.059),
-    smallest_effect=0.03,
-    pairs=12,
-)
-_OPEN = Verdict(backend="b", what="batch 1", metric="latency", outcome="inconclusive", why="few pairs")
-_SAME = Verdict(backend="a", what="disk_bytes", metric="disk_bytes", outcome="equivalent", effect=0.0)
 
 
 def _run(**changes: object) -> SavedRun:
@@ -43,45 +31,45 @@ def _seen(text: str) -> str:
     return html.unescape(re.sub(r"<[^>]*>", "", text))
 
 
-def test_the_verdict_is_the_first_line_and_what_moved_the_first_table() -> None:
-    lines = render_markdown(_judged(_SLOWER, _OPEN, _SAME), 0.05).splitlines()
+def test_the_headline_comes_first_and_then_a_table_of_what_changed() -> None:
+    lines = render_markdown(_judged(SLOWER, OPEN, SAME), 0.05).splitlines()
     assert lines[0] == "### embedopt: slower or bigger: 1 regressed, 1 inconclusive, 1 equivalent"
     assert _seen(lines[2]) == "0001_run.json against its base"
-    assert lines[4] == "| what | verdict | change | 95 % interval | could see | pairs or runs | why |"
+    assert lines[4] == "| what | verdict | change | 95 % interval | detectable | pairs or runs | why |"
     assert _seen(lines[6]) == "| onnx-int8 batch 8 | regressed | +5.1% | +4.3% to +5.9% | 3.0% | 12 |  |"
 
 
 def test_the_rest_is_folded() -> None:
-    shown = render_markdown(_judged(_SLOWER, _OPEN, _SAME), 0.05)
+    shown = render_markdown(_judged(SLOWER, OPEN, SAME), 0.05)
     assert re.findall("<summary>(.*)</summary>", shown) == [
-        "1 that did not move and 1 scores and sizes as they were",
+        "1 without a clear change and 1 equivalent scores and sizes",
         "Key results (times of one call with a whole batch)",
         "Where it ran",
     ]
     assert shown.count("<details>") == shown.count("</details>") == 3
 
 
-def test_a_run_without_a_verdict_says_so() -> None:
+def test_a_run_without_a_verdict_is_inconclusive() -> None:
     assert render_markdown(_judged(), 0.05).startswith(
-        "### embedopt: nothing measured that decides: no verdict\n"
+        "### embedopt: inconclusive: no time could be decided: no verdict\n"
     )
 
 
 @pytest.mark.parametrize("limit", [300, 1000, 3000, LIMIT])
 def test_what_does_not_fit_is_left_out_with_a_note_and_nothing_is_broken(limit: int) -> None:
     many = [
-        Verdict(backend=f"backend-{i}", what="batch 1", metric="latency", outcome="regressed", effect=0.1)
+        Verdict(backend=f"backend-{i}", batch_size=1, metric="latency", outcome="regressed", effect=0.1)
         for i in range(2000)
     ]
-    shown = render_markdown(_judged(*many, _OPEN), 0.05, limit)
+    shown = render_markdown(_judged(*many, OPEN), 0.05, limit)
     assert len(shown) <= limit
-    assert re.search(r"\n\d+ more lines are left out: this is as long as GitHub takes it\.\n\Z", shown)
+    assert re.search(r"\n\d+ more lines are left out: GitHub takes no longer text\.\n\Z", shown)
     assert shown.count("<details>") == shown.count("</details>")
     assert {line.count(" | ") for line in shown.splitlines() if line.startswith("| <code>backend-")} <= {6}
 
 
 def test_what_fits_is_whole() -> None:
-    assert "left out" not in render_markdown(_judged(_SLOWER, _OPEN, _SAME), 0.05)
+    assert "left out" not in render_markdown(_judged(SLOWER, OPEN, SAME), 0.05)
 
 
 def _hostile_run() -> SavedRun:
@@ -106,10 +94,8 @@ def _hostile_run() -> SavedRun:
     return parse_run(HOSTILE, content)
 
 
-def test_names_stay_names() -> None:
-    verdict = Verdict(
-        backend=HOSTILE, what=HOSTILE, metric="latency", outcome="regressed", effect=0.1, why=HOSTILE
-    )
+def test_hostile_names_are_shown_as_text() -> None:
+    verdict = Verdict(backend=HOSTILE, metric=HOSTILE, outcome="regressed", effect=0.1, why=HOSTILE)
     judged = JudgedRun(head=_hostile_run(), title=HOSTILE, verdicts=(verdict,), notes=(HOSTILE,))
     page = MarkdownIt("gfm-like", {"linkify": False}).render(render_markdown(judged, 0.05))
     outside = re.sub("<code>.*?</code>", "", page, flags=re.DOTALL)
@@ -120,23 +106,27 @@ def test_names_stay_names() -> None:
     assert "::error" not in re.sub("&#\\d+;", "", render_markdown(judged, 0.05))
 
 
-def test_annotations_name_what_failed_and_end_with_the_verdict() -> None:
-    assert render_annotations(_judged(_SLOWER, _OPEN, _SAME)) == (
-        "::error title=onnx-int8 batch 8::regressed by +5.1% (+4.3% to +5.9%)\n".replace("%", "%25")
+def test_annotations_name_what_failed_and_end_with_the_headline() -> None:
+    assert render_annotations(_judged(SLOWER, OPEN, SAME)) == (
+        "::error title=onnx-int8 batch 8::regressed, +5.1% (+4.3% to +5.9%) in 12 process pairs\n".replace(
+            "%", "%25"
+        )
         + "::notice title=embedopt::slower or bigger: 1 regressed, 1 inconclusive, 1 equivalent\n"
     )
 
 
 def test_annotations_are_ten_errors_and_ten_warnings_and_say_how_many_more_there_are() -> None:
     many = [
-        dataclasses.replace(_SLOWER, outcome=of) for of in ("regressed", "not comparable") for _ in range(12)
+        dataclasses.replace(SLOWER, outcome=outcome)
+        for outcome in ("regressed", "not comparable")
+        for _ in range(12)
     ]
-    *told, left_out, _ = render_annotations(_judged(*many)).splitlines()
-    assert [line.partition(" ")[0] for line in told] == ["::error"] * 10 + ["::warning"] * 10
+    *shown, left_out, _ = render_annotations(_judged(*many)).splitlines()
+    assert [line.partition(" ")[0] for line in shown] == ["::error"] * 10 + ["::warning"] * 10
     assert left_out == "::notice title=embedopt::4 more are left out: the summary of the job has them"
 
 
 def test_an_annotation_of_a_hostile_name_is_one_line() -> None:
-    gone = Verdict(backend=HOSTILE, what="", metric="", outcome="not comparable", why=HOSTILE)
+    gone = Verdict(backend=HOSTILE, metric="", outcome="not comparable", why=HOSTILE)
     lines = render_annotations(_judged(gone)).splitlines()
     assert [line.partition(" ")[0] for line in lines] == ["::warning", "::notice"]

@@ -1,54 +1,33 @@
-"""Tables of verdicts, places and calibrations: the verdict first, and what is missing said."""
+"""Tables of verdicts, of positions in a history, and of error rates."""
 
 from collections.abc import Sequence
 
 from embedopt.evidence import Cell
 from embedopt.judge.gate.error_rates import GATE, ErrorRate
 from embedopt.judge.gate.verdict import Verdict
-from embedopt.judge.history.series import Roster
-from embedopt.report.verdict_tables import describe_roster, render_calibration, render_places, render_verdicts
-
-_SLOWER = Verdict(
-    backend="onnx-int8",
-    what="batch 8",
-    metric="latency",
-    outcome="regressed",
-    effect=0.051,
-    interval=(0.043, 0.059),
-    smallest_effect=0.03,
-    pairs=12,
-)
-_LESS = Verdict(
-    backend="onnx-int8",
-    what="cosine_mean",
-    metric="cosine_mean",
-    outcome="regressed",
-    effect=-0.0318,
-    why="0.9923 -> 0.9605",
-)
-_SAME = Verdict(backend="a", what="disk_bytes", metric="disk_bytes", outcome="equivalent", effect=0.0)
-_GONE = Verdict(backend="[b]", what="", metric="", outcome="not comparable", why="the base has no [b]")
+from embedopt.report.verdict_tables import render_error_rates, render_positions, render_verdicts
+from tests.report.verdicts import GONE, LESS_ACCURATE, SAME, SLOWER
 
 
-def test_the_verdict_comes_first_and_what_is_as_it_was_is_counted() -> None:
-    assert render_verdicts("this against main", [_SLOWER, _LESS, _SAME, _GONE], ["a note"]) == (
+def test_the_headline_comes_first_and_equivalent_scores_are_counted() -> None:
+    assert render_verdicts("this against main", [SLOWER, LESS_ACCURATE, SAME, GONE], ["a note"]) == (
         "less accurate: 2 regressed, 1 not comparable, 1 equivalent\n"
         "this against main\n"
-        "what                         verdict   change  95 % interval could see pairs or runs\n"
-        "onnx-int8 batch 8          regressed    +5.1% +4.3% to +5.9%      3.0%            12\n"
-        "onnx-int8 cosine_mean      regressed -0.03180              -         -             -\n"
-        "[b]                   not comparable        -              -         -             -\n"
+        "what                         verdict   change  95 % interval detectable pairs or runs\n"
+        "onnx-int8 batch 8          regressed    +5.1% +4.3% to +5.9%       3.0%            12\n"
+        "onnx-int8 cosine_mean      regressed -0.03180              -          -             -\n"
+        "[b]                   not comparable        -              -          -             -\n"
         "onnx-int8 cosine_mean: 0.9923 -> 0.9605\n"
         "[b]: the base has no [b]\n"
-        "1 scores and sizes are as they were\n"
+        "1 equivalent scores and sizes are not listed\n"
         "a note\n"
     )
 
 
 def _time(effect: float | None, runs: int = 8) -> Verdict:
     return Verdict(
-        backend="onnx-int8 batch 8",
-        what="time",
+        backend="onnx-int8",
+        batch_size=8,
         metric="p50_ms",
         outcome="equivalent",
         effect=effect,
@@ -57,8 +36,8 @@ def _time(effect: float | None, runs: int = 8) -> Verdict:
     )
 
 
-def test_each_cell_has_its_place() -> None:
-    assert render_places([_time(0.041), _time(0.1), _time(-0.1), _SAME]).splitlines() == [
+def test_each_cell_has_a_position_in_its_history() -> None:
+    assert render_positions([_time(0.041), _time(0.1), _time(-0.1), SAME]).splitlines() == [
         "this run in the 95 % prediction interval of its own history (times over torch-fp32's)",
         "  onnx-int8 batch 8: +4.1%, inside -8.0% to +8.7% from 8 runs",
         "  onnx-int8 batch 8: +10.0%, above -8.0% to +8.7% from 8 runs",
@@ -67,19 +46,14 @@ def test_each_cell_has_its_place() -> None:
 
 
 def test_a_short_history_says_how_many_runs_are_missing() -> None:
-    assert render_places([_time(None, runs=3), _time(None, runs=4)], ["passed over: x"]).splitlines() == [
+    assert render_positions([_time(None, runs=3), _time(None, runs=4)], ["passed over: x"]).splitlines() == [
         "history: 2 of 2 cells need up to 2 more runs of this class, model and corpus",
         "passed over: x",
     ]
-    assert render_places([_SAME]) == "history: no time over torch-fp32's in this run\n"
+    assert render_positions([SAME]) == "history: no time over torch-fp32's in this run\n"
 
 
-def test_benchmarks_that_came_and_went_are_named_up_to_five() -> None:
-    found = Roster(new=("a", "b", "c", "d", "e", "f"), renamed=(("g", "h"),))
-    assert describe_roster(found) == ("6 new: a, b, c, d, e and 1 more", "1 renamed: g -> h")
-
-
-def _found(rule: str, slowdown: float, alarms: Sequence[int]) -> list[ErrorRate]:
+def _rates(rule: str, slowdown: float, alarms: Sequence[int]) -> list[ErrorRate]:
     cells = [Cell(backend="onnx-int8", batch_size=1), Cell(backend="onnx-int8", batch_size=32), None]
     return [
         ErrorRate(rule=rule, slowdown=slowdown, cell=cell, alarms=count, draws=100)
@@ -87,21 +61,21 @@ def _found(rule: str, slowdown: float, alarms: Sequence[int]) -> list[ErrorRate]
     ]
 
 
-def test_a_calibration_shows_every_rule_and_the_gates_cells() -> None:
-    found = [
-        *_found(GATE, 0.0, (0, 1, 1)),
-        *_found("benchstat", 0.0, (30, 50, 70)),
-        *_found(GATE, 0.05, (96, 100)),
-        *_found("benchstat", 0.05, (80, 90)),
+def test_error_rates_are_shown_for_every_rule_and_for_the_gates_cells() -> None:
+    rates = [
+        *_rates(GATE, 0.0, (0, 1, 1)),
+        *_rates("benchstat", 0.0, (30, 50, 70)),
+        *_rates(GATE, 0.05, (96, 100)),
+        *_rates("benchstat", 0.05, (80, 90)),
     ]
-    assert render_calibration(found).splitlines() == [
+    assert render_error_rates(rates).splitlines() == [
         "False alarms per cell and per run, and",
-        "slow-downs found, in per cent",
+        "slow-downs detected, in %",
         "rule, on the same processes per cell per run +5%",
         "embedopt                         0.5       1  98",
         "benchstat                         40      70  85",
         "",
-        "The same of embedopt, with 95 % intervals",
+        "embedopt by cell, with 95 % intervals",
         "cell                 false alarms            +5%",
         "onnx-int8 batch 1       0 (0-3.7) 96 (90.2-98.4)",
         "onnx-int8 batch 32 1 (0.177-5.45) 100 (96.3-100)",

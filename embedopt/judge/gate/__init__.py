@@ -1,1 +1,1 @@
-"""Decides whether a change is worse."""
+"""Decides whether a change made anything slower, bigger or less accurate."""

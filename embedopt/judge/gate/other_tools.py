@@ -1,7 +1,7 @@
-"""The rules that others judge by, on the calls of two sides: what the gate is held against.
+"""Decision rules of other benchmark tools, used as baselines.
 
-Each takes the calls of base and head, as if they were independent, and says whether it would call the head
-slower.
+Each takes the times of the calls of base and head, as if they were independent, and returns whether it would
+report the head as slower.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Calls = NDArray[np.floating[Any]]
 Rule = Callable[[Calls, Calls], bool]
 
-# Criterion draws 100,000; an end of a 95 % interval is steady enough for a yes or no with these.
+# Criterion draws 100,000; an end of a 95 % interval is steady enough for a yes or no with 1,000.
 _RESAMPLES = 1000
 
 
@@ -33,7 +33,7 @@ def asv(base: Calls, head: Calls) -> bool:
 
 
 def criterion(base: Calls, head: Calls) -> bool:
-    """Criterion.rs: the bootstrapped 95 % interval of the ratio of means lies above its noise of 1 %."""
+    """Criterion.rs: the bootstrapped 95 % interval of the ratio of means lies above a noise of 1 %."""
     rng = np.random.default_rng(0)
     low = np.quantile(_resampled_means(head, rng) / _resampled_means(base, rng), 0.025)
     return bool(low > 1.01)
@@ -55,6 +55,6 @@ def _mann_whitney(base: Calls, head: Calls) -> float:
 
 
 def _resampled_means(calls: Calls, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
-    picked = rng.integers(len(calls), size=(_RESAMPLES, len(calls)))
-    means: NDArray[np.floating[Any]] = calls[picked].mean(axis=1)
+    drawn = rng.integers(len(calls), size=(_RESAMPLES, len(calls)))
+    means: NDArray[np.floating[Any]] = calls[drawn].mean(axis=1)
     return means

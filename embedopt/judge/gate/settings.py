@@ -2,18 +2,18 @@
 
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
-from embedopt.errors import RecordError, UsageError
+from embedopt.errors import UsageError
 from embedopt.records import Accuracy
-from embedopt.schema import from_json, metrics
+from embedopt.schema import metrics
 
-# Beyond what the order of additions moves. A cosine's is a difference; a time's or a size's, a share.
-# Scores of a ranking move in steps: one of 161 queries gained or lost is 0.006.
+# Larger than what a different order of additions changes. A threshold of a cosine is a difference, that of a
+# time or a size a share. Scores of a ranking move in steps: one of 161 queries gained or lost is 0.006.
 METRIC_THRESHOLDS: Mapping[str, float] = {
     "load_s": 0.10,
     "disk_bytes": 0.01,
@@ -30,76 +30,79 @@ METRIC_THRESHOLDS: Mapping[str, float] = {
 
 assert set(METRIC_THRESHOLDS) >= set(metrics(Accuracy))
 
+_SHARE = "a share between 0 and 1: 0.03 is 3 %"
+_Share = Annotated[float, Field(gt=0, lt=1)]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class GateSettings:
     """When a change counts.
 
     Attributes:
         threshold: smallest change of a call's time that counts, as a share: 0.03 is 3 %.
-        backends: the same for single backends, by name.
-        metrics: the same for what is not a call's time, by name of the metric.
-        level: chance of a false alarm among all cells, of a first judgement and again of its confirmation.
-        max_pairs: pairs that a cell whose interval stays too wide gets at most.
+        backends: that threshold for single backends, by name.
+        metrics: thresholds of cold start, size and scores, by name of the metric.
+        level: chance of a false alarm among all cells, of the first judgement and again of its confirmation.
+        max_pairs: largest number of pairs that a cell gets while its interval stays too wide.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    threshold: float = 0.03
-    backends: Mapping[str, float] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    level: float = 0.05
-    max_pairs: int = 16
-
-    def __post_init__(self) -> None:
-        named = {"threshold": self.threshold, **self.backends, **self.metrics}
-        for name, value in named.items():
-            if not 0 < value < 1:
-                raise UsageError(f"[tool.embedopt.gate] {name} is {value}; wanted a share, 0.03 for 3 %")
-        if not 0 < self.level <= 0.2:
-            raise UsageError(f"[tool.embedopt.gate] level is {self.level}; wanted a chance, up to 0.2")
-        _refuse_unknown("metric", self.metrics, METRIC_THRESHOLDS)
+    threshold: _Share = Field(default=0.03, description=_SHARE)
+    backends: Mapping[str, _Share] = Field(default_factory=dict, description=_SHARE)
+    metrics: Mapping[str, _Share] = Field(default_factory=dict, description=_SHARE)
+    level: float = Field(default=0.05, gt=0, le=0.2, description="a chance above 0, up to 0.2")
+    max_pairs: int = Field(default=16, description="a number of process pairs")
 
     def threshold_of(self, backend: str, metric: str) -> float:
-        """Return the smallest change that counts: a share, or of a score a difference."""
+        """Return the smallest change that counts: a share of a time or size, a difference of scores."""
         if metric == "latency":
             return self.backends.get(backend, self.threshold)
         return self.metrics.get(metric, METRIC_THRESHOLDS[metric])
 
 
+_ADAPTER = TypeAdapter(GateSettings)
+_FIELDS = GateSettings.__pydantic_fields__  # type: ignore[attr-defined]  # set by pydantic's decorator
+
+
 def read_settings(pyproject: Path, backends: Collection[str]) -> GateSettings:
-    """Read ``[tool.embedopt.gate]``; a file or a table that is not there leaves everything as it is.
+    """Read ``[tool.embedopt.gate]``; without the file or the table, the defaults hold.
 
     Args:
         pyproject: the file.
-        backends: names that there are.
+        backends: names of all known backends.
 
     Raises:
         UsageError: a key or a value means nothing; the message names it.
     """
-    settings = _parsed(_table(pyproject), pyproject)
-    _refuse_unknown("backend", settings.backends, backends)
+    try:
+        settings = _ADAPTER.validate_python(_table(pyproject))
+    except ValidationError as error:
+        raise UsageError(f"{pyproject} [tool.embedopt.gate]: {_message(error)}") from None
+    _refuse_unknown(pyproject, "metric", settings.metrics, METRIC_THRESHOLDS)
+    _refuse_unknown(pyproject, "backend", settings.backends, backends)
     return settings
 
 
-def _table(pyproject: Path) -> Mapping[str, Any]:
+def _table(pyproject: Path) -> Any:
     try:
-        found = tomllib.loads(pyproject.read_text(encoding="utf8"))
+        content = tomllib.loads(pyproject.read_text(encoding="utf8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UsageError(f"{pyproject} can't be read ({error}): mend it") from None
-    table: Mapping[str, Any] = found.get("tool", {}).get("embedopt", {}).get("gate", {})
-    return table
+        raise UsageError(f"{pyproject} can't be read ({error}); wanted TOML: correct the file") from None
+    return content.get("tool", {}).get("embedopt", {}).get("gate", {})
 
 
-def _parsed(table: Mapping[str, Any], pyproject: Path) -> GateSettings:
-    try:
-        return from_json(GateSettings, table)
-    except RecordError as error:
-        raise UsageError(f"{pyproject} [tool.embedopt.gate]: {error}") from None
+def _message(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name, *_ = (*first["loc"], "")
+    if name not in _FIELDS:
+        return f"unknown setting {name!r}; known are: {', '.join(_FIELDS)}"
+    where = ".".join(map(str, first["loc"]))
+    return f"{where} is {first['input']!r}; wanted {_FIELDS[str(name)].description}"
 
 
-def _refuse_unknown(kind: str, named: Collection[str], known: Collection[str]) -> None:
-    if unknown := [name for name in named if name not in known]:
-        raise UsageError(f"[tool.embedopt.gate] unknown {kind} {unknown[0]!r}; known are: {', '.join(known)}")
+def _refuse_unknown(pyproject: Path, kind: str, names: Collection[str], known: Collection[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(
+            f"{pyproject} [tool.embedopt.gate]: unknown {kind} {unknown[0]!r}; known are: {', '.join(known)}"
+        )

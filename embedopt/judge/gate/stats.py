@@ -1,4 +1,4 @@
-"""The statistics of a verdict: few values, one a process pair, so that the spread between pairs counts."""
+"""The statistics of a verdict: one value a process pair, so that the spread between pairs counts."""
 
 import math
 from collections.abc import Sequence
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 from scipy import special
 
-# How likely the smallest effect that is quoted would have been seen.
+# Chance of detecting the smallest effect that is quoted.
 _POWER = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A mean log ratio, its interval (``low`` to ``high``), and how likely such a mean is without a change.
+    """A mean log ratio with its confidence interval and p-values.
 
     Attributes:
-        mean: of the values.
+        mean: mean of the values.
         low: lower end of the interval.
         high: upper end of the interval.
         error: standard error of the mean.
-        p_two_sided: of the t test against 0.
-        p_slower: of the t test against 0 or less.
-        pairs: how many values.
+        p_two_sided: p-value of the t test against no change.
+        p_slower: p-value of the one-sided t test against "not slower".
+        pairs: number of values.
     """
 
     mean: float
@@ -36,16 +36,17 @@ class Estimate:
 def estimate(log_ratios: Sequence[float], level: float) -> Estimate:
     """Return the mean of pairs' log ratios with its Student interval at ``1 - level``.
 
-    Student's t is narrower than rank tests at six pairs, and an outlying pair widens it instead of moving a
-    verdict. Identical values, of which a spread can't be told, have an interval of no width.
+    Student's t is narrower than rank tests at six pairs, and an outlying pair widens it instead of turning a
+    verdict. Identical values have no spread to estimate from: their interval has no width.
 
     Args:
         log_ratios: at least two, one a process pair.
-        level: chance of an interval that misses.
+        level: chance that the interval misses the true mean.
     """
     pairs = len(log_ratios)
     mean = math.fsum(log_ratios) / pairs
-    # Plain Python: a calibration makes a million of these, and arrays of six values take ten times as long.
+    # Plain Python: estimating error rates makes a million of these, and arrays of six values take ten times
+    # as long.
     variance = math.fsum((value - mean) ** 2 for value in log_ratios) / (pairs - 1)
     error = math.sqrt(variance / pairs)
     half = float(special.stdtrit(pairs - 1, 1 - level / 2)) * error
@@ -64,11 +65,11 @@ def estimate(log_ratios: Sequence[float], level: float) -> Estimate:
 
 
 def fewest_pairs(level: float) -> int:
-    """Return how many pairs a verdict at ``level`` takes at least.
+    """Return the smallest number of pairs that a verdict at ``level`` may rest on.
 
     A test that assumes no more than symmetry, by flipping the signs of pairs, has ``2 ** (1 - n)`` as its
     smallest p-value: with fewer pairs, even a verdict on one cell would rest on the assumed normal
-    distribution alone. After Holm over many cells a first flag does; that is why fresh pairs confirm it.
+    distribution alone. After Holm over many cells, a first flag does rest on it: so fresh pairs confirm it.
     """
     return max(3, 1 + math.ceil(-math.log2(level)))
 
@@ -83,15 +84,15 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
-def smallest_effect(found: Estimate, level: float) -> float:
-    """Return the log ratio that a two-sided test at ``level`` would have seen nine times out of ten.
+def smallest_effect(known: Estimate, level: float) -> float:
+    """Return the minimum detectable effect: the log ratio that a two-sided test detects 9 times out of 10.
 
-    That is (t of the level + t of the power) standard errors, on the safe side with few pairs
+    It is (t of the level + t of the power) standard errors, which errs on the large side with few pairs
     (Bloom 1995, Evaluation Review 19, 547-556).
     """
-    degrees = found.pairs - 1
+    degrees = known.pairs - 1
     multiple = special.stdtrit(degrees, 1 - level / 2) + special.stdtrit(degrees, _POWER)
-    return float(multiple) * found.error
+    return float(multiple) * known.error
 
 
 def share(log_ratio: float) -> float:

@@ -1,1 +1,1 @@
-"""Saved runs over time."""
+"""Saved runs, and how their figures move over time."""

@@ -1,12 +1,12 @@
 """Joins the shards of one run, each of some backends, measured on machines of one hardware class.
 
-Machines of a class differ in speed, so each backend keeps the reference of its own shard beside it: ratios
-are of one machine, as in any other run. What does not fit together is refused, in words.
+Machines of a class differ in speed, so each backend keeps the reference of its own shard beside it: every
+ratio is between figures of one machine, as in any other run. Shards that do not fit together are refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from embedopt.errors import RecordError
 from embedopt.evidence import GateRun
@@ -15,17 +15,19 @@ from embedopt.judge.recommend import with_pareto_front
 from embedopt.records import Footprint, Run, ShardReference, Throughput
 from embedopt.schema import to_json
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """One saved file: what is read from it, and its content."""
+    """One saved file: the run that was read from it, and its whole content."""
 
     saved: SavedRun
     content: Mapping[str, Any]
 
     @property
     def run(self) -> Run:
-        """The record.
+        """The embedopt record of the file.
 
         Raises:
             RecordError: another suite wrote the file.
@@ -36,14 +38,14 @@ class Shard:
 
 
 def merge(shards: Sequence[Shard]) -> dict[str, Any]:
-    """Return the content of the file that all shards would have made in one.
+    """Return the content of the file that one run of all backends would have saved.
 
     Args:
-        shards: at least one; the first is the frame that the others are put into.
+        shards: at least one; the others are added to the content of the first.
 
     Raises:
-        RecordError: a shard is of another hardware class, model, corpus, profile, commit, environment or base
-            than the first, has no reference, or has a backend that an earlier one has.
+        RecordError: a shard has another hardware class, model, corpus, profile, commit, environment or base
+            than the first, lacks the reference, or has a backend that an earlier shard has.
     """
     first, *others = shards
     run, content = _checked(first, first), dict(first.content)
@@ -58,7 +60,7 @@ def merge(shards: Sequence[Shard]) -> dict[str, Any]:
 def _checked(shard: Shard, first: Shard) -> Run:
     run = shard.run
     if run.reference not in run.backends:
-        raise RecordError(f"{shard.saved.name} has no {run.reference}: each shard has to carry the reference")
+        raise RecordError(f"{shard.saved.name} has no {run.reference}: measure the reference in each shard")
     checked = (
         ("commit", shard.saved.commit, first.saved.commit),
         ("base", _base(run), _base(first.run)),
@@ -66,7 +68,7 @@ def _checked(shard: Shard, first: Shard) -> Run:
     )
     why = [
         *differences(run, first.run),
-        *(f"its {what} is {old}, this one's is {new}" for what, old, new in checked if old != new),
+        *(f"its {name} is {old}, this one's is {new}" for name, old, new in checked if old != new),
     ]
     if why:
         raise RecordError(f"{shard.saved.name} can't be joined to {first.saved.name}: {'; '.join(why)}")
@@ -74,7 +76,9 @@ def _checked(shard: Shard, first: Shard) -> Run:
 
 
 def _environments(run: Run, first: Run) -> list[tuple[str, str, str]]:
-    theirs, ours = ({"Python": of.machine.python, **of.machine.libraries} for of in (run, first))
+    theirs, ours = (
+        {"Python": machine.python, **machine.libraries} for machine in (run.machine, first.machine)
+    )
     return [(name, theirs.get(name, "none"), ours.get(name, "none")) for name in theirs | ours]
 
 
@@ -89,7 +93,7 @@ def _joined(run: Run, other: Run, saved: SavedRun) -> Run:
             f"{saved.name} has {', '.join(twice)}, which an earlier shard has: give each backend to one"
         )
     reference = ShardReference(
-        latencies=tuple(of for of in saved.latencies if of.backend == other.reference),
+        latencies=tuple(latency for latency in saved.latencies if latency.backend == other.reference),
         throughput=other.throughput.get(other.reference, Throughput()),
         footprint=other.footprint.get(other.reference, Footprint()),
         load=other.load.get(other.reference, {}).get("none"),
@@ -109,21 +113,24 @@ def _joined(run: Run, other: Run, saved: SavedRun) -> Run:
 
 
 def _joined_against(ours: GateRun | None, theirs: GateRun | None) -> GateRun | None:
-    """Join what was measured beside the base; of the reference, measured in each shard, the first counts."""
+    """Join two gate runs; of the reference, which each shard measured, the first counts."""
     if ours is None or theirs is None:
         return ours
-    cells = {cell.cell for cell in ours.cells}
-    exact = {(pair.backend, pair.metric) for pair in ours.exact}
-    said = {of.backend for of in ours.not_comparable}
     return replace(
         ours,
-        cells=(*ours.cells, *(cell for cell in theirs.cells if cell.cell not in cells)),
-        exact=(*ours.exact, *(pair for pair in theirs.exact if (pair.backend, pair.metric) not in exact)),
-        not_comparable=(
-            *ours.not_comparable,
-            *(of for of in theirs.not_comparable if of.backend not in said),
+        cells=_first_of_each((*ours.cells, *theirs.cells), lambda cell: cell.cell),
+        exact=_first_of_each((*ours.exact, *theirs.exact), lambda pair: (pair.backend, pair.metric)),
+        not_comparable=_first_of_each(
+            (*ours.not_comparable, *theirs.not_comparable), lambda reason: reason.backend
         ),
         pairs=ours.pairs + theirs.pairs,
         seconds=ours.seconds + theirs.seconds,
         budget_s=ours.budget_s + theirs.budget_s,
     )
+
+
+def _first_of_each(items: Iterable[T], key: Callable[[T], Hashable]) -> tuple[T, ...]:
+    kept: dict[Hashable, T] = {}
+    for item in items:
+        kept.setdefault(key(item), item)
+    return tuple(kept.values())

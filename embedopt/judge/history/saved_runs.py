@@ -1,4 +1,4 @@
-"""Reads saved pytest-benchmark files: the one way in for every table, gate and page."""
+"""Reads saved pytest-benchmark files: every table, verdict and page gets its runs from here."""
 
 import json
 import math
@@ -12,16 +12,16 @@ from embedopt.errors import RecordError
 from embedopt.records import Latency, Run, run_from_json
 from embedopt.schema import from_json
 
-# Files that pytest-benchmark saves by itself: a counter, and more.
+# Names of files that pytest-benchmark saves by itself: they begin with a counter.
 _SAVED = "[0-9][0-9][0-9][0-9]*_*.json"
-# A saved run with all its samples has a few MB. What a stranger's job made may have any size.
+# A saved run with all its samples has a few MB. A file from a pull request of a stranger may have any size.
 _LARGEST_BYTES = 200_000_000
 _LONGEST_INTEGER = 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What decides a time or a score: runs of one kind make one history."""
+    """What times and scores depend on besides the code: runs of one kind make one history."""
 
     hardware_class: str
     model: str
@@ -37,13 +37,13 @@ class SavedRun:
 
     Attributes:
         name: the file's name.
-        run: our record; None for a file that another suite wrote.
+        run: embedopt's record; None for a file that another suite wrote.
         benchmarks: the full names of all benchmarks in it.
-        latencies: of the latency benchmarks in it.
+        latencies: the records of the latency benchmarks in it.
         time: when it was measured; None for a run that is not saved yet.
-        commit: that was measured, as far as it is known.
-        medians_s: of the benchmarks without a :class:`Latency`, by full name.
-        cpu: as pytest-benchmark saw it.
+        commit: the commit that was measured; empty where it is unknown.
+        medians_s: median time of each benchmark without a :class:`Latency`, by full name.
+        cpu: name and core count of the CPU, as pytest-benchmark saw it.
     """
 
     name: str
@@ -57,7 +57,7 @@ class SavedRun:
 
     @property
     def kind(self) -> Kind:
-        """Which history it belongs to; without our record, the CPU decides alone."""
+        """The history it belongs to; without embedopt's record, the CPU alone decides."""
         if self.run is None:
             return Kind(hardware_class=self.cpu, model="unknown", corpus="unknown")
         return Kind(
@@ -69,7 +69,7 @@ class SavedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """Saved runs, the oldest first, and what is wrong with the files that could not be read."""
+    """Saved runs with their times, the oldest first, and an error for each file that can't be read."""
 
     runs: tuple[tuple[datetime, SavedRun], ...] = ()
     damaged: tuple[RecordError, ...] = ()
@@ -83,7 +83,7 @@ class History:
         )
 
     def including(self, head: SavedRun) -> "History":
-        """Return the history with a run in its place, whether it was in it or not."""
+        """Return the history with a run added at its time, if it is not in it yet."""
         if head.time is None or any(run == head for _, run in self.runs):
             return self
         return replace(self, runs=tuple(sorted([*self.runs, (head.time, head)], key=_by_time)))
@@ -91,14 +91,14 @@ class History:
     @property
     def kinds(self) -> Mapping[Kind, tuple[SavedRun, ...]]:
         """The runs of each kind, the oldest first; kinds in the order in which they first appear."""
-        found: dict[Kind, list[SavedRun]] = {}
+        by_kind: dict[Kind, list[SavedRun]] = {}
         for _, run in self.runs:
-            found.setdefault(run.kind, []).append(run)
-        return {kind: tuple(runs) for kind, runs in found.items()}
+            by_kind.setdefault(run.kind, []).append(run)
+        return {kind: tuple(runs) for kind, runs in by_kind.items()}
 
 
 def read_history(folder: Path) -> History:
-    """Read all runs that pytest-benchmark saved in a folder and below; none where there is no folder."""
+    """Read all runs that pytest-benchmark saved in a folder and below; a missing folder has none."""
     runs: list[tuple[datetime, SavedRun]] = []
     damaged: list[RecordError] = []
     for file in sorted(folder.rglob(_SAVED)):
@@ -114,10 +114,10 @@ def _by_time(timed: tuple[datetime, SavedRun]) -> tuple[datetime, str]:
 
 
 def _timed_run(file: Path) -> tuple[datetime, SavedRun]:
-    found = read_run(file)
-    if found.time is None:
+    run = read_run(file)
+    if run.time is None:
         raise RecordError(f"{file} has no datetime; wanted a file that pytest-benchmark saved")
-    return found.time, found
+    return run.time, run
 
 
 def read_run(path: Path) -> SavedRun:
@@ -126,10 +126,10 @@ def read_run(path: Path) -> SavedRun:
 
 
 def read_file(path: Path) -> tuple[SavedRun, dict[str, Any]]:
-    """Read one saved file, and return all that it holds with the run.
+    """Read one saved file; return the run and the whole content of the file.
 
     Raises:
-        RecordError: it can't be read, is no pytest-benchmark file, or holds a record of another schema.
+        RecordError: the file can't be read, is no pytest-benchmark file, or has a record of another schema.
     """
     try:
         if path.stat().st_size > _LARGEST_BYTES:
@@ -151,7 +151,7 @@ def newest_run(folder: Path) -> SavedRun:
     """Read the run that ``--benchmark-compare`` takes by itself: the last by file name, then by folder.
 
     Raises:
-        RecordError: there is none, or it can't be read.
+        RecordError: there is no saved run, or it can't be read.
     """
     files = sorted(folder.rglob(_SAVED), key=lambda file: (file.name, file.parent))
     if not files:
@@ -159,16 +159,35 @@ def newest_run(folder: Path) -> SavedRun:
     return read_run(files[-1])
 
 
+def choose_run(history: History, file: Path | None, folder: Path) -> SavedRun:
+    """Return the run of a file, or without one the newest of the history that was read from a folder.
+
+    Raises:
+        RecordError: there is no such run, or it can't be read.
+    """
+    if file:
+        return read_run(file)
+    if not history.runs:
+        damaged = f" ({history.damaged[0]})" if history.damaged else ""
+        raise RecordError(
+            f"{folder} has no saved run that can be read{damaged}: run pytest benchmarks/ first, "
+            "or name a file"
+        )
+    return history.runs[-1][1]
+
+
 def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
     """Read the content of a saved file.
 
     Raises:
-        RecordError: it is no pytest-benchmark file, or holds a record of another schema.
+        RecordError: the content is no pytest-benchmark file, or has a record of another schema.
     """
     if not isinstance(values, Mapping) or not isinstance(values.get("benchmarks"), list):
-        raise RecordError("no list of benchmarks in it; wanted a file that pytest-benchmark saved")
+        raise RecordError("it has no list of benchmarks; wanted a file that pytest-benchmark saved")
     if not all(isinstance(bench, Mapping) for bench in values["benchmarks"]):
-        raise RecordError("a benchmark in it is no object; wanted a file that pytest-benchmark saved")
+        raise RecordError(
+            "one of its benchmarks is no JSON object; wanted a file that pytest-benchmark saved"
+        )
     extras = [bench.get("extra_info") for bench in values["benchmarks"]]
     machine, commit = values.get("machine_info"), values.get("commit_info")
     return SavedRun(
@@ -184,19 +203,19 @@ def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
 
 
 def _integer(digits: str) -> float:
-    """Read an integer; one of hundreds of digits becomes an infinite float, which a record refuses."""
+    """Read an integer; one of too many digits becomes a float, which may be infinite and then is refused."""
     return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
 
 
-def _time(found: object) -> datetime | None:
-    """Read a time as pytest-benchmark writes it: before 5.0 without a zone, and meant as UTC."""
-    if found is None:
+def _time(value: object) -> datetime | None:
+    """Read a time as pytest-benchmark writes it; without a zone, as before version 5.0, it is UTC."""
+    if value is None:
         return None
     try:
-        time = datetime.fromisoformat(str(found))
+        time = datetime.fromisoformat(str(value))
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # the latter: of the first and the last day that there are
-        raise RecordError(f"datetime is {found!r}; wanted one like 2026-01-31T12:00:00+00:00") from None
+    except (ValueError, OverflowError):  # the latter: a zone shifts it before year 1 or after year 9999
+        raise RecordError(f"datetime is {value!r}; wanted one like 2026-01-31T12:00:00+00:00") from None
 
 
 def _medians_s(benchmarks: list[Mapping[str, Any]]) -> dict[str, float]:
@@ -213,9 +232,9 @@ def _medians_s(benchmarks: list[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _cpu(machine: Mapping[str, Any]) -> str:
-    """Name a CPU: a mapping since pytest-benchmark 3.2, and only as good as py-cpuinfo on the machine."""
-    found = machine.get("cpu")
-    cpu = found if isinstance(found, Mapping) else {}
+    """Return what py-cpuinfo knew of a CPU; pytest-benchmark before 3.2 has no mapping for it."""
+    info = machine.get("cpu")
+    cpu = info if isinstance(info, Mapping) else {}
     name = cpu.get("brand_raw") or cpu.get("brand") or machine.get("processor") or "unknown CPU"
     return f"{name} | {cpu.get('count', 'unknown')} cores"
 
@@ -225,7 +244,7 @@ def _is_latency(extra: object) -> TypeGuard[Mapping[str, Any]]:
 
 
 def differences(base: Run, head: Run) -> tuple[str, ...]:
-    """Say in words why the times and scores of two runs can't be compared; empty when they can."""
+    """Return the reasons why times and scores of two runs can't be compared; none when they can."""
     checked = (
         ("hardware class", base.hardware_class, head.hardware_class),
         ("model", base.model.digest, head.model.digest),
@@ -238,7 +257,7 @@ def differences(base: Run, head: Run) -> tuple[str, ...]:
         for digest in [named.digest]
     }
     return tuple(
-        f"its {what} is {names.get(old, old)}, this one's is {names.get(new, new)}"
-        for what, old, new in checked
+        f"its {name} is {names.get(old, old)}, this one's is {names.get(new, new)}"
+        for name, old, new in checked
         if old != new
     )

@@ -1,4 +1,4 @@
-"""What of a run can be followed over time, each as a number that travels between machines of a class."""
+"""The figures of saved runs that can be followed over time, comparable between machines of a class."""
 
 import difflib
 import math
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedopt.errors import UsageError
+from embedopt.evidence import cell_name
 from embedopt.judge.history.saved_runs import SavedRun
 from embedopt.records import Accuracy, Footprint, Latency, ShardReference, Throughput
 from embedopt.schema import Better, metrics
@@ -23,29 +24,37 @@ METRICS: Mapping[str, tuple[str, str]] = {
     for name in metrics(record)
 }
 DEFAULT_METRIC = "p50_ms"
+_Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One number over time, the oldest first.
+    """One figure over time.
 
     Attributes:
-        name: backend and batch size, or the full name of another suite's benchmark.
-        better: which way is better.
+        backend: name of the backend, or full name of another suite's benchmark.
+        batch_size: texts in a call; 0 for a figure that has no batch size.
+        better: the better direction.
         is_log: whether changes are ratios: values are above 0 and their noise is a share.
-        runs: those that have the number.
-        values: one a run.
+        runs: the runs that have the figure, the oldest first.
+        values: one value a run.
     """
 
-    name: str
+    backend: str
+    batch_size: int
     better: Better
     is_log: bool
     runs: tuple[SavedRun, ...]
     values: tuple[float, ...]
 
+    @property
+    def name(self) -> str:
+        """Backend and batch size in words."""
+        return cell_name(self.backend, self.batch_size)
+
 
 def describe_metric(metric: str) -> dict[str, str | bool]:
-    """Return the unit of a metric, its better direction, and whether it is followed over the reference's."""
+    """Return the unit of a metric, its better direction, and whether it is divided by the reference's."""
     kind, field = METRICS[metric]
     unit, better = metrics(_FIELDS[kind])[field]
     return {"unit": unit, "better": better, "relative": unit in _RELATIVE}
@@ -54,8 +63,8 @@ def describe_metric(metric: str) -> dict[str, str | bool]:
 def series_of(runs: Sequence[SavedRun], metric: str = DEFAULT_METRIC) -> tuple[Series, ...]:
     """Return each series of a metric in runs of one kind, in the order in which they first appear.
 
-    A time or a rate is over ``torch-fp32``'s of the same run and batch size, so that the reference itself has
-    no series. A benchmark of another suite has no reference: its median in seconds is followed as it is.
+    A time or a rate is divided by ``torch-fp32``'s of the same run and batch size, so that the reference
+    itself has no series. A benchmark of another suite has no reference: its series is its median in seconds.
 
     Raises:
         UsageError: there is no such metric.
@@ -64,54 +73,54 @@ def series_of(runs: Sequence[SavedRun], metric: str = DEFAULT_METRIC) -> tuple[S
         raise UsageError(f"unknown metric {metric!r}; known are: {', '.join(METRICS)}")
     kind, field = METRICS[metric]
     unit, better = metrics(_FIELDS[kind])[field]
-    found: dict[str, list[tuple[SavedRun, float]]] = {}
+    points: dict[_Key, list[tuple[SavedRun, float]]] = {}
     for run in runs:
-        for name, value in _values(run, kind, field, relative=unit in _RELATIVE):
-            found.setdefault(name, []).append((run, value))
+        for key, value in _values(run, kind, field, relative=unit in _RELATIVE):
+            points.setdefault(key, []).append((run, value))
         if metric == DEFAULT_METRIC and run.run is None:
             for name, value in run.medians_s.items():
-                found.setdefault(name, []).append((run, value))
+                points.setdefault((name, 0), []).append((run, value))
     return tuple(
         Series(
-            name=name,
+            backend=backend,
+            batch_size=batch_size,
             better=better,
             is_log=kind != "accuracy",
-            runs=tuple(run for run, _ in points),
-            values=tuple(value for _, value in points),
+            runs=tuple(run for run, _ in pairs),
+            values=tuple(value for _, value in pairs),
         )
-        for name, points in found.items()
+        for (backend, batch_size), pairs in points.items()
     )
 
 
-def _values(run: SavedRun, kind: str, field: str, *, relative: bool) -> Iterator[tuple[str, float]]:
-    """Yield the name and value of each number that a run has of a metric."""
+def _values(run: SavedRun, kind: str, field: str, *, relative: bool) -> Iterator[tuple[_Key, float]]:
+    """Yield each value that a run has of a metric, with its backend and batch size."""
     if kind == "latency":
-        cells = {(of.backend, of.batch_size): getattr(of, field) for of in run.latencies}
+        cells = {(latency.backend, latency.batch_size): getattr(latency, field) for latency in run.latencies}
     else:
         records = getattr(run.run, kind) if run.run else {}
         cells = {(backend, 0): getattr(record, field) for backend, record in records.items()}
     reference = run.run.reference if run.run else _REFERENCE
-    bases = {size: value for (backend, size), value in cells.items() if backend == reference}
+    own = {size: value for (backend, size), value in cells.items() if backend == reference}
     shards = run.run.shard_references if run.run else {}
     of_shard = {backend: _of_reference(shard, kind, field) for backend, shard in shards.items()}
     for (backend, batch_size), value in cells.items():
-        name = f"{backend} batch {batch_size}" if batch_size else backend
-        base = of_shard.get(backend, bases).get(batch_size) if relative else 1.0
-        usable = value is not None and base and (value > 0 or kind == "accuracy")
-        if usable and math.isfinite(value / base) and not (relative and backend == reference):
-            yield name, value / base
+        divisor = of_shard.get(backend, own).get(batch_size) if relative else 1.0
+        usable = value is not None and divisor and (value > 0 or kind == "accuracy")
+        if usable and math.isfinite(value / divisor) and not (relative and backend == reference):
+            yield (backend, batch_size), value / divisor
 
 
 def _of_reference(shard: ShardReference, kind: str, field: str) -> dict[int, float | None]:
-    """Return the reference's numbers beside the backends of another shard, by batch size."""
+    """Return the values of the reference that was measured beside another shard's backends, by batch size."""
     if kind == "latency":
-        return {of.batch_size: getattr(of, field) for of in shard.latencies}
+        return {latency.batch_size: getattr(latency, field) for latency in shard.latencies}
     return {0: getattr(getattr(shard, kind), field)} if kind != "accuracy" else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """How the benchmarks of a run differ from those of the run before; ``renamed`` is old and new name."""
+    """Full names of the benchmarks that came and went between two runs; ``renamed`` has old and new names."""
 
     new: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
@@ -119,9 +128,10 @@ class Roster:
 
 
 def roster(before: SavedRun, head: SavedRun) -> Roster:
-    """Name new, renamed and vanished benchmarks.
+    """Return the new, renamed and vanished benchmarks of a run.
 
-    Renamed is one whose name is much like that of one that vanished, with the same parameters.
+    A benchmark counts as renamed where its name is much like that of one that vanished, with the same
+    parameters.
     """
     vanished = sorted(before.benchmarks - head.benchmarks)
     new, renamed = [], []

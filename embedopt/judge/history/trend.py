@@ -1,4 +1,4 @@
-"""Where did a series change for good, and does its next value lie where the ones before say?"""
+"""Change points of a series, and the prediction interval of its next value."""
 
 import itertools
 import math
@@ -13,17 +13,19 @@ from scipy import special
 
 from embedopt.judge.history.series import Series
 
-# Runs that a prediction takes at least, and for which a change has to persist.
+# The fewest runs that a prediction rests on, and for which a change has to persist.
 FEWEST_RUNS = 5
-# What a change has to explain, in variances of the noise times log(runs): at 3, noise alone has none in 1,000
-# runs, and a step of 8 % in noise of 3 % is found within two runs of its place (tests/judge/test_trend.py).
+# What a change has to explain, in variances of the noise times log(runs). At 3, noise alone has no change in
+# 1,000 runs, and a step of 8 % in noise of 3 % is detected within two runs of its place
+# (tests/judge/history/test_trend.py).
 _PENALTY = 3.0
-# Chance of a change in a series of noise alone, shared by all runs at which it could be. In a short series,
-# the noise that the penalty rests on is known badly: without this, 5 % of those of 20 runs had a change.
+# False alarm rate in a series of noise alone, shared by all runs at which a change could be. In a short
+# series the noise that the penalty rests on is known badly: without this level, 5 % of series of 20 runs had
+# a change.
 _LEVEL = 0.01
 # Median absolute deviation of the normal distribution, and of a difference of two values.
 _MAD_TO_SD = 1.4826 / math.sqrt(2)
-# Values that repeat exactly, such as a cosine's or a file's size, have no noise but rounding.
+# Values that repeat exactly, such as a cosine or the size of a file, have no noise but rounding.
 _LEAST_NOISE = 1e-6
 
 Values = NDArray[np.floating[Any]]
@@ -31,7 +33,7 @@ Values = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A change that persists: ``at`` is the index of the first run of the new level.
+    """A change point: ``at`` is the index of the first run of the new level.
 
     ``effect`` is a share where changes are ratios, else a difference.
     """
@@ -42,7 +44,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """The runs ``start`` to ``stop`` (left out) between two changes, and where 95 % of such runs lie."""
+    """The runs ``start`` to ``stop`` (exclusive) between two change points.
+
+    In the units of the series, 95 % of such runs lie between ``low`` and ``high``.
+    """
 
     start: int
     stop: int
@@ -52,58 +57,55 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where a value lies among those before it, since their last change.
+    """The position of a value in the prediction interval of the values before it, since their last change.
 
     Attributes:
-        value: of this run.
-        runs: that it is held against.
-        missing: runs that a prediction still takes; then the rest is None.
-        effect: of the value over the mean of those runs, a share where changes are ratios.
-        interval: in which 95 % of next values lie, as effects.
-        p_two_sided: chance of a value as far off, without a change.
+        runs: number of earlier runs that the prediction rests on.
+        missing: number of runs that a prediction still needs; if above 0, effect and interval are None.
+        effect: change from the mean of those runs to the value: a share where changes are ratios.
+        interval: interval in which 95 % of next values lie, as effects.
+        p_two_sided: chance of a value as far off, without a change; 1 without a prediction.
     """
 
-    value: float
     runs: int
     missing: int = 0
     effect: float | None = None
     interval: tuple[float, float] | None = None
-    p_two_sided: float | None = None
+    p_two_sided: float = 1.0
 
 
 def changes(series: Series) -> tuple[Change, ...]:
     """Return the changes of a series that persist for five runs and exceed the noise of a single run.
 
-    Each also stands a t test of the runs on its two sides. The search is PELT on the mean (Killick, Fearnhead
-    and Eckley 2012, J. Am. Stat. Assoc. 107, 1590-1598), by ruptures.
+    Each also passes a t test between the runs before and after it. The search is PELT on the mean (Killick,
+    Fearnhead and Eckley 2012, J. Am. Stat. Assoc. 107, 1590-1598), by ruptures.
     """
     values = _transformed(series.values, is_log=series.is_log)
     if len(values) < 2 * FEWEST_RUNS:
         return ()
     noise = _noise(values)
     search = ruptures.KernelCPD(kernel="linear", min_size=FEWEST_RUNS)
-    found = search.fit_predict((values / noise).reshape(-1, 1), pen=_PENALTY * math.log(len(values)))
-    kept = _without_weak(values, [int(at) for at in found[:-1]], noise)
+    ends = search.fit_predict((values / noise).reshape(-1, 1), pen=_PENALTY * math.log(len(values)))
+    kept = _without_weak(values, [int(end) for end in ends[:-1]], noise)
     return tuple(
         Change(at=at, effect=_effect(after - before, is_log=series.is_log))
-        for at, (before, after) in zip(kept, itertools.pairwise(_levels(values, kept)), strict=True)
+        for at, (before, after) in zip(kept, itertools.pairwise(_medians(values, kept)), strict=True)
     )
 
 
-def place(earlier: Series, value: float) -> Position:
-    """Return where a value lies in the prediction interval of the series before it, since its last change.
+def position_of(value: float, earlier: Series) -> Position:
+    """Return the position of a value in the prediction interval of the values since their last change.
 
-    Student's, for one more value of a normal distribution: mean ± t · s · sqrt(1 + 1/n).
+    The interval is Student's, for one more value of a normal distribution: mean ± t · s · sqrt(1 + 1/n).
     """
     since = ([change.at for change in changes(earlier)] or [0])[-1]
     known = _transformed(earlier.values[since:], is_log=earlier.is_log)
     runs = len(known)
     if runs < FEWEST_RUNS:
-        return Position(value=value, runs=runs, missing=FEWEST_RUNS - runs)
+        return Position(runs=runs, missing=FEWEST_RUNS - runs)
     offset = float(_transformed([value], is_log=earlier.is_log)[0] - known.mean())
     half = _half_width(known)
     return Position(
-        value=value,
         runs=runs,
         effect=_effect(offset, is_log=earlier.is_log),
         interval=(_effect(-half, is_log=earlier.is_log), _effect(half, is_log=earlier.is_log)),
@@ -114,19 +116,20 @@ def place(earlier: Series, value: float) -> Position:
 def levels(series: Series, changed: Sequence[Change]) -> tuple[Level, ...]:
     """Return the parts of a series between its changes that have enough runs for a prediction interval.
 
-    The interval is that of :func:`place`, in the units of the series.
+    The interval is that of :func:`position_of`, in the units of the series.
     """
     ends = [0, *(change.at for change in changed), len(series.values)]
-    found = []
-    for start, stop in itertools.pairwise(ends):
-        if stop - start < FEWEST_RUNS:
-            continue
-        known = _transformed(series.values[start:stop], is_log=series.is_log)
-        middle, half = float(known.mean()), _half_width(known)
-        ends_at = (middle - half, middle + half)
-        low, high = (math.exp(end) for end in ends_at) if series.is_log else ends_at
-        found.append(Level(start=start, stop=stop, low=low, high=high))
-    return tuple(found)
+    return tuple(
+        _level(series, start, stop) for start, stop in itertools.pairwise(ends) if stop - start >= FEWEST_RUNS
+    )
+
+
+def _level(series: Series, start: int, stop: int) -> Level:
+    known = _transformed(series.values[start:stop], is_log=series.is_log)
+    middle, half = float(known.mean()), _half_width(known)
+    interval = (middle - half, middle + half)
+    low, high = (math.exp(end) for end in interval) if series.is_log else interval
+    return Level(start=start, stop=stop, low=low, high=high)
 
 
 def _half_width(known: Values) -> float:
@@ -139,8 +142,8 @@ def _prediction_error(known: Values) -> float:
 
 
 def _transformed(values: Sequence[float], *, is_log: bool) -> Values:
-    found = np.asarray(values, dtype=float)
-    return np.log(found) if is_log else found
+    numbers = np.asarray(values, dtype=float)
+    return np.log(numbers) if is_log else numbers
 
 
 def _effect(step: float, *, is_log: bool) -> float:
@@ -148,17 +151,17 @@ def _effect(step: float, *, is_log: bool) -> float:
 
 
 def _noise(values: Values) -> float:
-    """Return the spread of a single run: from differences of neighbours, which few changes can't move."""
+    """Return the spread of a single run, from differences of neighbours: a few changes barely affect it."""
     return max(_LEAST_NOISE, _MAD_TO_SD * float(np.median(np.abs(np.diff(values)))))
 
 
-def _levels(values: Values, at: Sequence[int]) -> list[float]:
-    """Return the median of each part: a bad day in it moves no level."""
+def _medians(values: Values, at: Sequence[int]) -> list[float]:
+    """Return the median of each part; a median is robust to a bad day of the machine."""
     return [float(np.median(part)) for part in np.split(values, at)]
 
 
 def _without_weak(values: Values, at: list[int], noise: float) -> list[int]:
-    """Leave out the smallest change that is within the noise, by chance or passing, until there is none."""
+    """Drop the smallest change that is within the noise, due to chance or short-lived, until none is left."""
     while weak := [
         step
         for step in _steps(values, at)
@@ -171,9 +174,9 @@ def _without_weak(values: Values, at: list[int], noise: float) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A change as it was found; ``runs`` of the new level lie nearer to it than to the old one.
+    """A candidate for a change point; ``runs`` of the new level lie nearer to it than to the old one.
 
-    ``p`` is that of Student's t test on the runs of both levels.
+    ``p`` is the p-value of Student's t test between the runs of both levels.
     """
 
     at: int
@@ -183,13 +186,13 @@ class _Step:
 
 
 def _steps(values: Values, at: Sequence[int]) -> list[_Step]:
-    levels, parts = _levels(values, at), np.split(values, at)
-    found = []
-    sides = zip(at, itertools.pairwise(levels), itertools.pairwise(parts), strict=True)
-    for index, (before, after), (old, new) in sides:
+    medians, parts = _medians(values, at), np.split(values, at)
+    steps = []
+    neighbours = zip(at, itertools.pairwise(medians), itertools.pairwise(parts), strict=True)
+    for index, (before, after), (old, new) in neighbours:
         nearer = int(np.count_nonzero(np.abs(new - after) < np.abs(new - before)))
-        found.append(_Step(at=index, size=abs(after - before), runs=nearer, p=_p_two_sided(old, new)))
-    return found
+        steps.append(_Step(at=index, size=abs(after - before), runs=nearer, p=_p_two_sided(old, new)))
+    return steps
 
 
 def _p_two_sided(old: Values, new: Values) -> float:

@@ -1,4 +1,4 @@
-"""Gate runs drawn from pairs whose truth is known."""
+"""Gate runs that are drawn from pairs whose true difference is known."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ CELLS = tuple(Cell(backend="onnx-int8", batch_size=size) for size in (1, 8, 32))
 
 
 def _sample(cell: Cell, slowdown: float, pairs: int = 30) -> SlowdownSample:
-    """Pairs that spread by 1 %; each process has a luck of 5 % of its own, which a pair's two sides share."""
+    """Pairs that spread by 1 %; times also vary by 5 % from pair to pair, alike on both sides of a pair."""
     rng = np.random.default_rng(cell.batch_size)
     made = []
     for _ in range(pairs):
@@ -28,20 +28,20 @@ def _sample(cell: Cell, slowdown: float, pairs: int = 30) -> SlowdownSample:
     return SlowdownSample(cell=cell, slowdown=slowdown, pairs=tuple(made))
 
 
-def _calibration(*samples: SlowdownSample) -> SlowdownSamples:
+def _collected(*samples: SlowdownSample) -> SlowdownSamples:
     return SlowdownSamples(
-        hardware_class="Test CPU", samples=samples, seconds=5.0 * sum(len(of.pairs) for of in samples)
+        hardware_class="Test CPU", samples=samples, seconds=5.0 * sum(len(sample.pairs) for sample in samples)
     )
 
 
-def _by_rule(found: Sequence[ErrorRate], slowdown: float, cell: Cell | None) -> dict[str, float]:
-    return {of.rule: of.share for of in found if of.slowdown == slowdown and of.cell == cell}
+def _by_rule(rates: Sequence[ErrorRate], slowdown: float, cell: Cell | None) -> dict[str, float]:
+    return {rate.rule: rate.share for rate in rates if (rate.slowdown, rate.cell) == (slowdown, cell)}
 
 
-def test_the_gate_is_right_where_the_usual_rules_are_not() -> None:
+def test_the_gate_is_right_where_the_rules_of_other_tools_are_not() -> None:
     samples = [_sample(cell, slowdown) for cell in CELLS for slowdown in (0.0, 0.05)]
-    found = error_rates(_calibration(*samples), SETTINGS, Drawing(runs=100, usual_runs=50))
-    false_alarms, detections = _by_rule(found, 0.0, None), _by_rule(found, 0.05, CELLS[2])
+    rates = error_rates(_collected(*samples), SETTINGS, Drawing(runs=100, other_tool_runs=50))
+    false_alarms, detections = _by_rule(rates, 0.0, None), _by_rule(rates, 0.05, CELLS[2])
     assert list(false_alarms) == [GATE, *OTHER_TOOLS]
     assert (false_alarms[GATE], detections[GATE]) == (0.0, 1.0)
     for rule in OTHER_TOOLS:
@@ -49,11 +49,11 @@ def test_the_gate_is_right_where_the_usual_rules_are_not() -> None:
         assert detections[rule] < 1.0
 
 
-def test_every_cell_is_counted_by_itself() -> None:
-    """One cell is always slowed: its alarms are its own."""
+def test_alarms_are_counted_for_each_cell() -> None:
+    """Only the slowed cell has alarms."""
     samples = [_sample(cell, 0.0) for cell in CELLS] + [_sample(CELLS[0], 0.2)]
-    found = error_rates(_calibration(*samples), SETTINGS, Drawing(runs=20, usual_runs=5))
-    gate = [(of.slowdown, of.cell, of.alarms, of.draws) for of in found if of.rule == GATE]
+    rates = error_rates(_collected(*samples), SETTINGS, Drawing(runs=20, other_tool_runs=5))
+    gate = [(rate.slowdown, rate.cell, rate.alarms, rate.draws) for rate in rates if rate.rule == GATE]
     identical = [(0.0, cell, 0, 20) for cell in (*CELLS, None)]
     assert gate == [*identical, (0.2, CELLS[0], 20, 20)]
 
@@ -67,34 +67,34 @@ def test_a_budget_that_ends_before_the_confirmation_fails_nothing() -> None:
         return SlowdownSample(cell=cell, slowdown=slowdown, pairs=tuple(pairs))
 
     samples = (sample(CELLS[0], 0.0), sample(CELLS[1], 0.0), sample(CELLS[0], 0.2))
-    calibration = SlowdownSamples(hardware_class="Test CPU", samples=samples, seconds=6 * 4.0 + 3 * 6 * 2.0)
+    collected = SlowdownSamples(hardware_class="Test CPU", samples=samples, seconds=6 * 4.0 + 3 * 6 * 2.0)
     shares = []
     for budget in (93.9, 94.1):
-        drawing = Drawing(runs=10, usual_runs=1, budget_s=budget, survey_s=10.0)
-        shares.append(_by_rule(error_rates(calibration, SETTINGS, drawing), 0.2, CELLS[0])[GATE])
+        drawing = Drawing(runs=10, other_tool_runs=1, budget_s=budget, survey_s=10.0)
+        shares.append(_by_rule(error_rates(collected, SETTINGS, drawing), 0.2, CELLS[0])[GATE])
     assert shares == [0.0, 1.0]
 
 
-def test_the_same_seed_draws_the_same() -> None:
-    calibration = _calibration(*(_sample(cell, slowdown) for cell in CELLS for slowdown in (0.0, 0.03)))
-    drawing = Drawing(runs=20, usual_runs=5)
-    assert error_rates(calibration, SETTINGS, drawing) == error_rates(calibration, SETTINGS, drawing)
+def test_the_same_seed_draws_the_same_runs() -> None:
+    collected = _collected(*(_sample(cell, slowdown) for cell in CELLS for slowdown in (0.0, 0.03)))
+    drawing = Drawing(runs=20, other_tool_runs=5)
+    assert error_rates(collected, SETTINGS, drawing) == error_rates(collected, SETTINGS, drawing)
 
 
-def test_an_interval_of_a_share() -> None:
-    """Wilson's: of no alarm in 1,000 draws, at most 0.38 %."""
-    none = ErrorRate(rule=GATE, slowdown=0.0, cell=None, alarms=0, draws=1000)
-    assert list(none.interval) == pytest.approx([0.0, 0.0038], abs=1e-4)
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    """No alarm in 1,000 draws: at most 0.38 %."""
+    rate = ErrorRate(rule=GATE, slowdown=0.0, cell=None, alarms=0, draws=1000)
+    assert list(rate.interval) == pytest.approx([0.0, 0.0038], abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("samples", "said"),
+    ("samples", "message"),
     [
-        ([], "the calibration has no pairs: collect some first"),
+        ([], "there are no process pairs to draw from: collect some"),
         ([_sample(CELLS[0], 0.05)], "onnx-int8 batch 1 has no pairs of identical sides"),
         ([_sample(CELLS[0], 0.0, pairs=5)], "onnx-int8 batch 1, 0% slower: 5 pairs, wanted 6: collect more"),
     ],
 )
-def test_too_little_to_draw_from_is_one_line(samples: list[SlowdownSample], said: str) -> None:
-    with pytest.raises(RecordError, match=said):
-        error_rates(_calibration(*samples), SETTINGS, Drawing())
+def test_too_few_samples_are_an_error_in_one_line(samples: list[SlowdownSample], message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        error_rates(_collected(*samples), SETTINGS, Drawing())

@@ -1,4 +1,4 @@
-"""[tool.embedopt.gate]: what is there is read, what means nothing is refused by name."""
+"""[tool.embedopt.gate] of pyproject.toml: defaults, thresholds, and one line for what is wrong."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def _read(folder: Path, text: str) -> GateSettings:
     return read_settings(folder / "pyproject.toml", BACKENDS)
 
 
-def test_without_a_table_all_is_as_documented(tmp_path: Path) -> None:
+def test_without_a_table_the_defaults_hold(tmp_path: Path) -> None:
     assert read_settings(tmp_path / "nowhere.toml", BACKENDS) == GateSettings()
     assert _read(tmp_path, "[tool.ruff]\n") == GateSettings()
     assert GateSettings().threshold_of("onnx-int8", "latency") == 0.03
@@ -36,20 +36,28 @@ def test_thresholds_by_metric_and_backend(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
-        ("treshold = 0.03", "treshold: "),
-        ("threshold = 'small'", "threshold: "),
-        ("threshold = 3", "threshold is 3.0; wanted a share, 0.03 for 3 %"),
-        ("level = 0.5", "level is 0.5; wanted a chance, up to 0.2"),
+        (
+            "treshold = 0.03",
+            "unknown setting 'treshold'; known are: threshold, backends, metrics, level, max_pairs",
+        ),
+        ("threshold = 'small'", "threshold is 'small'; wanted a share between 0 and 1: 0.03 is 3 %"),
+        (
+            "threshold = 3",
+            "[tool.embedopt.gate]: threshold is 3; wanted a share between 0 and 1: 0.03 is 3 %",
+        ),
+        ("threshold = nan", "threshold is nan; wanted a share between 0 and 1"),
+        ("level = 0.5", "level is 0.5; wanted a chance above 0, up to 0.2"),
+        ("max_pairs = 1.5", "max_pairs is 1.5; wanted a number of process pairs"),
         ("metrics = { cosine = 0.1 }", "unknown metric 'cosine'; known are: load_s, disk_bytes, cosine_mean"),
-        ("metrics = { load_s = 0 }", "load_s is 0.0; wanted a share"),
+        ("metrics = { load_s = 0 }", "metrics.load_s is 0; wanted a share"),
         ("backends = { onnx-int4 = 0.1 }", "unknown backend 'onnx-int4'; known are: torch-fp32, onnx-int8"),
         ("threshold = ", "pyproject.toml can't be read"),
     ],
 )
-def test_what_means_nothing_is_one_line(tmp_path: Path, line: str, said: str) -> None:
+def test_a_wrong_setting_is_an_error_in_one_line(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         _read(tmp_path, f"[tool.embedopt.gate]\n{line}\n")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Shards of one run become one; what does not fit is refused, and each backend keeps its own reference."""
+"""Shards become one run in which each backend keeps its own reference; shards that do not fit are refused."""
 
 import dataclasses
 from typing import Any
@@ -14,35 +14,9 @@ from embedopt.judge.recommend import candidates, with_pareto_front
 from embedopt.judge.summary import speed_up_factors, summary_rows
 from embedopt.records import Run
 from tests.runs import make_file, make_run
+from tests.shards import make_shard
 
 _REFERENCE = "torch-fp32"
-
-
-def make_shard(
-    name: str, backend: str, *, slower: float = 1.0, commit: str = "c" * 40, **changes: Any
-) -> Shard:
-    """A shard with the reference and one backend, on a machine ``slower`` times as slow."""
-    kept = {_REFERENCE, backend}
-    whole = make_run(**changes)
-    parts = ("backends", "accuracy", "throughput", "footprint")
-    own: dict[str, Any] = {
-        part: {key: value for key, value in getattr(whole, part).items() if key in kept} for part in parts
-    }
-    own["throughput"] = {
-        key: dataclasses.replace(
-            of, texts_per_s=of.texts_per_s / slower, in_order_per_s=of.in_order_per_s / slower
-        )
-        for key, of in own["throughput"].items()
-    }
-    content = make_file(dataclasses.replace(whole, **own)) | {"commit_info": {"id": commit}}
-    content["benchmarks"] = [
-        bench for bench in content["benchmarks"] if bench["extra_info"]["backend"] in kept
-    ]
-    for bench in content["benchmarks"]:
-        for field, factor in (("p50_ms", slower), ("texts_per_s", 1 / slower)):
-            if field in bench["extra_info"] and isinstance(bench["extra_info"][field], float):
-                bench["extra_info"][field] *= factor
-    return Shard(saved=parse_run(name, content), content=content)
 
 
 def _merged(*shards: Shard) -> SavedRun:
@@ -59,12 +33,17 @@ def test_all_backends_are_in_the_merged_run(pair: tuple[Shard, Shard]) -> None:
     assert merged.run is not None
     assert set(merged.run.backends) == {"torch-fp32", "onnx-fp32", "onnx-int8"}
     assert set(merged.run.throughput) == set(merged.run.backends)
-    assert {of.backend for of in merged.latencies} == set(merged.run.backends)
-    assert [of.batch_size for of in merged.latencies if of.backend == _REFERENCE] == [1, 8, 32, 64]
+    assert {latency.backend for latency in merged.latencies} == set(merged.run.backends)
+    assert [latency.batch_size for latency in merged.latencies if latency.backend == _REFERENCE] == [
+        1,
+        8,
+        32,
+        64,
+    ]
 
 
 def test_ratios_are_those_of_a_run_on_one_machine(pair: tuple[Shard, Shard]) -> None:
-    """Whatever the second machine's speed."""
+    """The second shard's machine is half as fast."""
     whole = parse_run("whole.json", make_file(make_run()))
     merged = _merged(*pair)
     for metric in ("p50_ms", "texts_per_s", "throughput"):
@@ -77,10 +56,13 @@ def test_ratios_are_those_of_a_run_on_one_machine(pair: tuple[Shard, Shard]) -> 
     assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(theirs))
 
 
-def test_the_cheapest_is_named_as_if_on_one_machine(pair: tuple[Shard, Shard]) -> None:
+def test_the_cheapest_backend_is_the_same_as_on_one_machine(pair: tuple[Shard, Shard]) -> None:
     whole = parse_run("whole.json", make_file(make_run()))
-    found = {of.backend: of.texts_per_s for of in candidates(_merged(*pair))}
-    assert found == pytest.approx({of.backend: of.texts_per_s for of in candidates(whole)})
+    merged_rates, whole_rates = (
+        {candidate.backend: candidate.texts_per_s for candidate in candidates(run)}
+        for run in (_merged(*pair), whole)
+    )
+    assert merged_rates == pytest.approx(whole_rates)
     merged = _merged(*pair).run
     assert merged is not None
     assert set(merged.pareto_front) == set(with_pareto_front(make_run()).pareto_front)
@@ -100,15 +82,15 @@ def test_one_shard_stays_as_it_is(pair: tuple[Shard, Shard]) -> None:
             {"machine": dataclasses.replace(make_run().machine, libraries={"torch": "2.14"})},
             "its torch is 2.14",
         ),
-        ({"reference": "st-onnx"}, "has no st-onnx: each shard has to carry the reference"),
+        ({"reference": "st-onnx"}, "has no st-onnx: measure the reference in each shard"),
     ],
 )
-def test_what_does_not_fit_is_refused(change: dict[str, Any], why: str) -> None:
+def test_a_shard_that_does_not_fit_is_refused(change: dict[str, Any], why: str) -> None:
     with pytest.raises(RecordError, match=rf"^b\.json .*{why}"):
         merge([make_shard("a.json", "onnx-fp32"), make_shard("b.json", "onnx-int8", **change)])
 
 
-def test_a_backend_belongs_to_onemake_shard() -> None:
+def test_a_backend_of_two_shards_is_refused() -> None:
     with pytest.raises(RecordError, match=r"b\.json has onnx-int8, which an earlier shard has"):
         merge([make_shard("a.json", "onnx-int8"), make_shard("b.json", "onnx-int8")])
 
@@ -119,7 +101,7 @@ def test_a_file_of_another_suite_is_refused(pair: tuple[Shard, Shard]) -> None:
         merge([pair[0], Shard(saved=parse_run("b.json", foreign), content=foreign)])
 
 
-def _against(backend: str, **changes: Any) -> GateRun:
+def _gate_run(backend: str, **changes: Any) -> GateRun:
     cells = tuple(
         PairedCell(cell=Cell(backend=name, batch_size=1), log_ratios=(0.0,)) for name in (_REFERENCE, backend)
     )
@@ -134,11 +116,11 @@ def _against(backend: str, **changes: Any) -> GateRun:
     return GateRun(**(values | changes))
 
 
-def test_what_was_measured_beside_the_base_is_joined() -> None:
+def test_gate_runs_are_joined() -> None:
     gone = NotComparable(backend="onnx-int8", why="new")
     run: Run | None = _merged(
-        make_shard("a.json", "onnx-fp32", against=_against("onnx-fp32")),
-        make_shard("b.json", "onnx-int8", against=_against("onnx-int8", not_comparable=(gone,))),
+        make_shard("a.json", "onnx-fp32", against=_gate_run("onnx-fp32")),
+        make_shard("b.json", "onnx-int8", against=_gate_run("onnx-int8", not_comparable=(gone,))),
     ).run
     assert run is not None
     assert run.against is not None
@@ -154,7 +136,7 @@ def test_shards_of_two_bases_are_refused() -> None:
     with pytest.raises(RecordError, match="its base is d"):
         merge(
             [
-                make_shard("a.json", "onnx-fp32", against=_against("onnx-fp32")),
-                make_shard("b.json", "onnx-int8", against=_against("onnx-int8", base_commit="d" * 40)),
+                make_shard("a.json", "onnx-fp32", against=_gate_run("onnx-fp32")),
+                make_shard("b.json", "onnx-int8", against=_gate_run("onnx-int8", base_commit="d" * 40)),
             ]
         )

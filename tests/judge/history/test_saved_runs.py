@@ -1,4 +1,4 @@
-"""Saved files are read in one way, and a bad one is one line."""
+"""Saved files become runs and histories; a damaged file is an error in one line."""
 
 import dataclasses
 import json
@@ -12,6 +12,7 @@ from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import (
     History,
     SavedRun,
+    choose_run,
     differences,
     parse_run,
     read_history,
@@ -46,14 +47,14 @@ def _with_size(digits: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('{"benchmarks": [', "is damaged: it is not JSON; delete it, or run the suite again"),
         ("", "is damaged: it is not JSON"),
-        ("[]", "no list of benchmarks in it; wanted a file that pytest-benchmark saved"),
-        ('{"benchmarks": {}}', "no list of benchmarks in it"),
+        ("[]", "it has no list of benchmarks; wanted a file that pytest-benchmark saved"),
+        ('{"benchmarks": {}}', "it has no list of benchmarks"),
         ('{"benchmarks": [], "embedopt": {"schema": 9}}', "record has schema 9, wanted 1"),
-        ('{"benchmarks": [5]}', "a benchmark in it is no object"),
+        ('{"benchmarks": [5]}', "one of its benchmarks is no JSON object"),
         (_with_size("NaN"), "Run record: footprint.torch-fp32.disk_bytes: input should be a finite number"),
         (
             _with_size("1" * 400),
@@ -65,21 +66,21 @@ def _with_size(digits: str) -> str:
         ),
     ],
 )
-def test_a_damaged_file_is_one_line(tmp_path: Path, content: str, said: str) -> None:
+def test_a_damaged_file_is_an_error_in_one_line(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "run.json"
     file.write_text(content, encoding="utf8")
     with pytest.raises(RecordError) as caught:
         read_run(file)
     assert str(caught.value).startswith(str(file))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("nowhere.json", "no such file or directory"), (".", "is a directory")]
+    ("name", "message"), [("nowhere.json", "no such file or directory"), (".", "is a directory")]
 )
-def test_a_missing_file_is_one_line(tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(RecordError, match=f"{said}; wanted a saved run"):
+def test_a_missing_file_is_an_error_in_one_line(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(RecordError, match=f"{message}; wanted a saved run"):
         read_run(tmp_path / name)
 
 
@@ -88,7 +89,7 @@ def test_runs_of_one_kind_can_be_compared() -> None:
     assert differences(make_run(), make_run(model=Model(name="the same", digest="a" * 64))) == ()
 
 
-def test_what_differs_is_said() -> None:
+def test_every_difference_of_two_runs_is_named() -> None:
     machine = dataclasses.replace(make_run().machine, cores=4)
     head = make_run(
         hardware_class=machine.hardware_class,
@@ -125,8 +126,8 @@ def test_a_history_is_ordered_by_time_not_by_name(tmp_path: Path) -> None:
     assert history.damaged == ()
 
 
-def test_a_history_is_of_one_kind(tmp_path: Path) -> None:
-    """Another corpus or machine has a history of its own; times of both profiles are of the same calls."""
+def test_a_history_before_a_run_has_only_runs_of_its_kind(tmp_path: Path) -> None:
+    """Another machine or model has a history of its own; both profiles time the same calls."""
     machine = dataclasses.replace(make_run().machine, cores=4)
     others = [
         make_run(profile="quick"),
@@ -180,7 +181,7 @@ def test_a_file_of_pytest_benchmark_4_without_our_record() -> None:
 
 
 @pytest.mark.parametrize("median", ["NaN", "Infinity", "-1.0", "0", '"fast"', "1" * 400])
-def test_a_median_that_is_no_time_is_left_out(tmp_path: Path, median: str) -> None:
+def test_a_median_that_is_not_a_time_is_left_out(tmp_path: Path, median: str) -> None:
     file = tmp_path / "run.json"
     file.write_text(
         f'{{"benchmarks": [{{"fullname": "a", "stats": {{"median": {median}}}}}]}}', encoding="utf8"
@@ -218,7 +219,7 @@ def _history(*runs: SavedRun) -> History:
     return History(runs=tuple((run.time, run) for run in runs if run.time))
 
 
-def test_a_run_takes_its_place_in_a_history_once() -> None:
+def test_a_run_is_added_to_a_history_once_at_its_time() -> None:
     history = _history(_at(1), _at(3)).including(_at(2))
     assert [run.name for _, run in history.runs] == ["1", "2", "3"]
     assert history.including(_at(2)) == history
@@ -226,5 +227,21 @@ def test_a_run_takes_its_place_in_a_history_once() -> None:
 
 def test_runs_of_each_kind_are_a_history_of_their_own() -> None:
     other = {"hardware_class": "another CPU"}
-    found = _history(_at(1), _at(2, **other), _at(3)).kinds
-    assert [[run.name for run in runs] for runs in found.values()] == [["1", "3"], ["2"]]
+    kinds = _history(_at(1), _at(2, **other), _at(3)).kinds
+    assert [[run.name for run in runs] for runs in kinds.values()] == [["1", "3"], ["2"]]
+
+
+def test_the_newest_run_is_chosen_unless_a_file_is_named(tmp_path: Path) -> None:
+    first = _save(tmp_path, "0001_run.json", make_run(), datetime="2026-03-01T12:00:00")
+    _save(tmp_path, "0002_run.json", make_run(), datetime="2026-03-02T12:00:00")
+    history = read_history(tmp_path)
+    assert choose_run(history, None, tmp_path).name == "0002_run.json"
+    assert choose_run(history, first, tmp_path).name == "0001_run.json"
+
+
+def test_a_history_without_a_readable_run_has_none_to_choose(tmp_path: Path) -> None:
+    (tmp_path / "0001_half.json").write_text('{"benchm', encoding="utf8")
+    with pytest.raises(
+        RecordError, match=r"has no saved run that can be read \(.* is damaged: .*\): run pytest"
+    ):
+        choose_run(read_history(tmp_path), None, tmp_path)

@@ -1,4 +1,4 @@
-"""What can be followed over time: numbers that travel, and names that come and go."""
+"""Series of saved runs, and benchmarks that come and go."""
 
 from typing import Any
 
@@ -18,16 +18,17 @@ def test_a_time_is_over_the_references_of_the_same_run_and_batch_size() -> None:
     file = make_file(make_run())
     for bench in file["benchmarks"][:4]:  # torch-fp32, twice as slow
         bench["extra_info"]["p50_ms"] *= 2
-    found = series_of([_run(), parse_run("slow", file)])
-    assert [(of.name, of.values) for of in found] == [
-        ("onnx-fp32 batch 1", (1.0, 0.5)),
-        ("onnx-int8 batch 1", (1.0, 0.5)),
-        ("onnx-int8 batch 8", (1.0, 0.5)),
-        ("onnx-int8 batch 32", (1.0, 0.5)),
-        ("onnx-int8 batch 64", (1.0, 0.5)),
+    series = series_of([_run(), parse_run("slow", file)])
+    assert [(one.backend, one.batch_size, one.values) for one in series] == [
+        ("onnx-fp32", 1, (1.0, 0.5)),
+        ("onnx-int8", 1, (1.0, 0.5)),
+        ("onnx-int8", 8, (1.0, 0.5)),
+        ("onnx-int8", 32, (1.0, 0.5)),
+        ("onnx-int8", 64, (1.0, 0.5)),
     ]
-    assert [run.name for run in found[0].runs] == ["run", "slow"]
-    assert {(of.better, of.is_log) for of in found} == {("lower", True)}
+    assert series[2].name == "onnx-int8 batch 8"
+    assert [run.name for run in series[0].runs] == ["run", "slow"]
+    assert {(one.better, one.is_log) for one in series} == {("lower", True)}
 
 
 @pytest.mark.parametrize(
@@ -40,19 +41,22 @@ def test_a_time_is_over_the_references_of_the_same_run_and_batch_size() -> None:
         ("spearman", []),
     ],
 )
-def test_other_metrics(metric: str, expected: list[tuple[str, tuple[float, ...]]]) -> None:
-    assert [(of.name, of.values) for of in series_of([_run()], metric)] == expected
+def test_accuracy_throughput_and_footprint_have_series_without_a_batch_size(
+    metric: str, expected: list[tuple[str, tuple[float, ...]]]
+) -> None:
+    assert [(one.name, one.values) for one in series_of([_run()], metric)] == expected
 
 
-def test_without_a_reference_there_is_nothing_to_hold_a_time_against() -> None:
+def test_without_a_reference_no_time_has_a_series() -> None:
     file = make_file(make_run())
     file["benchmarks"] = file["benchmarks"][4:]
     assert series_of([parse_run("run", file)]) == ()
 
 
-def test_a_benchmark_of_another_suite_is_followed_by_its_median() -> None:
-    theirs = parse_run("theirs", {"benchmarks": [{"fullname": "test_sort", "stats": {"median": 0.25}}]})
-    assert [(of.name, of.values) for of in series_of([theirs])] == [("test_sort", (0.25,))]
+def test_the_series_of_another_suites_benchmark_is_its_median() -> None:
+    content = {"benchmarks": [{"fullname": "test_sort batch 8", "stats": {"median": 0.25}}]}
+    [series] = series_of([parse_run("another suite", content)])
+    assert (series.backend, series.batch_size, series.values) == ("test_sort batch 8", 0, (0.25,))
 
 
 def test_an_unknown_metric_is_one_line() -> None:

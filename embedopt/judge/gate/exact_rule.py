@@ -1,0 +1,79 @@
+"""The rule for scores and sizes: they repeat exactly, so a change above a small threshold counts at once."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from embedopt.evidence import ExactPair
+from embedopt.judge.gate.settings import GateSettings
+from embedopt.judge.gate.verdict import SCORES_AND_SIZES, Outcome, Verdict
+from embedopt.records import Accuracy, Footprint, Run
+from embedopt.schema import metrics
+
+_METRICS = {"disk_bytes": metrics(Footprint)["disk_bytes"], **metrics(Accuracy)}
+
+
+def judge_exact(pair: ExactPair, settings: GateSettings) -> Verdict:
+    """Return the verdict on a value that repeats exactly: a change above its threshold counts."""
+    if pair.metric not in _METRICS:
+        return _not_comparable(
+            pair, f"metric {pair.metric!r} is unknown here: read it with the embedopt that wrote it"
+        )
+    if not math.isfinite(pair.head - pair.base):
+        return _not_comparable(pair, f"{pair.base} -> {pair.head}: wanted finite numbers; measure again")
+    effect, worse = _effect(pair)
+    threshold = settings.threshold_of(pair.backend, pair.metric)
+    outcome: Outcome = (
+        "regressed" if worse > threshold else "improved" if worse < -threshold else "equivalent"
+    )
+    why = f"{pair.base:,.6g} -> {pair.head:,.6g}"
+    return Verdict(backend=pair.backend, metric=pair.metric, outcome=outcome, effect=effect, why=why)
+
+
+def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> tuple[Verdict, ...]:
+    """Compare each score and size of a run with that of the last earlier run that has it.
+
+    The earlier runs come the oldest first. What a backend had in the run before and lacks now is one
+    inconclusive verdict.
+    """
+    known: dict[tuple[str, str], float] = {}
+    for run in earlier:
+        known |= _exact_values(run)
+    own = _exact_values(head)
+    pairs = [
+        ExactPair(backend=backend, metric=metric, base=known[backend, metric], head=value)
+        for (backend, metric), value in own.items()
+        if (backend, metric) in known
+    ]
+    lost = _exact_values(earlier[-1]).keys() - own.keys() if earlier else set()
+    return (*(judge_exact(pair, settings) for pair in pairs), *_missing(lost, head))
+
+
+def _effect(pair: ExactPair) -> tuple[float, float]:
+    """Return the change, and the same with its sign turned so that above 0 is worse."""
+    unit, better = _METRICS[pair.metric]
+    effect = pair.head - pair.base
+    if unit == "bytes":
+        effect /= max(pair.base, 1.0)
+    return effect, -effect if better == "higher" else effect
+
+
+def _not_comparable(pair: ExactPair, why: str) -> Verdict:
+    return Verdict(backend=pair.backend, metric=pair.metric, outcome="not comparable", why=why)
+
+
+def _missing(lost: set[tuple[str, str]], head: Run) -> Iterator[Verdict]:
+    for backend in sorted(head.backends):
+        if metrics_lost := sorted(metric for name, metric in lost if name == backend):
+            why = f"not in this run: {', '.join(metrics_lost)}"
+            yield Verdict(backend=backend, metric=SCORES_AND_SIZES, outcome="inconclusive", why=why)
+
+
+def _exact_values(run: Run) -> dict[tuple[str, str], float]:
+    """Return the scores and sizes of a run by backend and metric."""
+    values = {
+        (backend, metric): getattr(record, metric)
+        for backend, record in run.accuracy.items()
+        for metric in metrics(Accuracy)
+    }
+    values |= {(backend, "disk_bytes"): record.disk_bytes for backend, record in run.footprint.items()}
+    return {key: value for key, value in values.items() if value is not None}

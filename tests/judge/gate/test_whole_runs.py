@@ -1,0 +1,53 @@
+"""Verdicts on a whole run: against its base, by its history, against another run."""
+
+from embedopt.judge.gate.settings import GateSettings
+from embedopt.judge.gate.whole_runs import compare_runs, judge_gate_run, judge_history
+from embedopt.judge.history.saved_runs import SavedRun, parse_run
+from tests.judge.gate.gate_runs import SAME_COSINE, gate_run, paired_cell
+from tests.runs import make_file, make_run
+
+SETTINGS = GateSettings()
+
+
+def test_a_backend_that_cant_be_compared_has_a_verdict_with_the_reason() -> None:
+    [verdict] = judge_gate_run(gate_run(missing="the base has no onnx-fp32"), SETTINGS)
+    assert (verdict.backend, verdict.outcome) == ("onnx-fp32", "not comparable")
+    assert verdict.why == "the base has no onnx-fp32"
+
+
+def test_the_verdicts_of_a_gate_run_come_in_its_order() -> None:
+    verdicts = judge_gate_run(gate_run(paired_cell(0.0), exact=(SAME_COSINE,), missing="gone"), SETTINGS)
+    assert [(verdict.backend, verdict.metric) for verdict in verdicts] == [
+        ("onnx-int8", "latency"),
+        ("onnx-int8", "cosine_mean"),
+        ("onnx-fp32", ""),
+    ]
+
+
+def test_the_threshold_of_a_gate_run_replaces_that_of_the_settings() -> None:
+    [verdict] = judge_gate_run(gate_run(paired_cell(0.05, 0.05), threshold=0.2), SETTINGS)
+    assert verdict.outcome == "equivalent"
+
+
+def _timed(factor: float) -> SavedRun:
+    """A run without a record, of another suite: one benchmark, a second times ``factor``."""
+    content = {"benchmarks": [{"fullname": "test_sort batch 8", "stats": {"median": factor}}]}
+    return parse_run("run", content)
+
+
+def test_a_time_of_another_suite_is_judged_under_its_full_name() -> None:
+    earlier = [_timed(factor) for factor in (1.0, 1.01, 0.99, 1.0, 1.02, 0.98)]
+    [verdict] = judge_history(_timed(1.5), earlier, SETTINGS)
+    assert (verdict.backend, verdict.batch_size) == ("test_sort batch 8", 0)
+    assert (verdict.outcome, verdict.pairs) == ("regressed", 6)
+
+
+def test_two_separate_runs_detect_a_time_that_moved_by_half() -> None:
+    outcomes = [compare_runs(_timed(1.0), _timed(factor), SETTINGS)[0].outcome for factor in (1.4, 1.6, 0.6)]
+    assert outcomes == ["inconclusive", "regressed", "improved"]
+
+
+def test_runs_of_different_suites_are_not_comparable() -> None:
+    [verdict] = compare_runs(_timed(1.0), parse_run("ours", make_file(make_run())), SETTINGS)
+    assert (verdict.backend, verdict.outcome) == ("", "not comparable")
+    assert verdict.why.startswith("its machine or suite is unknown CPU")
