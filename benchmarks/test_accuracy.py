@@ -1,42 +1,43 @@
-"""Is it still the same embedding?"""
+"""How near are the embeddings to the reference's?"""
 
 import pytest
 
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.accuracy import agreement, batch_invariance, retrieval, spearman
+from embedopt.measure.bounds import missed_bounds
+from embedopt.measure.findings import Findings
 from embedopt.measure.session import Session
 from embedopt.records import Accuracy
 
 
-def test_agreement(encoder: Encoder, measuring: Session) -> None:
-    """Each text of the corpus has the reference's embedding, as far as the backend promises."""
-    found = agreement(measuring.reference_embeddings, measuring.embeddings(encoder))
-    measuring.add(encoder.name, found)
-    assert measuring.missed_bounds(encoder.name, found) == []
+def test_agreement(encoder: Encoder, session: Session, findings: Findings) -> None:
+    """Each text of the corpus has the reference's embedding, within the bounds of the backend."""
+    accuracy = agreement(session.reference_embeddings, session.embeddings(encoder))
+    findings.add(encoder.name, accuracy)
+    assert missed_bounds(encoder.name, accuracy, session.options) == []
 
 
-def test_retrieval(encoder: Encoder, measuring: Session) -> None:
-    """A search still finds what was judged relevant."""
-    if not any(measuring.corpus.relevant.values()):
-        pytest.skip("the corpus has no judged queries")
-    found = retrieval(measuring.corpus, measuring.reference_embeddings, measuring.embeddings(encoder))
-    measuring.add(encoder.name, found)
-    assert measuring.missed_bounds(encoder.name, found) == []
+@pytest.mark.needs("judged_queries")
+def test_retrieval(encoder: Encoder, session: Session, findings: Findings) -> None:
+    """A search still returns the texts that were judged relevant."""
+    accuracy = retrieval(session.corpus, session.reference_embeddings, session.embeddings(encoder))
+    findings.add(encoder.name, accuracy)
+    assert missed_bounds(encoder.name, accuracy, session.options) == []
 
 
-def test_batch_invariance(encoder: Encoder, measuring: Session) -> None:
-    """A text has the same embedding in any company, as far as the backend promises."""
-    profile = measuring.profile
-    texts = measuring.mixed_texts[: profile.invariance_texts]
-    found = batch_invariance(encoder, texts, profile.invariance_rounds)
-    measuring.add(encoder.name, found)
-    assert measuring.missed_bounds(encoder.name, found) == []
+def test_batch_invariance(encoder: Encoder, session: Session, findings: Findings) -> None:
+    """A text has the same embedding in any batch, within the bounds of the backend."""
+    profile = session.profile
+    texts = session.corpus.mixed_texts[: profile.invariance_texts]
+    accuracy = batch_invariance(encoder, texts, profile.invariance_rounds)
+    findings.add(encoder.name, accuracy)
+    assert missed_bounds(encoder.name, accuracy, session.options) == []
 
 
-def test_pairs(encoder: Encoder, measuring: Session) -> None:
-    """How well cosines order judged pairs, beside the reference's."""
-    if measuring.pairs is None:
-        pytest.skip("no --pairs FILE")
-    value = spearman(encoder, measuring.pairs)
-    distance = value - measuring.reference_spearman
-    measuring.add(encoder.name, Accuracy(spearman=value, spearman_distance=distance))
+@pytest.mark.needs("sentence_pairs")
+def test_sentence_pairs(encoder: Encoder, session: Session, findings: Findings) -> None:
+    """How well cosines rank judged sentence pairs, compared with the reference."""
+    assert session.sentence_pairs is not None
+    value = spearman(encoder, session.sentence_pairs)
+    distance = value - session.reference_spearman
+    findings.add(encoder.name, Accuracy(spearman=value, spearman_distance=distance))

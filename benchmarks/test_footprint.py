@@ -1,21 +1,20 @@
-"""What does it weigh?"""
-
-import sys
+"""How much disk and memory does a backend take, and how long does it take to open?"""
 
 import pytest
 
 from embedopt.inference.encoder import Encoder
+from embedopt.measure.findings import Findings
 from embedopt.measure.footprint import measure_footprint
 from embedopt.measure.session import Session
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc: Linux")
-def test_footprint(encoder: Encoder, measuring: Session) -> None:
-    """Bytes on disk, seconds to load and peak memory, in a process that loads only this backend."""
-    found = measure_footprint(
-        measuring.row(encoder.name),
-        measuring.folder(encoder.name),
-        measuring.weights,
-        measuring.mixed_texts[: measuring.profile.footprint_texts],
+@pytest.mark.needs("linux")  # peak memory is read from /proc
+def test_footprint(encoder: Encoder, session: Session, findings: Findings) -> None:
+    """Bytes on disk, seconds of a cold start and peak memory, in a process that opens only this backend."""
+    footprint = measure_footprint(
+        session.backend(encoder.name),
+        session.folder(encoder.name),
+        session.weights,
+        session.corpus.mixed_texts[: session.profile.footprint_texts],
     )
-    measuring.add(encoder.name, found)
+    findings.add(encoder.name, footprint)

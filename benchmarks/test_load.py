@@ -6,6 +6,7 @@ import pytest
 
 from embedopt.inference.backends import REFERENCE
 from embedopt.inference.encoder import Encoder
+from embedopt.measure.findings import Findings
 from embedopt.measure.load_test.capacity import CapacityTest, soak
 from embedopt.measure.session import Session
 
@@ -17,20 +18,17 @@ _FLAT_BYTES = 4_000_000
 _BOUNDED_BYTES = 40_000_000
 
 
-def test_load(encoder: Encoder, measuring: Session) -> None:
+@pytest.mark.only_for(REFERENCE, _ADAPTIVE)
+def test_load(encoder: Encoder, session: Session, findings: Findings) -> None:
     """Latency over arrival rate, and the highest rate: without batching, in fixed windows, adaptively."""
-    if encoder.name not in (REFERENCE, _ADAPTIVE):
-        pytest.skip("load is put on the reference and on onnx-int8")
-    plan = measuring.profile.load
+    plan = session.profile.load
     if encoder.name == REFERENCE:
         plan = dataclasses.replace(plan, overload_s=0.0)
-    with measuring.many_texts(encoder) as replicated:
-        capacity = CapacityTest(
-            replicated, measuring.corpus.request_texts, measuring.options.slo_p99_ms, plan
-        )
+    with session.in_throughput_mode(encoder) as replicated:
+        capacity = CapacityTest(replicated, session.corpus.request_texts, session.options.slo_p99_ms, plan)
         load_tests = capacity.measure()
     for batching, load_test in load_tests.items():
-        measuring.add_load(encoder.name, batching, load_test)
+        findings.add_load_test(encoder.name, batching, load_test)
     overload = load_tests["adaptive"].overload
     points = [point for load_test in load_tests.values() for point in load_test.points or ()]
     assert {point.lost for point in (*points, *((overload,) if overload else ()))} == {0}
@@ -40,13 +38,13 @@ def test_load(encoder: Encoder, measuring: Session) -> None:
         assert growth_bytes < _BOUNDED_BYTES
 
 
-def test_soak(encoder: Encoder, measuring: Session) -> None:
+@pytest.mark.only_for(_ADAPTIVE)
+@pytest.mark.needs("soak")
+def test_soak(encoder: Encoder, session: Session, findings: Findings) -> None:
     """Memory stays flat while requests come and go."""
-    if encoder.name != _ADAPTIVE or not measuring.options.soak_s:
-        pytest.skip("a soak is of onnx-int8, with --soak-s 60")
-    options = measuring.options
-    with measuring.many_texts(encoder) as replicated:
-        load_test = soak(replicated, measuring.corpus.request_texts, options.slo_p99_ms, options.soak_s)
-    measuring.add_load(encoder.name, "adaptive", load_test)
+    options = session.options
+    with session.in_throughput_mode(encoder) as replicated:
+        load_test = soak(replicated, session.corpus.request_texts, options.slo_p99_ms, options.soak_s)
+    findings.add_load_test(encoder.name, "adaptive", load_test)
     assert load_test.soak_growth_bytes is not None
     assert load_test.soak_growth_bytes < _FLAT_BYTES

@@ -1,72 +1,45 @@
-"""The pytest plugin of the suite: options, fixtures and hooks. All logic is called, none lives here.
+"""The pytest plugin of the suite: options and hooks, which call the logic of other modules.
 
 It is the only file that touches pytest-benchmark's internals. In a run that collects nothing from
-``benchmarks/``, it declares its options and does no more.
+``benchmarks/``, it only declares its options.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Generator, Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from embedopt.errors import EmbedoptError, MissingPackageError, RecordError
+from embedopt import fixtures
+from embedopt.errors import EmbedoptError, RecordError
 from embedopt.evidence import cell_name
-from embedopt.inference.backends import BACKENDS, REFERENCE
-from embedopt.inference.encoder import Encoder
-from embedopt.judge.gate.pairs_rule import plan_pairs
+from embedopt.inference.backends import BACKENDS, INSTALL_PEERS, REFERENCE
 from embedopt.judge.gate.settings import GateSettings, read_settings
-from embedopt.judge.gate.verdict import Verdict
-from embedopt.judge.gate.whole_runs import judge_gate_run, judge_history
+from embedopt.judge.gate.whole_runs import judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
-from embedopt.measure.options import BATCH_SIZES, Options, ProfileName, parse_options
+from embedopt.measure.command_line import declare_options, parse_options
+from embedopt.measure.findings import Findings
+from embedopt.measure.needs import meets
+from embedopt.measure.options import Options
 from embedopt.measure.session import Session
 from embedopt.report.summary_tables import render_comparisons, render_summary
 from embedopt.report.verdict_tables import render_positions, render_verdicts
 from embedopt.report.words import describe_damaged
 from embedopt.schema import to_json
 
+_Collecting = Generator[None, pytest.CollectReport, pytest.CollectReport]
+_MARKERS = (
+    "only_for(*backends): collect the benchmark for these backends only",
+    "needs(*needs): collect the benchmark only where the run has these, see embedopt.measure.needs",
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options of the suite."""
-    group = parser.getgroup("embedopt", "sentence-embedding inference")
-    group.addoption("--backends", metavar="A,B", help=f"all, or some of {', '.join(BACKENDS)}")
-    group.addoption(
-        "--batch-sizes",
-        metavar="1,8",
-        help=f"of the latency benchmarks: some of {', '.join(map(str, BATCH_SIZES))}",
-    )
-    group.addoption("--model", help="local folder or hub name (default: the bundled all-MiniLM-L6-v2)")
-    group.addoption("--corpus", type=Path, metavar="FILE", help="text file, or JSON lines with a text field")
-    group.addoption(
-        "--cache-dir", type=Path, metavar="DIR", help="where artifacts are kept (or EMBEDOPT_CACHE)"
-    )
-    group.addoption("--min-cosine", type=float, default=0.95, help="floor of the mean cosine (default: 0.95)")
-    group.addoption("--profile", choices=get_args(ProfileName), default="full", help="how much is measured")
-    group.addoption(
-        "--pairs", type=Path, metavar="FILE", help="judged pairs: score, tab, sentence, tab, sentence"
-    )
-    group.addoption("--price-per-hour", type=float, default=0.05, help="dollars for an hour of this machine")
-    group.addoption(
-        "--slo-p99-ms", type=float, default=50.0, help="what a p99 under load is held to (default: 50)"
-    )
-    group.addoption("--soak-s", type=float, default=0.0, help="seconds of a soak under load (default: none)")
-    group.addoption("--against", metavar="REF", help="measure this code beside a commit or branch, and judge")
-    group.addoption("--against-python", metavar="PATH", help="interpreter of the base's own environment")
-    group.addoption(
-        "--against-budget", type=float, default=480.0, metavar="SECONDS", help="for all of it (default: 480)"
-    )
-    group.addoption(
-        "--gate-threshold",
-        type=float,
-        metavar="SHARE",
-        help="smallest change that counts, but for backends of pyproject.toml "
-        f"(default: {GateSettings().threshold})",
-    )
+    declare_options(parser.getgroup("embedopt", "sentence-embedding inference").addoption)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,18 +47,21 @@ def pytest_configure(config: pytest.Config) -> None:
     root = _root(config)
     if root is None:
         return
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
     try:
         options = parse_options(config.option, root)
         settings = read_settings(root / "pyproject.toml", BACKENDS)
     except EmbedoptError as error:
         raise pytest.UsageError(str(error)) from error
-    if (threshold := config.option.gate_threshold) is not None:
-        settings = replace(settings, threshold=threshold)
+    if options.gate_threshold is not None:
+        settings = replace(settings, threshold=options.gate_threshold)
     config.pluginmanager.register(Suite(config, root, options, settings), "embedopt-suite")
+    config.pluginmanager.register(fixtures, "embedopt-fixtures")
 
 
 def _root(config: pytest.Config) -> Path | None:
-    """Return the folder that holds the ``benchmarks/`` of which something is collected, if any is."""
+    """Return the folder of the ``benchmarks/`` that the run collects from; None if it collects from none."""
     for argument in config.args:
         path = Path(config.invocation_params.dir, argument.split("::")[0])
         for folder in (path, *path.parents):
@@ -95,36 +71,40 @@ def _root(config: pytest.Config) -> Path | None:
     return None
 
 
+def _parameters(item: pytest.Item) -> Mapping[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
 class Suite:
-    """One run of the suite: its fixtures and hooks.
+    """The hooks of one run of the suite.
 
     Args:
-        config: pytest's.
+        config: pytest's configuration.
         root: folder that holds ``benchmarks/``.
-        options: what was asked for.
-        settings: of the gate.
+        options: options of the run.
+        settings: settings of the gate.
     """
 
     def __init__(self, config: pytest.Config, root: Path, options: Options, settings: GateSettings) -> None:
         self._config = config
         self._gate_file = root / "benchmarks" / "test_against.py"
-        self._session = Session(options, on_step=self._write_line)
+        self._options = options
         self._settings = settings
+        self._session = Session(options, on_step=self._write_line)
+        self._findings = Findings(self._session)
+        config.stash[fixtures.SESSION] = self._session
+        config.stash[fixtures.FINDINGS] = self._findings
+        config.stash[fixtures.SETTINGS] = settings
         self._compared: list[SavedRun | RecordError] = []
-        self._verdicts: tuple[Verdict, ...] = ()
         self._started = datetime.now(UTC).isoformat()
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
-        """Leave the gate's file out without ``--against``; another file of that name is not ours."""
-        return True if collection_path == self._gate_file and not self._session.options.against else None
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Run the gate first: before anything is loaded in this process."""
-        items.sort(key=lambda item: item.path != self._gate_file)
+        """Leave the gate's file out without ``--against``; any other file of that name is collected."""
+        return True if collection_path == self._gate_file and not self._options.against else None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Give each question its backends and batch sizes."""
-        options = self._session.options
+        """Give each benchmark its backends and batch sizes."""
+        options = self._options
         if "against_kind" in metafunc.fixturenames and options.against:
             backends, questions = options.against.backends, options.against.questions
             cells = [(row.name, size, kind) for row in backends for size, kind in questions]
@@ -133,16 +113,42 @@ class Suite:
             metafunc.parametrize(arguments, cells, ids=ids)
         if "encoder" not in metafunc.fixturenames:
             return
-        # What compares all backends opens the others itself, beside the reference.
+        # A benchmark that compares all backends opens the others itself, beside the reference.
         names = [REFERENCE] if "case" in metafunc.fixturenames else [row.name for row in options.backends]
         metafunc.parametrize("encoder", names, indirect=True, scope="session")
         if "batch_size" in metafunc.fixturenames:
             metafunc.parametrize("batch_size", options.batch_sizes)
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self) -> _Collecting:
+        """Leave out the benchmarks that do not apply to this run: they are neither counted nor skipped."""
+        report = yield
+        try:
+            report.result = [node for node in report.result or () if self._applies(node)]
+        except EmbedoptError as error:
+            raise pytest.UsageError(str(error)) from error
+        return report
+
+    def _applies(self, node: pytest.Item | pytest.Collector) -> bool:
+        if not isinstance(node, pytest.Function):
+            return True
+        backend = _parameters(node).get("encoder")
+        only_for = [name for marker in node.iter_markers("only_for") for name in marker.args]
+        needs = [need for marker in node.iter_markers("needs") for need in marker.args]
+        return (not only_for or backend in only_for) and all(meets(self._session, need) for need in needs)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Run the gate first: before anything is opened in this process."""
+        items.sort(key=lambda item: item.path != self._gate_file)
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """Name the backends that are left out, since their packages are not installed."""
+        names = ", ".join(row.name for row in self._options.left_out)
+        return [f"not installed, left out: {names}: {INSTALL_PEERS}"] if names else []
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Read all input and build what is missing, before the first benchmark."""
-        params = [item.callspec.params for item in session.items if hasattr(item, "callspec")]
-        names = {values["encoder"] for values in params if "encoder" in values}
+        """Read all input and build missing artifacts, before the first benchmark."""
+        names = {name for item in session.items if (name := _parameters(item).get("encoder"))}
         if self._config.option.collectonly or not names:
             return
         try:
@@ -150,37 +156,9 @@ class Suite:
         except EmbedoptError as error:
             raise pytest.UsageError(str(error)) from error
 
-    @pytest.fixture(scope="session")
-    def measuring(self) -> Iterator[Session]:
-        """This run: options, corpus, reference, and what was measured so far."""
-        yield self._session
-        self._session.close()
-
-    @pytest.fixture(scope="session")
-    def encoder(self, request: pytest.FixtureRequest, measuring: Session) -> Iterator[Encoder]:
-        """One backend, opened once a session."""
-        try:
-            opened = measuring.open(request.param)
-        except MissingPackageError as error:
-            pytest.skip(str(error))
-        except EmbedoptError as error:
-            pytest.fail(str(error), pytrace=False)
-        yield opened
-        measuring.release(opened)
-
-    @pytest.fixture(scope="session")
-    def verdicts(self, measuring: Session) -> tuple[Verdict, ...]:
-        """What the gate says of all cells, measured at the first of them."""
-        try:
-            gate_run = measuring.measure_gate_run(partial(plan_pairs, settings=self._settings))
-        except EmbedoptError as error:
-            pytest.fail(str(error), pytrace=False)
-        self._verdicts = judge_gate_run(gate_run, self._settings)
-        return self._verdicts
-
     def pytest_benchmark_update_json(self, output_json: MutableMapping[str, Any]) -> None:
         """Put the record of the run into the saved file."""
-        output_json["embedopt"] = to_json(with_pareto_front(self._session.run()))
+        output_json["embedopt"] = to_json(with_pareto_front(self._findings.run()))
 
     def pytest_benchmark_compare_machine_info(self, compared_benchmark: Mapping[str, Any]) -> None:
         """Keep the runs that pytest-benchmark compares with."""
@@ -192,40 +170,40 @@ class Suite:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Iterator[None]:
-        """Save a run that has times, but none that pytest-benchmark took."""
+        """Save a run whose only times are those that pytest-benchmark did not take."""
         benchmarks = self._config._benchmarksession  # type: ignore[attr-defined]  # its only way in
-        if self._session.has_timed_by_itself and not benchmarks.benchmarks and not benchmarks.disabled:
+        if self._findings.has_own_times and not benchmarks.benchmarks and not benchmarks.disabled:
             benchmarks.benchmarks.append(_Untimed())
         yield
 
     @pytest.hookimpl(wrapper=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-        """Show what decides, also when --benchmark-compare-fail stops the run."""
+        """Show the tables of the suite, even when --benchmark-compare-fail stops the run."""
         try:
             yield
         finally:
             self._summarise(terminalreporter)
 
     def _summarise(self, reporter: pytest.TerminalReporter) -> None:
-        measuring, color = self._session, reporter.hasmarkup
+        findings, color = self._findings, reporter.hasmarkup
         benchmarks = [bench for bench in self._config._benchmarksession.benchmarks if bench]  # type: ignore[attr-defined]  # its only way in
-        has_findings = bool(benchmarks) or measuring.has_found_something
-        if not has_findings and not measuring.against:
+        has_measurements = bool(benchmarks) or findings.has_measurements
+        if not has_measurements and not findings.gate_run:
             return
         values = {
             "benchmarks": [
                 {"fullname": bench.fullname, "extra_info": bench.extra_info} for bench in benchmarks
             ],
-            "embedopt": to_json(with_pareto_front(measuring.run())),
+            "embedopt": to_json(with_pareto_front(findings.run())),
             "datetime": self._started,  # older than the saved file of this very run
         }
         head = parse_run("this run", values)
         reporter.section("embedopt")
-        if has_findings:
-            reporter.write(render_summary(head, measuring.options.price_per_hour, color=color))
-        if self._verdicts:
+        if has_measurements:
+            reporter.write(render_summary(head, self._options.price_per_hour, color=color))
+        if verdicts := self._config.stash.get(fixtures.VERDICTS, ()):
             title = f"this code against {self._config.option.against}"
-            reporter.write(render_verdicts(title, self._verdicts, color=color))
+            reporter.write(render_verdicts(title, verdicts, color=color))
         if self._config.option.benchmark_compare:
             self._compare(reporter, head)
 
@@ -246,7 +224,7 @@ class Suite:
 
 
 class _Untimed:
-    """A benchmark that pytest-benchmark counts and passes over: it has no times."""
+    """A benchmark without times, which makes pytest-benchmark save a run that has no other benchmark."""
 
     has_error = True
 

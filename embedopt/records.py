@@ -1,6 +1,6 @@
-"""What crosses from measuring to judging: frozen records, written to JSON and read back.
+"""The records that a run saves: written to JSON by what measures, read back by what judges.
 
-Records of one backend hold None for what was not measured.
+None stands for what was not measured.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ SCHEMA = 1
 
 @record
 class Latency:
-    """The time of one call, from one benchmark; its intervals are at 95 % (order statistics)."""
+    """Times of one benchmark's calls, with 95 % intervals of the percentiles (order statistics)."""
 
     backend: str
     batch_size: int
@@ -32,18 +32,18 @@ class Latency:
 
 @record
 class Accuracy:
-    """How near the embeddings are to the reference's.
+    """How near a backend's embeddings are to the reference's.
 
     Attributes:
-        cosine_mean: mean cosine to the reference over the corpus.
-        cosine_p1: its 1st percentile.
-        cosine_min: its minimum.
+        cosine_mean: mean cosine to the reference's embedding of the same text.
+        cosine_p1: 1st percentile of these cosines.
+        cosine_min: smallest of these cosines.
         max_abs_error: largest difference of a component.
-        batch_invariance_min: worst cosine between a text encoded alone and the same text among 31 others.
-        recall_at_10: share of the judged listings among a query's 10 nearest, averaged over queries.
+        batch_invariance_min: smallest cosine between a text encoded alone and in a batch with 31 others.
+        recall_at_10: share of a query's relevant texts among its 10 nearest, averaged over queries.
         overlap_at_10: share of the reference's 10 nearest among this backend's, averaged over queries.
-        spearman: correlation of cosine with the scores of ``--pairs``, times 100.
-        spearman_distance: that minus the reference's.
+        spearman: rank correlation of cosines with judged scores of sentence pairs, times 100.
+        spearman_distance: ``spearman`` minus the reference's.
     """
 
     texts: int | None = None
@@ -60,16 +60,16 @@ class Accuracy:
 
 @record
 class Throughput:
-    """Sustained texts per second in batches; calls with one text each are a :class:`Latency` at batch 1.
+    """Sustained texts per second, in batches of the texts as they come and in planned batches.
 
     Attributes:
-        batch_size: texts in a batch.
-        in_order_per_s: each call encodes ``batch_size`` texts, as they come.
-        texts_per_s: one call gets all texts and plans its batches by length.
-        in_order_padding: share of padding in the batches of ``in_order_per_s``.
-        padding: share of padding in those of ``texts_per_s``.
-        seconds: time spent in ``texts_per_s``.
-        replicas: batches that were encoded at a time in ``texts_per_s``.
+        batch_size: texts in a batch of the texts as they come.
+        in_order_per_s: texts per second of calls with ``batch_size`` texts, as they come.
+        texts_per_s: texts per second of one call with all texts, which plans its batches by length.
+        in_order_padding: share of padding in the batches of the texts as they come.
+        padding: share of padding in the planned batches.
+        seconds: seconds spent in planned encoding.
+        replicas: planned batches that were encoded at the same time.
     """
 
     batch_size: int | None = None
@@ -83,12 +83,12 @@ class Throughput:
 
 @record
 class Footprint:
-    """What a backend weighs, from a process that loads only it.
+    """Disk and memory that a backend takes, in a process that opens nothing else.
 
     Attributes:
-        disk_bytes: files that it loads.
-        load_s: cold start, from the start of the process to the first embedding.
-        peak_rss_bytes: largest resident memory while it loads and encodes.
+        disk_bytes: size of the files that the backend reads.
+        load_s: seconds of a cold start, from the start of the process to the first embedding.
+        peak_rss_bytes: largest resident memory of the process while it encodes.
     """
 
     disk_bytes: int | None = metric("bytes", "lower")
@@ -98,13 +98,12 @@ class Footprint:
 
 @record
 class Turns:
-    """What a backend did in its turns beside others, a figure for each round.
+    """Speed of a backend that took turns with others on the same texts.
 
     Attributes:
-        texts_per_s: one call with all texts, in throughput mode.
-        one_by_one_per_s: calls with one text each, in latency mode.
-        p50_ms: of those calls, over all rounds.
-        p99_ms: likewise.
+        texts_per_s: texts per second of one call with all texts in throughput mode, for each round.
+        one_by_one_per_s: texts per second of calls with one text in latency mode, for each round.
+        p50_ms: median of the calls with one text, over all rounds; ``p99_ms`` likewise.
     """
 
     texts_per_s: tuple[float, ...]
@@ -115,15 +114,13 @@ class Turns:
 
 @record
 class SideBySideCase:
-    """Backends that took turns on the same texts, and what plain matrix products reach on the same cores.
+    """Backends that took turns on the same texts, and the roofline of the same cores.
 
     Attributes:
-        texts: how many.
-        mean_tokens: of a text, padding left out.
-        turns: of each backend.
-        roofline_per_s: operations per second of plain matrix products, by precision, a figure for each round.
-        operations_per_token: that the model's own products by weights take.
-        default: the backend that the others are held against.
+        mean_tokens: mean number of tokens of a text, without padding.
+        roofline_per_s: operations per second of plain matrix products, by precision, for each round.
+        operations_per_token: operations of the model's products by weights for one token.
+        default: backend that the others are compared with.
     """
 
     texts: int
@@ -136,18 +133,17 @@ class SideBySideCase:
 
 @record
 class LoadPoint:
-    """What one server did at one arrival rate; latencies are of answers and count from the intended arrival.
+    """A server at one arrival rate. Latencies are those of answers, from the intended arrival on.
 
     Attributes:
-        rate_per_s: requests that came, a second.
-        seconds: that they came for.
-        kept_share: of all requests, those answered within the promise.
-        refused_share: of all requests, those refused.
-        refusal_ms: what the slowest refusal took.
-        lost: requests that got an error, or no answer at all.
-        worst_cosine: between an answer and the same text encoded alone.
+        rate_per_s: arrival rate, in requests per second.
+        kept_share: share of all requests that were answered within the promise.
+        refused_share: share of all requests that were refused.
+        refusal_ms: latency of the slowest refusal.
+        lost: number of requests that got an error or no answer.
+        worst_cosine: smallest cosine between an answer and the same text encoded alone.
         generator_cpu: share of a core that sending the requests took.
-        fell_behind: whether the generator was too late to be believed: no latencies then.
+        fell_behind: whether the generator sent too late for latencies to mean anything; there are none then.
     """
 
     rate_per_s: float
@@ -169,18 +165,17 @@ class LoadPoint:
 
 @record
 class LoadTest:
-    """One backend behind one way of batching, under open-loop load.
+    """A backend under open-loop load, behind one way of batching.
 
     Attributes:
-        replicas: batches that are encoded at a time.
-        promise_ms: what the 99th percentile is held to.
-        single_per_s: texts a second that the replicas encode one by one, without a queue.
+        promise_ms: latency that the 99th percentile is held to.
+        single_per_s: texts per second that the replicas encode one by one, without a queue.
         highest_per_s: highest arrival rate at which 99 % of all requests are answered within the promise.
-        worst_cosine: between an answer and the same text encoded alone, over all rates.
-        points: at fixed shares of ``single_per_s``, then those of the search.
-        overload: at three times the highest rate.
-        overload_growth_bytes: resident memory after that minus that before it.
-        soak_growth_bytes: resident memory at the end of a soak minus that after its first quarter.
+        worst_cosine: smallest cosine between an answer and the same text encoded alone, over all rates.
+        points: results at fixed shares of ``single_per_s``, then at the rates of the search.
+        overload: result at three times ``highest_per_s``.
+        overload_growth_bytes: growth of resident memory during the overload.
+        soak_growth_bytes: growth of resident memory during a soak, after its first quarter.
     """
 
     replicas: int | None = None
@@ -196,10 +191,12 @@ class LoadTest:
 
 @record
 class BackendInfo:
-    """A backend as it was measured; ``base`` is the backend whose speed its precision is held against.
+    """A backend as it was measured.
 
-    ``settings`` are those it ran with, tuned or not; ``throughput_settings`` those in throughput mode, where
-    the backend has modes.
+    Attributes:
+        base: backend that this one is derived from: the gain of its precision is over that backend's speed.
+        settings: settings that it ran with, those that ``embedopt tune`` saved included.
+        throughput_settings: the same in throughput mode; empty if the backend has one mode.
     """
 
     precision: str
@@ -209,31 +206,8 @@ class BackendInfo:
 
 
 @record
-class Trial:
-    """One value of one setting, raced against the default of that setting.
-
-    Attributes:
-        setting: its name.
-        value: what was tried.
-        default: whether the backend's row has this value.
-        kept: whether the setting has this value from now on.
-        rounds: that all values of the setting were measured in; too few leave the rest None.
-        speed_up: the default's time over this one's, geometric mean over the rounds.
-        speed_up_ci: its 95 % interval, widened for the number of values that the default raced against.
-    """
-
-    setting: str
-    value: str | int | bool
-    default: bool
-    kept: bool
-    rounds: int
-    speed_up: float | None = None
-    speed_up_ci: Interval | None = None
-
-
-@record
 class Machine:
-    """Where it ran. The CPU, its instruction sets, cores and threads make the hardware class."""
+    """The machine of a run. CPU, instruction sets, cores and threads make its hardware class."""
 
     cpu: str
     instruction_sets: tuple[str, ...]
@@ -245,14 +219,14 @@ class Machine:
 
     @property
     def hardware_class(self) -> str:
-        """Runs of one class may be compared; scores and times of two classes may not."""
+        """Scores and times may be compared within one hardware class only."""
         sets = "+".join(self.instruction_sets) or "none"
         return f"{self.cpu} | {sets} | {self.cores} cores | {self.threads} threads"
 
 
 @record
 class Model:
-    """Which weights, by the sha256 of all files that loading them reads."""
+    """The model of a run; ``digest`` is the sha256 of all files that opening it reads."""
 
     name: str
     digest: str
@@ -260,7 +234,7 @@ class Model:
 
 @record
 class CorpusInfo:
-    """Which texts, by the sha256 of their contents in order."""
+    """The corpus of a run; ``digest`` is the sha256 of its texts in order."""
 
     name: str
     digest: str
@@ -270,7 +244,7 @@ class CorpusInfo:
 
 @record
 class ShardReference:
-    """What the reference did on the machine that a shard of a merged run was measured on."""
+    """The reference's results on the machine that measured one shard of a merged run."""
 
     latencies: tuple[Latency, ...] = ()
     throughput: Throughput = Throughput()  # frozen
@@ -280,13 +254,15 @@ class ShardReference:
 
 @record
 class Run:
-    """All that pytest-benchmark has no column for: the top-level ``embedopt`` key of a saved file.
+    """A whole run: the top-level ``embedopt`` key of a saved file.
 
-    ``reference`` names the backend that accuracy and speed-ups of the others are held against;
-    ``pareto_front`` those that no other beats on speed and fidelity at once;
-    ``side_by_side`` holds the cases ``short`` and ``mixed`` of texts; ``load`` is by backend and way of
-    batching; ``against`` is there where a base was measured beside this run. In a merged run,
-    ``shard_references`` holds what the reference did beside each backend of another shard than the first.
+    Attributes:
+        reference: backend that the accuracy and speed of the others are compared with.
+        pareto_front: backends that no other backend beats in both speed and accuracy.
+        side_by_side: backends in turns, for the cases ``short`` and ``mixed`` of texts.
+        load: load tests by backend and way of batching.
+        against: comparison with a base; None without ``--against``.
+        shard_references: in a merged run, the reference's results for each backend of the other shards.
     """
 
     schema: int
@@ -311,11 +287,11 @@ def run_from_json(values: Mapping[str, Any]) -> Run:
     """Read the top-level ``embedopt`` key of a saved file.
 
     Raises:
-        RecordError: it was written in another schema, or is no such record.
+        RecordError: the record has another schema, or a field is missing, unknown or of the wrong type.
     """
-    found = values.get("schema") if isinstance(values, Mapping) else None
-    if found != SCHEMA:
+    schema = values.get("schema") if isinstance(values, Mapping) else None
+    if schema != SCHEMA:
         raise RecordError(
-            f"record has schema {found!r}, wanted {SCHEMA}: read it with the embedopt that wrote it"
+            f"record has schema {schema!r}, wanted {SCHEMA}: read it with the embedopt that wrote it"
         )
     return from_json(Run, values)

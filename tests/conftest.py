@@ -1,4 +1,4 @@
-"""What the tests share: no network, warnings are errors, models small enough to make on the spot."""
+"""All tests: no network, warnings are errors, and small models made by fixtures."""
 
 import os
 from collections.abc import Callable
@@ -11,13 +11,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 from tests.models import Pooling, make_model  # after the variable is set
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.suite"]
 
-# The same examples every time: a change fails for what it does, not for what was drawn that day.
+# The same examples in every run: a failure is due to a change, not to a new example.
 settings.register_profile("same-examples", derandomize=True)
 settings.load_profile("same-examples")
 
-# Of libraries that we can't mend, each by its text.
+# Warnings of other libraries, which we can't mend.
 _FOREIGN_WARNINGS = (
     "ignore:builtin type .* has no __module__ attribute:DeprecationWarning",
     "default::pytest_benchmark.logger.PytestBenchmarkWarning",
@@ -30,8 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Last: running pytest inside pytest makes it forget the modules that the run imported, torch among them.
-    items.sort(key=lambda item: item.path.name == "test_suite.py")
+    # Last: pytest run inside pytest forgets the modules that the inner run imported, torch among them.
+    items.sort(key=lambda item: item.path.name.startswith("test_suite"))
     for item in items:
         item.add_marker(pytest.mark.filterwarnings("error"))
         for warning in _FOREIGN_WARNINGS:
@@ -40,13 +40,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache."""
+    """Give each test a cache of its own, so that none reads or writes the user's."""
     monkeypatch.setenv("EMBEDOPT_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Make, once each, a folder with a random two-layer BERT in sentence-transformers' layout."""
+    """Return a function that makes a random two-layer BERT in sentence-transformers' layout, each once."""
     made: dict[tuple[Pooling, bool, str], Path] = {}
 
     def make(pooling: Pooling = "mean", *, normalize: bool = True, prompt: str = "") -> Path:
@@ -62,5 +62,5 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def real_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that the tests on the real model share, so that each artifact is built once."""
+    """The cache that all tests on the real model share, so that each artifact is built once."""
     return tmp_path_factory.mktemp("real-cache")

@@ -1,4 +1,4 @@
-"""Records are written and read back whole, and refuse what they don't know by name."""
+"""Records are read back as they were written, and refuse unknown fields by name."""
 
 import dataclasses
 import json
@@ -16,14 +16,14 @@ def test_a_run_is_read_back_as_it_was_written() -> None:
     assert run_from_json(json.loads(json.dumps(to_json(run)))) == run
 
 
-def test_a_run_from_before_modes_had_settings_is_read() -> None:
+def test_a_run_from_before_settings_of_throughput_mode_is_read() -> None:
     values = to_json(make_run())
     for info in values["backends"].values():
         del info["throughput_settings"]
     assert run_from_json(values).backends["onnx-int8"].throughput_settings == {}
 
 
-def test_load_is_read_back_and_a_file_from_before_it_still_reads() -> None:
+def test_load_tests_are_read_back_and_a_run_from_before_them_is_read() -> None:
     run = make_run(load=make_load())
     values = json.loads(json.dumps(to_json(run)))
     assert run_from_json(values) == run
@@ -67,7 +67,7 @@ def test_every_metric_has_a_unit_and_a_direction() -> None:
         assert floats - set(metrics(kind)) <= {"seconds", "promise_ms", "generator_cpu"}
 
 
-def test_the_hardware_class_is_what_decides_a_time() -> None:
+def test_the_hardware_class_names_cpu_instruction_sets_cores_and_threads() -> None:
     machine = make_run().machine
     assert machine.hardware_class == "Test CPU | avx2+vnni | 2 cores | 2 threads"
     bare = dataclasses.replace(machine, instruction_sets=())

@@ -13,9 +13,10 @@ from embedopt.evidence import SlowdownSamples
 from embedopt.inference.backends import BACKENDS, select_backends, split_names
 from embedopt.judge.gate.error_rates import Drawing, error_rates
 from embedopt.judge.gate.settings import read_settings
+from embedopt.measure.command_line import parse_batch_sizes
 from embedopt.measure.corpus import load_corpus
 from embedopt.measure.machine import this_machine
-from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, parse_batch_sizes
+from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES
 from embedopt.measure.pairs.known_slowdowns import Effort, collect, read_calibration, write_calibration
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient

@@ -18,6 +18,7 @@ Settings = Mapping[str, str | int | bool]
 
 REFERENCE = "torch-fp32"
 DEFAULT = "onnx-int8"
+INSTALL_PEERS = "pip install -e '.[peers]' in embedopt's folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +78,7 @@ class Backend:
         """
         if missing := self.missing_packages:
             raise MissingPackageError(
-                f"{self.name} needs {' and '.join(missing)}, which is not installed: "
-                "pip install -e '.[peers]' in embedopt's folder"
+                f"{self.name} needs {' and '.join(missing)}, which is not installed: {INSTALL_PEERS}"
             )
 
 

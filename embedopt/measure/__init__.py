@@ -1,1 +1,1 @@
-"""Makes numbers: drives inference, returns frozen records."""
+"""Measures encoders and returns frozen records."""

@@ -1,4 +1,4 @@
-"""Is it still the same embedding?"""
+"""How near a backend's embeddings are to the reference's."""
 
 import csv
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.measure.corpus import Corpus
 from embedopt.records import Accuracy
 
-_COMPANY = 32
+_BATCH_SIZE = 32
+_LAYOUT = "score, tab, sentence, tab, sentence"
 
 
 def cosines(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -37,49 +38,52 @@ def agreement(reference: FloatArray, embeddings: FloatArray) -> Accuracy:
 
 
 def retrieval(corpus: Corpus, reference: FloatArray, embeddings: FloatArray) -> Accuracy:
-    """Search the corpus with its own queries: are the judged texts found, and the reference's?
-
-    Raises:
-        InputError: the corpus has no judged queries.
-    """
-    if not any(corpus.relevant.values()):
-        raise InputError(f"corpus {corpus.name} has no judged queries; wanted lines with a relevant field")
-    queries = [query for query, relevant in corpus.relevant.items() if relevant]
-    found = _nearest(corpus, queries, embeddings)
-    wanted = _nearest(corpus, queries, reference)
+    """Search a corpus with its judged queries, of which it has at least one."""
+    queries = corpus.judged_queries
+    top_10 = _nearest(corpus, queries, embeddings)
+    reference_top_10 = _nearest(corpus, queries, reference)
     recall = [
-        len(set(corpus.relevant[query]) & top) / len(corpus.relevant[query])
-        for query, top in zip(queries, found, strict=True)
+        len(top & set(corpus.relevant[query])) / len(corpus.relevant[query])
+        for query, top in zip(queries, top_10, strict=True)
     ]
-    overlap = [len(mine & theirs) / len(theirs) for mine, theirs in zip(found, wanted, strict=True)]
+    overlap = [
+        len(top & reference_top) / len(reference_top)
+        for top, reference_top in zip(top_10, reference_top_10, strict=True)
+    ]
     return Accuracy(recall_at_10=float(np.mean(recall)), overlap_at_10=float(np.mean(overlap)))
 
 
-def batch_invariance(encoder: Encoder, texts: Sequence[str], rounds: int, seed: int = 0) -> Accuracy:
-    """Encode the same text alone and among 31 others, and compare.
+def batch_invariance(encoder: Encoder, texts: Sequence[str], rounds: int) -> Accuracy:
+    """Return the worst cosine between a text encoded alone and the same text in a batch of 32.
 
     Args:
-        encoder: what is asked.
-        texts: each is encoded alone once, and in ``rounds`` random batches of 32.
-        rounds: how often the company is drawn anew.
-        seed: of the drawing.
+        encoder: the encoder that is measured.
+        texts: texts, each encoded alone once, and in ``rounds`` random batches.
+        rounds: random divisions of the texts into batches, the same in every run.
     """
     alone = np.concatenate([encoder.encode([text]) for text in texts])
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     worst = np.float64(1.0)
     for _ in range(rounds):
         order = draw.permutation(len(texts))
-        for start in range(0, len(texts), _COMPANY):
-            # The last batch is filled up from the start, so that each has its 32 where there are so many.
-            batch = order[np.arange(start, start + min(_COMPANY, len(texts))) % len(texts)]
-            together = encoder.encode([texts[index] for index in batch], batch_size=_COMPANY)
-            worst = np.minimum(worst, cosines(alone[batch], together).min())  # one that is no number stays
+        for start in range(0, len(texts), _BATCH_SIZE):
+            # The last batch is filled up from the start, so that each has 32 texts where there are as many.
+            batch = order[np.arange(start, start + min(_BATCH_SIZE, len(texts))) % len(texts)]
+            together = encoder.encode([texts[index] for index in batch], batch_size=_BATCH_SIZE)
+            worst = np.minimum(worst, cosines(alone[batch], together).min())  # propagates NaN
     return Accuracy(batch_invariance_min=float(worst))
 
 
 @dataclass(frozen=True)
 class SentencePairs:
-    """Judged sentence pairs; ``scores`` is ``(n,) float64``."""
+    """Sentence pairs whose similarity people judged.
+
+    Attributes:
+        name: name of the file.
+        first: first sentence of each pair.
+        second: second sentence of each pair.
+        scores: judged similarity of each pair, ``(n,) float64``.
+    """
 
     name: str
     first: tuple[str, ...]
@@ -91,7 +95,7 @@ def read_sentence_pairs(path: Path) -> SentencePairs:
     """Read sentence pairs in the layout of the SemEval STS files: score, tab, sentence, tab, sentence.
 
     Raises:
-        InputError: the file can't be read, or a line does not fit; the message names it.
+        InputError: the file can't be read, or a line has no pair; the message names the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -99,10 +103,8 @@ def read_sentence_pairs(path: Path) -> SentencePairs:
     except UnicodeDecodeError as error:
         raise InputError(f"pairs {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
     except (OSError, csv.Error) as error:
-        raise InputError(
-            f"pairs {path} can't be read ({error}); wanted score, tab, sentence, tab, sentence"
-        ) from None
-    parsed = [_pair(f"{path}:{number}", row) for number, row in enumerate(rows, 1) if any(row)]
+        raise InputError(f"pairs {path} can't be read ({error}); wanted {_LAYOUT}") from None
+    parsed = [_sentence_pair(f"{path}:{number}", row) for number, row in enumerate(rows, 1) if any(row)]
     if len({score for score, _, _ in parsed}) < 2:
         raise InputError(
             f"pairs {path} has {len(parsed)} pairs with fewer than two different scores; wanted more"
@@ -111,10 +113,10 @@ def read_sentence_pairs(path: Path) -> SentencePairs:
     return SentencePairs(path.name, first, second, np.asarray(scores))
 
 
-def _pair(where: str, row: Sequence[str]) -> tuple[float, str, str]:
-    # Some of the published files carry further columns, such as the source of a sentence.
+def _sentence_pair(where: str, row: Sequence[str]) -> tuple[float, str, str]:
+    # Some of the published files have further columns, such as the source of a sentence.
     if len(row) < 3:
-        raise InputError(f"pairs {where}: {len(row)} column(s); wanted score, tab, sentence, tab, sentence")
+        raise InputError(f"pairs {where}: {len(row)} column(s); wanted {_LAYOUT}")
     try:
         score = float(row[0])
     except ValueError:
@@ -124,14 +126,15 @@ def _pair(where: str, row: Sequence[str]) -> tuple[float, str, str]:
     return score, row[1].strip(), row[2].strip()
 
 
-def spearman(encoder: Encoder, pairs: SentencePairs) -> float:
-    """Return Spearman's rank correlation of cosine and score, times 100 as it is published."""
-    values = cosines(encoder.encode(pairs.first), encoder.encode(pairs.second))
-    return 100.0 * float(stats.spearmanr(values, pairs.scores).statistic)
+def spearman(encoder: Encoder, sentence_pairs: SentencePairs) -> float:
+    """Return Spearman's rank correlation of cosines with judged scores, times 100 as it is published."""
+    values = cosines(encoder.encode(sentence_pairs.first), encoder.encode(sentence_pairs.second))
+    return 100.0 * float(stats.spearmanr(values, sentence_pairs.scores).statistic)
 
 
-def _nearest(corpus: Corpus, queries: Sequence[int], embeddings: FloatArray, top: int = 10) -> list[set[int]]:
+def _nearest(corpus: Corpus, queries: Sequence[int], embeddings: FloatArray) -> list[set[int]]:
+    """Return the indices of the 10 texts that are nearest to each query."""
     candidates = np.asarray(corpus.candidates)
     scores = embeddings[list(queries)] @ embeddings[candidates].T
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
     return [set(candidates[row].tolist()) for row in order]

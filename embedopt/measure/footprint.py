@@ -1,4 +1,8 @@
-"""What does it weigh? Disk, memory and cold start, in a process of its own."""
+"""Size on disk, cold start and peak memory of a backend, measured in a process of its own.
+
+``python -m embedopt.measure.footprint`` is that process. Records and psutil, which it does not need, are
+imported by the functions that use them, so that only the backend is weighed.
+"""
 
 import json
 import subprocess
@@ -6,40 +10,48 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from embedopt.errors import MeasureError
 from embedopt.inference.artifacts.store import disk_bytes
 from embedopt.inference.artifacts.weights import Weights
-from embedopt.inference.backends import Backend
-from embedopt.records import Footprint
+from embedopt.inference.backends import Backend, get_backend
+from embedopt.inference.loading import open_encoder
+
+if TYPE_CHECKING:
+    from embedopt.records import Footprint
 
 _TIMEOUT_S = 120
 
 
-def measure_footprint(backend: Backend, folder: Path, weights: Weights, texts: Sequence[str]) -> Footprint:
-    """Load ``backend`` from ``folder`` in a fresh process and encode ``texts`` there.
+def measure_footprint(backend: Backend, folder: Path, weights: Weights, texts: Sequence[str]) -> "Footprint":
+    """Open ``backend`` from ``folder`` in a fresh process and encode ``texts`` there.
+
+    Linux only: the process reads its peak memory from /proc.
 
     Raises:
-        MeasureError: the process failed or hung. It reads its peak memory from /proc: Linux only.
+        MeasureError: the process failed or hung.
     """
-    start = _cold_start(backend, folder, texts)
+    from embedopt.records import Footprint
+
+    cold_start = _start_process(backend, folder, texts)
     return Footprint(
         disk_bytes=disk_bytes(folder) if backend.build else weights.disk_bytes,
-        load_s=start["load_s"],
-        peak_rss_bytes=int(start["peak_rss_bytes"]),
+        load_s=cold_start["load_s"],
+        peak_rss_bytes=int(cold_start["peak_rss_bytes"]),
     )
 
 
 def resident_bytes() -> int:
-    """Return this process's resident memory."""
+    """Return the resident memory of this process."""
+    import psutil
+
     return int(psutil.Process().memory_info().rss)
 
 
-def _cold_start(backend: Backend, folder: Path, texts: Sequence[str]) -> dict[str, float]:
+def _start_process(backend: Backend, folder: Path, texts: Sequence[str]) -> dict[str, float]:
     settings = json.dumps(dict(backend.settings))
-    command = [sys.executable, "-m", "embedopt.measure.cold_start", backend.name, settings, str(folder)]
+    command = [sys.executable, "-m", "embedopt.measure.footprint", backend.name, settings, str(folder)]
     try:
         done = subprocess.run(
             [*command, str(time.monotonic())],
@@ -51,12 +63,39 @@ def _cold_start(backend: Backend, folder: Path, texts: Sequence[str]) -> dict[st
         )
     except subprocess.TimeoutExpired:
         raise MeasureError(
-            f"loading {backend.name} took over {_TIMEOUT_S} s; wanted seconds: is the disk busy?"
+            f"opening {backend.name} took over {_TIMEOUT_S} s; wanted seconds: is the disk busy?"
         ) from None
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
         raise MeasureError(
-            f"the process that loads {backend.name} ended with {error.returncode}: {last}"
+            f"the process that opens {backend.name} ended with {error.returncode}: {last}"
         ) from None
     values: dict[str, float] = json.loads(done.stdout)
     return values
+
+
+def main(argv: list[str]) -> None:
+    """Open a backend, encode the JSON list of texts on standard input, and print the measurements as JSON.
+
+    Args:
+        argv: backend, settings as JSON, folder of the artifact, ``time.monotonic()`` at its start.
+    """
+    name, settings, folder, started_s = argv
+    backend = get_backend(name).with_settings(json.loads(settings))
+    texts = json.load(sys.stdin)
+    with open_encoder(backend, Path(folder)) as encoder:
+        encoder.encode(texts[:1])
+        load_s = time.monotonic() - float(started_s)
+        encoder.encode(texts)
+        print(json.dumps({"load_s": load_s, "peak_rss_bytes": _peak_rss_bytes()}))
+
+
+def _peak_rss_bytes() -> int:
+    # Not getrusage: its maximum includes the memory of the process that forked this one.
+    status = Path("/proc/self/status").read_text(encoding="utf8")
+    [kilobytes] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(kilobytes)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""How long does one call take, and how sure is that?"""
+"""The time of one call: percentiles with confidence intervals."""
 
 import math
 import time
@@ -18,17 +18,22 @@ _COVERAGE = 0.95
 
 
 def rotate(texts: Sequence[str], batch_size: int) -> Iterator[list[str]]:
-    """Yield batches without end, each going on in ``texts`` where the last one stopped."""
+    """Yield batches without end; each continues in ``texts`` where the one before it stopped."""
     for start in count(0, batch_size):
         yield [texts[(start + offset) % len(texts)] for offset in range(batch_size)]
 
 
 def rounds_for(seconds: float, call: Callable[[], object], clock: Clock = time.perf_counter) -> int:
-    """Return how many calls fill ``seconds``, by the second of two calls made now."""
+    """Return how many calls fill ``seconds``, by the time of the second of two calls made now."""
     call()
+    return max(1, math.ceil(seconds / max(seconds_of(call, clock), 1e-9)))
+
+
+def seconds_of(call: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    """Return the seconds that one call takes."""
     started_s = clock()
     call()
-    return max(1, math.ceil(seconds / max(clock() - started_s, 1e-9)))
+    return clock() - started_s
 
 
 def summarise(backend: str, batch_size: int, durations_s: Sequence[float]) -> Latency:

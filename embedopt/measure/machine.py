@@ -1,4 +1,4 @@
-"""What machine is this, as far as it decides a time or a score?"""
+"""The machine that a run is measured on, as far as it decides a time or a score."""
 
 import dataclasses
 import platform

@@ -1,4 +1,4 @@
-"""How fast could it be? Plain matrix products of the model's own shapes, on the same cores."""
+"""The roofline: operations per second of plain matrix products with the model's own shapes."""
 
 import time
 from collections import Counter
@@ -16,12 +16,12 @@ from embedopt.measure.latency import Clock
 Shapes = Mapping[tuple[int, int], int]
 RooflinePrecision = Literal["fp32", "int8"]
 
-# Rows of a product: the padded tokens of a batch.
+# Rows of each product, as many as a batch has padded tokens.
 _ROWS = 512
 
 
 def product_shapes(folder: Path) -> Shapes:
-    """Return how often an ``onnx-fp32`` artifact multiplies by weights of which ``(inputs, outputs)``."""
+    """Count an ``onnx-fp32`` artifact's products by weights, for each shape ``(inputs, outputs)``."""
     import onnx
 
     graph = onnx.load(folder / MODEL_FILE).graph
@@ -32,23 +32,23 @@ def product_shapes(folder: Path) -> Shapes:
 
 
 def operations_per_token(shapes: Shapes) -> int:
-    """Return the multiplications and additions that a token takes in all products by weights."""
+    """Return the multiplications and additions that all products by weights take for one token."""
     return sum(2 * inputs * outputs * count for (inputs, outputs), count in shapes.items())
 
 
 def measure_roofline(
     shapes: Shapes, seconds: float = 1.0, clock: Clock = time.perf_counter
 ) -> dict[str, float]:
-    """Return the operations per second that the products of a model reach by themselves, by precision.
+    """Return the operations per second of the model's matrix products alone, by precision.
 
-    As many threads multiply at a time as throughput mode has replicas. It stands for the best that the
-    kernels of ONNX Runtime reach here: the roof of the roofline model (Williams, Waterman and Patterson,
-    https://doi.org/10.1145/1498765.1498785) for work bound by computing.
+    As many threads multiply at the same time as throughput mode has replicas. The rate stands for the best
+    that the kernels of ONNX Runtime reach on these cores: the compute roof of the roofline model (Williams,
+    Waterman and Patterson, https://doi.org/10.1145/1498765.1498785).
 
     Args:
-        shapes: how often the model multiplies by weights of which size.
-        seconds: that each precision is multiplied for, at least.
-        clock: tells seconds.
+        shapes: number of the model's products by weights of each shape.
+        seconds: shortest time of multiplying in each precision.
+        clock: returns seconds.
     """
     replicas, _ = replicas_and_threads("throughput")
     operations = operations_per_token(shapes) * _ROWS * replicas
@@ -66,13 +66,13 @@ def measure_roofline(
 
 
 class _Products:
-    """One session a shape, each bound to memory of its own, so that nothing but the product is timed."""
+    """One session for each shape, bound to memory of its own, so that nothing but the product is timed."""
 
     def __init__(self, shapes: Shapes, precision: RooflinePrecision) -> None:
         self._runs = [(_bound(shape, precision), count) for shape, count in shapes.items()]
 
     def multiply(self) -> None:
-        """Multiply all shapes, each as often as the model does."""
+        """Compute each product as often as the model does."""
         for (session, binding), count in self._runs:
             for _ in range(count):
                 session.run_with_iobinding(binding)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from embedopt.measure.options import ProfileName
+from embedopt.measure.profiles import ProfileName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How many texts a second, sustained, and where does the speed come from?"""
+"""Sustained texts per second: in batches of the texts as they come, and in planned batches."""
 
 import time
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ BATCH_SIZE = 32
 def in_order(
     encoder: Encoder, texts: Sequence[str], seconds: float, clock: Clock = time.perf_counter
 ) -> Throughput:
-    """Encode batches of 32 texts as they come, a call each, for at least ``seconds``.
+    """Measure calls with 32 texts each, in the order of ``texts``, for at least ``seconds``.
 
-    One call before the clock starts warms up.
+    A call that is not timed warms up first.
     """
     batches = rotate(texts, BATCH_SIZE)
     encoder.encode(next(batches), BATCH_SIZE)
@@ -27,9 +27,8 @@ def in_order(
         encoder.encode(next(batches), BATCH_SIZE)
         encoded += BATCH_SIZE
     rate = encoded / (clock() - started_s)
-    calls = [
-        np.arange(start, min(start + BATCH_SIZE, len(texts))) for start in range(0, len(texts), BATCH_SIZE)
-    ]
+    indices = np.arange(len(texts))
+    calls = [indices[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE)]
     return Throughput(
         batch_size=BATCH_SIZE,
         in_order_per_s=rate,
@@ -38,7 +37,13 @@ def in_order(
 
 
 def planned(encoder: Encoder, texts: Sequence[str], durations_s: Sequence[float]) -> Throughput:
-    """Summarise timed calls that each encoded all of ``texts``."""
+    """Summarise timed calls, each of which encoded all of ``texts`` in planned batches.
+
+    Args:
+        encoder: the encoder that was called.
+        texts: texts of each call.
+        durations_s: seconds of each call.
+    """
     seconds = float(sum(durations_s))
     return Throughput(
         texts_per_s=len(texts) * len(durations_s) / seconds,

@@ -1,9 +1,9 @@
-"""Which settings are the fastest on this machine? One setting after another, its values side by side.
+"""Search for a backend's fastest settings on this machine, one setting after another.
 
-All values of a setting encode the same texts in each round, and only times of one round are compared, so
-that what else the machine does falls on all of them alike. None of the settings alters an embedding beyond
-the rounding of floats, but for ``batch_tokens``: it gives a text other company in its batch, on which the
-embedding of a dynamic INT8 backend depends a little.
+In each round, all values of a setting encode the same texts, and only times of the same round are compared:
+what else the machine does slows all values alike. No setting alters an embedding beyond the rounding of
+floats, except ``batch_tokens``: it decides which texts share a batch, on which the embeddings of a dynamic
+INT8 backend depend a little.
 """
 
 import math
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import stats
@@ -18,13 +19,13 @@ from scipy import stats
 from embedopt.inference.backends import Backend, Mode, Settings
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.threads import replicas_and_threads
-from embedopt.measure.latency import Clock, rotate
-from embedopt.records import Trial
+from embedopt.measure.latency import Clock, rotate, seconds_of
 from embedopt.schema import Interval
+from embedopt.trial import Trial
 
 MIN_ROUNDS = 5
 _COVERAGE = 0.95
-# A round of throughput keeps each replica busy for some 0.2 s; one of latency has a median.
+# In throughput mode, a round keeps each replica busy for some 0.2 s; in latency mode, it takes a median.
 _TEXTS_PER_REPLICA = 256
 _SINGLE_CALLS = 16
 
@@ -33,16 +34,16 @@ Value = str | int | bool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What is searched.
+    """Which settings are searched, on what, and for how long.
 
     Attributes:
-        backend: the row as it is in the table; its own values are the defaults.
-        mode: whose settings are tried, and whose speed counts: of single texts, or of many.
-        texts: in an order in which any stretch of them is a fair sample.
-        budget_s: seconds that all of it takes, but for the round that is running when they are over.
-        open_encoder: loads a row.
-        on_progress: told what is being tried, and how many seconds are spent.
-        clock: seconds.
+        backend: the row of the table of backends; its own values are the defaults.
+        mode: mode whose settings are tried: ``latency`` times single texts, ``throughput`` many.
+        texts: texts in an order in which any part of them is a fair sample.
+        budget_s: seconds of the search; the round that is running at their end is finished.
+        open_encoder: opens a backend with the settings of a row.
+        on_progress: called with the setting that is being tried, and the seconds spent.
+        clock: returns seconds.
     """
 
     backend: Backend
@@ -54,36 +55,36 @@ class Search:
     clock: Clock = time.perf_counter
 
 
-def search(wanted: Search) -> tuple[Trial, ...]:
-    """Race the values of each setting in turn, each race with the winners of those before it.
+def search(plan: Search) -> tuple[Trial, ...]:
+    """Compare the values of each setting in turn, with the winners of the settings before it.
 
-    The settings share what is left of the budget by how many values they have. Where a setting's share is too
-    short for :data:`MIN_ROUNDS`, its default stays.
+    What is left of the budget is divided among the settings by their numbers of values. A setting whose share
+    is too short for :data:`MIN_ROUNDS` keeps its default.
     """
-    started_s, trials, row = wanted.clock(), list[Trial](), wanted.backend
-    settings = wanted.backend.tunable.get(wanted.mode, {})
+    started_s, trials, row = plan.clock(), list[Trial](), plan.backend
+    settings = plan.backend.tunable.get(plan.mode, {})
     left = sum(map(len, settings.values()))
     for setting, values in settings.items():
-        spent_s = wanted.clock() - started_s
-        share_s = (wanted.budget_s - spent_s) * len(values) / left
+        spent_s = plan.clock() - started_s
+        share_s = (plan.budget_s - spent_s) * len(values) / left
         left -= len(values)
-        costs_s = _race(wanted, row, setting, values, _Span(started_s, spent_s + share_s))
+        costs_s = _time_rounds(plan, row, setting, values, _Span(started_s, spent_s + share_s))
         trials += judge(setting, costs_s, row.settings[setting])
-        row = wanted.backend.with_settings(winners(trials))
+        row = plan.backend.with_settings(winners(trials))
     return tuple(trials)
 
 
 def judge(setting: str, costs_s: Mapping[Value, Sequence[float]], default: Value) -> tuple[Trial, ...]:
-    """Decide a race.
+    """Decide which value of a setting is kept.
 
-    Of each challenger, the log ratios of the default's time to its own in the same round give a mean and
-    Student's interval, widened for the number of challengers (Bonferroni). The fastest of those whose whole
-    interval is above 1 is kept, or else the default.
+    For each challenger, the log ratios of the default's time to its own in the same round give a mean and
+    Student's interval, widened for the number of challengers (Bonferroni). Among the challengers whose whole
+    interval is above 1, the fastest is kept; without any, the default is.
 
     Args:
-        setting: its name.
-        costs_s: the seconds of each value, a figure a round; the default is among them.
-        default: the value to be beaten.
+        setting: name of the setting.
+        costs_s: seconds of each value in each round, those of the default included.
+        default: value of the backend's row.
     """
     rounds = len(costs_s[default])
     challengers = [value for value in costs_s if value != default]
@@ -95,7 +96,7 @@ def judge(setting: str, costs_s: Mapping[Value, Sequence[float]], default: Value
     }
     faster = [value for value, (_, (low, _)) in ratios.items() if low > 1.0]
     kept = max(faster, key=lambda value: ratios[value][0], default=default)
-    found: dict[Value, tuple[float | None, Interval | None]] = {default: (1.0 if enough else None, None)}
+    results: dict[Value, tuple[float | None, Interval | None]] = {default: (1.0 if enough else None, None)}
     return tuple(
         Trial(
             setting=setting,
@@ -107,12 +108,12 @@ def judge(setting: str, costs_s: Mapping[Value, Sequence[float]], default: Value
             speed_up_ci=interval,
         )
         for value in (default, *challengers)
-        for speed_up, interval in [(found | ratios).get(value, (None, None))]
+        for speed_up, interval in [(results | ratios).get(value, (None, None))]
     )
 
 
 def winners(trials: Sequence[Trial]) -> Settings:
-    """Return the settings for which something else than the default is kept."""
+    """Return the settings whose default was beaten, with the values that beat it."""
     return {trial.setting: trial.value for trial in trials if trial.kept and not trial.default}
 
 
@@ -128,54 +129,54 @@ def _speed_up(
 
 @dataclass(frozen=True, slots=True)
 class _Span:
+    """When a search started, on its clock, and after how many seconds the rounds of a setting end."""
+
     started_s: float
-    until_s: float  # after started_s
+    until_s: float
 
 
-def _race(
-    wanted: Search, row: Backend, setting: str, values: Sequence[Value], span: _Span
+def _time_rounds(
+    plan: Search, row: Backend, setting: str, values: Sequence[Value], span: _Span
 ) -> dict[Value, list[float]]:
-    """Return the seconds of each value, a figure a round, as far as the time goes."""
-    cost = _COSTS[wanted.mode]
-    stretches = _stretches(wanted)
+    """Return the seconds of each value in each round, for as many rounds as the time allows."""
+    cost = _COSTS[plan.mode]
+    batches = _batches(plan)
     costs_s: dict[Value, list[float]] = {value: [] for value in values}
-    if wanted.clock() - span.started_s >= span.until_s:  # not even time to load
+    if plan.clock() - span.started_s >= span.until_s:  # no time even to open
         return costs_s
 
     def spent_s() -> float:
-        now_s = wanted.clock() - span.started_s
-        wanted.on_progress(f"{wanted.mode}: {setting}", min(now_s, wanted.budget_s))
+        now_s = plan.clock() - span.started_s
+        plan.on_progress(f"{plan.mode}: {setting}", min(now_s, plan.budget_s))
         return now_s
 
     with ExitStack() as stack:
         encoders = {
-            value: stack.enter_context(wanted.open_encoder(row.with_settings({setting: value})))
+            value: stack.enter_context(plan.open_encoder(row.with_settings({setting: value})))
             for value in values
         }
         for encoder in encoders.values():  # warms up
-            cost(encoder, next(_stretches(wanted)), wanted.clock)
+            cost(encoder, next(_batches(plan)), plan.clock)
         turn = 0
         while spent_s() < span.until_s:
-            texts, first = next(stretches), turn % len(values)
+            texts, first = next(batches), turn % len(values)
             for value in (*values[first:], *values[:first]):
-                costs_s[value].append(cost(encoders[value], texts, wanted.clock))
+                costs_s[value].append(cost(encoders[value], texts, plan.clock))
             turn += 1
     return costs_s
 
 
-def _stretches(wanted: Search) -> Iterator[list[str]]:
-    replicas, _ = replicas_and_threads(wanted.mode)
-    return rotate(wanted.texts, _SINGLE_CALLS if wanted.mode == "latency" else _TEXTS_PER_REPLICA * replicas)
+def _batches(plan: Search) -> Iterator[list[str]]:
+    replicas, _ = replicas_and_threads(plan.mode)
+    return rotate(plan.texts, _SINGLE_CALLS if plan.mode == "latency" else _TEXTS_PER_REPLICA * replicas)
+
+
+def _call_s(encoder: Encoder, texts: Sequence[str], clock: Clock) -> float:
+    return seconds_of(partial(encoder.encode, texts), clock)
 
 
 def _median_call_s(encoder: Encoder, texts: Sequence[str], clock: Clock) -> float:
     return float(np.median([_call_s(encoder, [text], clock) for text in texts]))
-
-
-def _call_s(encoder: Encoder, texts: Sequence[str], clock: Clock) -> float:
-    started_s = clock()
-    encoder.encode(texts)
-    return clock() - started_s
 
 
 _COSTS: Mapping[Mode, Callable[[Encoder, Sequence[str], Clock], float]] = {

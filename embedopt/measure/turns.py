@@ -1,24 +1,59 @@
-"""Which is faster? Backends take turns on the same texts, so that a slow minute of the machine slows all."""
+"""Backends take turns on the same texts, so that a slow minute of the machine slows all of them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
+from embedopt.inference.backends import DEFAULT
 from embedopt.inference.encoder import Encoder
-from embedopt.measure.latency import Clock, rotate, summarise
-from embedopt.records import Turns
+from embedopt.measure.latency import Clock, rotate, seconds_of, summarise
+from embedopt.measure.roofline import measure_roofline, operations_per_token, product_shapes
+from embedopt.measure.session import Session
+from embedopt.records import SideBySideCase, Turns
 
 Case = Literal["short", "mixed"]
-# Opens a backend as it is for many texts and as it is for one.
-Opens = Callable[[str], AbstractContextManager[tuple[Encoder, Encoder]]]
+# Opens a backend in throughput mode and in latency mode.
+OpenBackend = Callable[[str], AbstractContextManager[tuple[Encoder, Encoder]]]
 
 # Tokens of the longest text in the short case: 12 on average in the corpus.
 SHORT_TOKENS = 16
 _WARM_UP_CALLS = 5
+
+
+def measure_turns(session: Session, case: Case, reference: Encoder) -> SideBySideCase:
+    """Measure all backends of a run in turns, and the roofline after each round.
+
+    Args:
+        session: what the run works with.
+        case: ``short`` or ``mixed`` texts of the corpus.
+        reference: counts the tokens of the texts.
+    """
+    profile, texts = session.profile, session.corpus.mixed_texts
+    if case == "short":
+        texts = short_texts(texts, reference.token_counts(texts).tolist())
+    plan = TurnsPlan(
+        names=[row.name for row in session.options.backends if not row.missing_packages],
+        open_backend=session.in_both_modes,
+        texts=texts[: profile.turn_texts],
+        rounds=profile.turns,
+        calls=profile.turn_calls,
+    )
+    shapes = product_shapes(session.folder("onnx-fp32"))
+    rooflines: list[Mapping[str, float]] = []
+    turns = take_turns(plan, lambda: rooflines.append(measure_roofline(shapes)))
+    return SideBySideCase(
+        texts=len(plan.texts),
+        mean_tokens=float(np.mean(reference.token_counts(plan.texts))),
+        turns=dict(turns),
+        roofline_per_s={name: tuple(roofline[name] for roofline in rooflines) for name in rooflines[0]},
+        operations_per_token=operations_per_token(shapes),
+        default=DEFAULT,
+    )
 
 
 def short_texts(texts: Sequence[str], token_counts: Sequence[int]) -> tuple[str, ...]:
@@ -27,62 +62,52 @@ def short_texts(texts: Sequence[str], token_counts: Sequence[int]) -> tuple[str,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Race:
-    """What is raced.
+class TurnsPlan:
+    """Which backends take turns, and on what.
 
     Attributes:
         names: the backends.
-        opens: opens one of them, in throughput and in latency mode.
-        texts: all are encoded in one call in throughput mode.
-        rounds: how often each has its turn.
-        calls: with one text each, in latency mode, in each round.
+        open_backend: opens a backend in throughput mode and in latency mode.
+        texts: texts that one call encodes in throughput mode.
+        rounds: turns of each backend.
+        calls: calls with one text each that a turn makes in latency mode.
     """
 
     names: Sequence[str]
-    opens: Opens
+    open_backend: OpenBackend
     texts: Sequence[str]
     rounds: int
     calls: int
 
 
 def take_turns(
-    race: Race, on_round: Callable[[], None] = lambda: None, clock: Clock = time.perf_counter
+    plan: TurnsPlan, on_round: Callable[[], None] = lambda: None, clock: Clock = time.perf_counter
 ) -> Mapping[str, Turns]:
-    """Measure backends in turn, in several rounds.
+    """Measure backends in turns, in several rounds.
 
-    Each is opened for its turn only: idle thread pools of one runtime disturb the next. The order moves on by
-    one with each round.
+    Each is opened for its turn only: idle thread pools of one runtime disturb the next. Every round starts
+    with another backend.
 
     Args:
-        race: the backends and what they do.
-        on_round: called at the end of each round, when none is open.
-        clock: tells seconds.
+        plan: the backends and what they encode.
+        on_round: called at the end of each round, when no backend is open.
+        clock: returns seconds.
     """
-    texts = race.texts
-    rates: dict[str, list[float]] = {name: [] for name in race.names}
-    singles: dict[str, list[Sequence[float]]] = {name: [] for name in race.names}
+    texts = plan.texts
+    rates: dict[str, list[float]] = {name: [] for name in plan.names}
+    singles: dict[str, list[Sequence[float]]] = {name: [] for name in plan.names}
     single_texts = rotate(texts, 1)
-    for turn in range(race.rounds):
-        chosen = [text for _ in range(race.calls) for text in next(single_texts)]
-        for name in np.roll(race.names, -turn).tolist():
-            with race.opens(name) as (many, single):
-                many.encode(texts[: len(texts) // 4])
-                [seconds] = _durations(many, [texts], clock)
-                rates[name].append(len(texts) / seconds)
+    for turn in range(plan.rounds):
+        chosen = [text for _ in range(plan.calls) for text in next(single_texts)]
+        for name in np.roll(plan.names, -turn).tolist():
+            with plan.open_backend(name) as (replicated, single):
+                replicated.encode(texts[: len(texts) // 4])
+                rates[name].append(len(texts) / seconds_of(partial(replicated.encode, texts), clock))
                 for text in chosen[:_WARM_UP_CALLS]:
                     single.encode([text])
-                singles[name].append(_durations(single, [[text] for text in chosen], clock))
+                singles[name].append([seconds_of(partial(single.encode, [text]), clock) for text in chosen])
         on_round()
-    return {name: _turns(name, rates[name], singles[name]) for name in race.names}
-
-
-def _durations(encoder: Encoder, batches: Sequence[Sequence[str]], clock: Clock) -> list[float]:
-    durations = []
-    for batch in batches:
-        started_s = clock()
-        encoder.encode(batch)
-        durations.append(clock() - started_s)
-    return durations
+    return {name: _turns(name, rates[name], singles[name]) for name in plan.names}
 
 
 def _turns(name: str, rates: Sequence[float], singles: Sequence[Sequence[float]]) -> Turns:

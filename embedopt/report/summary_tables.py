@@ -10,9 +10,10 @@ from embedopt.judge.history.saved_runs import SavedRun, differences
 from embedopt.judge.recommend import Recommendation
 from embedopt.judge.standings import standings
 from embedopt.judge.summary import Factors, Row, load_rows, speed_up_factors, summary_rows
-from embedopt.records import Accuracy, Footprint, Run, Trial
+from embedopt.records import Accuracy, Footprint, Run
 from embedopt.report.console import lines, number, percent, rendered, table, text
 from embedopt.report.rates import curves, highest_rates, side_by_side
+from embedopt.trial import Trial
 
 
 def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = False) -> str:

@@ -15,7 +15,7 @@ from embedopt.cli.app import main
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import get_backend
 from embedopt.inference.saved_settings import save
-from embedopt.records import Trial
+from embedopt.trial import Trial
 from tests.runs import make_file, make_run
 
 

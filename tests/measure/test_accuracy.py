@@ -1,4 +1,4 @@
-"""Scores are what their definitions say."""
+"""Accuracy metrics follow their definitions."""
 
 from pathlib import Path
 
@@ -34,18 +34,18 @@ def _rows(*rows: list[float]) -> np.ndarray:
     return np.asarray(rows, dtype=np.float32)
 
 
-def test_cosines_are_of_rows_of_any_length() -> None:
-    found = cosines(_rows([2.0, 0.0], [0.0, 3.0], [0.0, 0.0]), _rows(NORTHEAST, NORTHEAST, EAST))
-    np.testing.assert_allclose(found, [0.8, 0.6, 0.0], atol=1e-7)
+def test_cosines_do_not_depend_on_the_lengths_of_rows() -> None:
+    values = cosines(_rows([2.0, 0.0], [0.0, 3.0], [0.0, 0.0]), _rows(NORTHEAST, NORTHEAST, EAST))
+    np.testing.assert_allclose(values, [0.8, 0.6, 0.0], atol=1e-7)
 
 
-def test_agreement() -> None:
-    found = agreement(_rows(EAST, EAST, EAST, EAST), _rows(EAST, EAST, EAST, NORTHEAST))
-    assert found.texts == 4
-    assert found.cosine_mean == pytest.approx(0.95)
-    assert found.cosine_min == pytest.approx(0.8)
-    assert found.cosine_p1 == pytest.approx(0.8 + 0.03 * 0.2)  # linear between the two lowest of four
-    assert found.max_abs_error == pytest.approx(0.6)
+def test_agreement_has_mean_percentile_minimum_and_largest_error() -> None:
+    accuracy = agreement(_rows(EAST, EAST, EAST, EAST), _rows(EAST, EAST, EAST, NORTHEAST))
+    assert accuracy.texts == 4
+    assert accuracy.cosine_mean == pytest.approx(0.95)
+    assert accuracy.cosine_min == pytest.approx(0.8)
+    assert accuracy.cosine_p1 == pytest.approx(0.8 + 0.03 * 0.2)  # linear between the two lowest of four
+    assert accuracy.max_abs_error == pytest.approx(0.6)
 
 
 def test_retrieval_counts_judged_and_reference_neighbours() -> None:
@@ -63,18 +63,11 @@ def test_retrieval_counts_judged_and_reference_neighbours() -> None:
     assert retrieval(corpus, reference, moved) == Accuracy(recall_at_10=0.25, overlap_at_10=0.9)
 
 
-def test_retrieval_needs_judged_queries() -> None:
-    with pytest.raises(
-        InputError, match="corpus c has no judged queries; wanted lines with a relevant field"
-    ):
-        retrieval(Corpus("c", ("a",), {0: ()}), _rows(EAST), _rows(EAST))
-
-
 @pytest.mark.parametrize("texts", [1, 5, 32, 40])
 def test_an_encoder_that_ignores_its_batch_is_invariant(texts: int) -> None:
     encoder = FakeEncoder()
-    found = batch_invariance(encoder, [f"text {number}" for number in range(texts)], rounds=3)
-    assert found.batch_invariance_min == pytest.approx(1.0)
+    accuracy = batch_invariance(encoder, [f"text {number}" for number in range(texts)], rounds=3)
+    assert accuracy.batch_invariance_min == pytest.approx(1.0)
     alone, together = encoder.calls[:texts], encoder.calls[texts:]
     assert {len(call) for call in alone} == {1}
     assert {len(call) for call in together} == {min(32, texts)}
@@ -82,12 +75,12 @@ def test_an_encoder_that_ignores_its_batch_is_invariant(texts: int) -> None:
     assert {text for call in together for text in call} == {f"text {number}" for number in range(texts)}
 
 
-def test_an_encoder_that_minds_its_batch_is_found_out() -> None:
+def test_an_encoder_that_depends_on_its_batch_is_not_invariant() -> None:
     texts = [f"text {number}" for number in range(40)]
-    found = batch_invariance(MoodyEncoder(), texts, rounds=2)
-    assert found.batch_invariance_min is not None
-    assert found.batch_invariance_min < 0.9
-    assert batch_invariance(MoodyEncoder(), texts, rounds=2) == found  # the drawing has a seed
+    accuracy = batch_invariance(MoodyEncoder(), texts, rounds=2)
+    assert accuracy.batch_invariance_min is not None
+    assert accuracy.batch_invariance_min < 0.9
+    assert batch_invariance(MoodyEncoder(), texts, rounds=2) == accuracy  # the drawing has a seed
 
 
 def test_spearman_is_scipys_times_100(tmp_path: Path) -> None:
@@ -107,8 +100,8 @@ def test_spearman_is_scipys_times_100(tmp_path: Path) -> None:
     assert spearman(encoder, pairs) == pytest.approx(100 * expected)
 
 
-def test_the_reference_orders_plain_pairs_rightly(tmp_path: Path) -> None:
-    """On the real model: of our five pairs, two neighbours change places."""
+def test_the_reference_ranks_plain_sentence_pairs_well(tmp_path: Path) -> None:
+    """On the real model, the ranks of two of the five pairs are swapped."""
     file = tmp_path / "pairs.tsv"
     file.write_text(PAIRS, encoding="utf8")
     with load_encoder("torch-fp32") as encoder:
@@ -116,7 +109,7 @@ def test_the_reference_orders_plain_pairs_rightly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("1.0\tonly one\n", "pairs.tsv:1: 2 column(s); wanted score, tab, sentence, tab, sentence"),
         ("1\ta\tb\nhigh\ta\tb\n", "pairs.tsv:2: score is 'high'; wanted a number"),
@@ -125,15 +118,15 @@ def test_the_reference_orders_plain_pairs_rightly(tmp_path: Path) -> None:
         ("", "has 0 pairs with fewer than two different scores"),
     ],
 )
-def test_bad_pairs_are_named(tmp_path: Path, content: str, said: str) -> None:
+def test_a_bad_line_of_sentence_pairs_is_named(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "pairs.tsv"
     file.write_text(content, encoding="utf8")
     with pytest.raises(InputError) as caught:
         read_sentence_pairs(file)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_pairs_that_cant_be_read_are_one_line(tmp_path: Path) -> None:
+def test_sentence_pairs_that_cant_be_read_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "latin.tsv").write_bytes(b"1\t\xe9\tb")
     with pytest.raises(InputError, match="is not UTF-8 at byte 2"):
         read_sentence_pairs(tmp_path / "latin.tsv")

@@ -1,4 +1,4 @@
-"""Texts are read as they are, and a line that can't be used is named."""
+"""A corpus is read as it is, and a line that can't be used is named."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ def _file(tmp_path: Path, content: str | bytes, name: str = "texts.jsonl") -> Pa
     return file
 
 
-def test_a_text_file_is_a_text_a_line(tmp_path: Path) -> None:
-    """Blank lines are left out unless they are asked for; a separator of Unicode stays inside its text."""
+def test_each_line_of_a_text_file_is_a_text(tmp_path: Path) -> None:
+    """Blank lines are left out by default; a line separator of Unicode stays inside its text."""
     file = _file(tmp_path, "\ufeffone\r\n\r\n  two \nth\u2028ree\n", "texts.txt")
     assert load_corpus(file) == Corpus("texts.txt", ("one", "  two ", "th\u2028ree"), {})
     assert load_corpus(file, keep_blank=True).texts == ("one", "", "  two ", "th\u2028ree")
 
 
-def test_json_lines_with_judgements(tmp_path: Path) -> None:
+def test_json_lines_may_have_judgements(tmp_path: Path) -> None:
     lines = '{"id": 1, "text": "nurse"}\n{"text": "no id"}\n{"id": "q", "text": "care", "relevant": [1]}\n'
     corpus = load_corpus(_file(tmp_path, lines))
     assert corpus.texts == ("nurse", "no id", "care")
@@ -42,24 +42,27 @@ def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "has no texts; wanted a text a line, or JSON lines with a text field"),
         ('{"text": "a"}\n{"text": ', "texts.jsonl:2: not JSON"),
-        ('{"words": "a"}', "texts.jsonl:1: no text field with a string"),
-        ('{"text": 3}', "texts.jsonl:1: no text field with a string"),
-        ('{"text": "a\\ud800"}', "texts.jsonl:1: a lone surrogate in its text; wanted valid Unicode"),
-        ("[1]", "texts.jsonl:1: no text field with a string"),
-        ('{"text": "a", "relevant": "b"}', "texts.jsonl:1: relevant is no list"),
-        ('{"text": "a", "relevant": ["b"]}', "texts.jsonl:1: relevant names id 'b', which no line has"),
+        ('{"words": "a"}', "texts.jsonl:1: text is missing; wanted a string of valid Unicode, as in {"),
+        ('{"text": 3}', "texts.jsonl:1: text is 3; wanted a string of valid Unicode, as in {"),
+        ('{"text": "a\\ud800"}', "texts.jsonl:1: text is 'a\\ud800'; wanted a string of valid Unicode"),
+        ("[1]", "texts.jsonl:1: text is missing; wanted a string"),
+        (
+            '{"text": "a", "relevant": "b"}',
+            "texts.jsonl:1: relevant is 'b'; wanted a list of the ids of the texts that answer",
+        ),
+        ('{"text": "a", "relevant": ["b"]}', "texts.jsonl:1: relevant names id 'b'; wanted the id of a line"),
         ('{"id": 1, "text": "a"}\n{"id": "1", "text": "b"}', "texts.jsonl:2: id '1' was used before"),
         (b"\xff\xfe", "is not UTF-8 at byte 0: save it as UTF-8"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, content: str | bytes, said: str) -> None:
+def test_a_bad_line_is_named(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(InputError) as caught:
         load_corpus(_file(tmp_path, content))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -72,7 +75,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
         load_corpus(tmp_path)
 
 
-def test_the_digest_is_of_texts_and_judgements() -> None:
+def test_the_digest_depends_on_texts_and_judgements_but_not_on_the_name() -> None:
     digests = {
         Corpus("a", ("x", "y")).digest,
         Corpus("a", ("y", "x")).digest,
@@ -87,8 +90,8 @@ def _texts(name: str) -> list[str]:
     return [json.loads(line)["text"] for line in lines]
 
 
-def test_our_corpus_has_the_size_and_lengths_it_promises() -> None:
-    """600 listings and 150 queries at least, 3 to 60 tokens, no two alike, each query with answers."""
+def test_our_corpus_has_enough_texts_of_all_lengths() -> None:
+    """At least 600 listings and 150 queries of 3 to 60 tokens, all different, each query with answers."""
     corpus = load_corpus(OURS)
     listings, queries = _texts("listings.jsonl"), _texts("queries.jsonl")
     assert (len(listings) >= 600, len(queries) >= 150) == (True, True)
@@ -110,12 +113,12 @@ def test_our_corpus_has_the_size_and_lengths_it_promises() -> None:
     ],
 )
 def test_our_corpus_is_frozen_and_only_grows(name: str, lines: int, digest: str) -> None:
-    """Scores of different days are of the same texts: lines are appended, never changed."""
+    """Scores of different days are comparable, since lines are appended and never changed."""
     frozen = (OURS / name).read_bytes().split(b"\n")[:lines]
     assert hashlib.sha256(b"\n".join(frozen)).hexdigest() == digest
 
 
-def test_requests_are_the_queries_where_there_are_any() -> None:
+def test_requests_are_the_queries_or_all_texts_without_any() -> None:
     texts = ("a", "b", "c", "d")
     assert sorted(Corpus("c", texts, {1: (0,), 3: (2,)}).request_texts) == ["b", "d"]
     assert sorted(Corpus("c", texts).request_texts) == list(texts)

@@ -1,5 +1,7 @@
-"""Processes of their own, and clear ends when one fails."""
+"""A footprint comes from a process of its own, and a failing process is one clear line."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,34 +17,43 @@ from embedopt.measure.footprint import measure_footprint, resident_bytes
 
 
 @pytest.mark.parametrize("name", ["torch-fp32", "onnx-fp32"])
-def test_a_footprint(tiny_model: Callable[..., Path], tmp_path: Path, name: str) -> None:
-    """Size is of the files; a process without torch weighs far less than this one with it."""
+def test_a_footprint_is_the_size_of_the_files_and_the_memory_of_the_process(
+    tiny_model: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    """A process without torch takes far less memory than one with it."""
     weights = resolve_weights(str(tiny_model()))
     folder = ArtifactStore(tmp_path).get(BACKENDS[name], weights)
-    found = measure_footprint(BACKENDS[name], folder, weights, ["welder", "nurse"])
+    footprint = measure_footprint(BACKENDS[name], folder, weights, ["welder", "nurse"])
     files = weights.files if name == "torch-fp32" else [*folder.glob("model.onnx"), *folder.glob("t*.json")]
-    assert found.disk_bytes == sum(file.stat().st_size for file in files)
-    assert found.load_s is not None
-    assert found.load_s > 0
-    assert found.peak_rss_bytes is not None
-    assert (found.peak_rss_bytes > 250e6) == (name == "torch-fp32")
+    assert footprint.disk_bytes == sum(file.stat().st_size for file in files)
+    assert footprint.load_s is not None
+    assert footprint.load_s > 0
+    assert footprint.peak_rss_bytes is not None
+    assert (footprint.peak_rss_bytes > 250e6) == (name == "torch-fp32")
+
+
+def test_the_process_imports_no_records() -> None:
+    """Their libraries would be weighed with every backend."""
+    source = "import sys, embedopt.measure.footprint; print({'pydantic', 'psutil'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_a_process_that_fails_is_one_line(tmp_path: Path) -> None:
     weights = resolve_weights()
     with pytest.raises(MeasureError) as caught:
         measure_footprint(BACKENDS["onnx-fp32"], tmp_path, weights, ["a"])
-    assert str(caught.value).startswith("the process that loads onnx-fp32 ended with 1: ")
+    assert str(caught.value).startswith("the process that opens onnx-fp32 ended with 1: ")
     assert "\n" not in str(caught.value)
 
 
 def test_a_process_that_hangs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint_module, "_TIMEOUT_S", 0)
-    with pytest.raises(MeasureError, match="loading onnx-fp32 took over 0 s"):
+    with pytest.raises(MeasureError, match="opening onnx-fp32 took over 0 s"):
         measure_footprint(BACKENDS["onnx-fp32"], tmp_path, resolve_weights(), ["a"])
 
 
-def test_resident_memory_grows_with_what_is_held() -> None:
+def test_resident_memory_grows_with_an_array() -> None:
     before = resident_bytes()
     held = np.ones(40_000_000, dtype=np.uint8)
     assert resident_bytes() - before > 30_000_000

@@ -9,20 +9,20 @@ from embedopt.measure.latency import quantile_interval, rotate, rounds_for, summ
 from tests.fakes import FakeClock
 
 
-def test_texts_rotate() -> None:
+def test_batches_continue_where_the_last_one_stopped() -> None:
     assert list(islice(rotate(["a", "b", "c"], 2), 3)) == [["a", "b"], ["c", "a"], ["b", "c"]]
     assert list(islice(rotate(["a"], 3), 1)) == [["a", "a", "a"]]
 
 
-def test_a_known_sample() -> None:
-    """1 to 1000 ms: ranks by the binomial distribution, times in ms."""
-    found = summarise("x", 4, [number / 1000 for number in range(1000, 0, -1)])
-    assert (found.backend, found.batch_size, found.calls) == ("x", 4, 1000)
-    assert (found.p50_ms, found.p95_ms, found.p99_ms) == pytest.approx((500.5, 950.05, 990.01))
-    assert found.p50_ci_ms == pytest.approx((469.0, 532.0))
-    assert found.p95_ci_ms == pytest.approx((936.0, 964.0))
-    assert found.p99_ci_ms == pytest.approx((983.0, 997.0))
-    assert found.texts_per_s == pytest.approx(4 * 1000 / 500.5)
+def test_a_known_sample_has_its_percentiles_and_intervals() -> None:
+    """1 to 1000 ms, with the ranks of the binomial distribution."""
+    latency = summarise("x", 4, [number / 1000 for number in range(1000, 0, -1)])
+    assert (latency.backend, latency.batch_size, latency.calls) == ("x", 4, 1000)
+    assert (latency.p50_ms, latency.p95_ms, latency.p99_ms) == pytest.approx((500.5, 950.05, 990.01))
+    assert latency.p50_ci_ms == pytest.approx((469.0, 532.0))
+    assert latency.p95_ci_ms == pytest.approx((936.0, 964.0))
+    assert latency.p99_ci_ms == pytest.approx((983.0, 997.0))
+    assert latency.texts_per_s == pytest.approx(4 * 1000 / 500.5)
 
 
 @pytest.mark.parametrize(("quantile", "enough"), [(0.5, 6), (0.95, 72), (0.99, 368)])
@@ -32,13 +32,13 @@ def test_the_smallest_sample_that_has_an_interval(quantile: float, enough: int) 
 
 
 def test_a_small_sample_has_no_p99() -> None:
-    found = summarise("x", 1, [0.001] * 200)
-    assert (found.p95_ms, found.p99_ms, found.p99_ci_ms) == (1.0, None, None)
+    latency = summarise("x", 1, [0.001] * 200)
+    assert (latency.p95_ms, latency.p99_ms, latency.p99_ci_ms) == (1.0, None, None)
     assert summarise("x", 1, [0.001] * 5).p50_ms is None
 
 
 @pytest.mark.parametrize(("quantile", "samples"), [(0.5, 30), (0.95, 400), (0.99, 400)])
-def test_intervals_cover_the_truth_as_often_as_they_say(quantile: float, samples: int) -> None:
+def test_intervals_contain_the_true_quantile_in_95_percent_of_samples(quantile: float, samples: int) -> None:
     """4,000 samples of a skewed distribution; discreteness makes the coverage 95 % or more."""
     ranks = quantile_interval(samples, quantile)
     assert ranks is not None
@@ -48,8 +48,8 @@ def test_intervals_cover_the_truth_as_often_as_they_say(quantile: float, samples
     assert 0.945 <= covered.mean() <= 0.985
 
 
-def test_rounds_fill_the_time() -> None:
-    """By the second call: the first may be cold."""
+def test_rounds_fill_the_time_by_the_second_call() -> None:
+    """The first call may be cold."""
     clock = FakeClock()
     costs = iter([9.0, 0.25])
     assert rounds_for(1.0, lambda: clock.advance(next(costs)), clock) == 4

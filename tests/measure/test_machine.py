@@ -1,5 +1,6 @@
-"""The machine is described by what decides a time."""
+"""A machine is described by what decides a time or a score."""
 
+import importlib.metadata
 from typing import Any
 
 import cpuinfo
@@ -10,7 +11,7 @@ from embedopt.measure.machine import this_machine
 
 
 @pytest.fixture(autouse=True)
-def _afresh() -> None:
+def _empty_caches() -> None:
     this_machine.cache_clear()
     hardware._cpu.cache_clear()
 
@@ -21,7 +22,7 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, **info: Any) -> None:
     monkeypatch.setattr(hardware, "usable_cores", lambda: 4)
 
 
-def test_instruction_sets_are_those_that_pick_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instruction_sets_are_those_that_select_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
     flags = ["fpu", "avx2", "avx512f", "avx512_vnni", "amx_tile"]
     _pretend(monkeypatch, brand_raw="AMD EPYC", family=25, model=17, flags=flags)
@@ -30,13 +31,11 @@ def test_instruction_sets_are_those_that_pick_a_kernel(monkeypatch: pytest.Monke
     )
 
 
-def test_a_cpu_that_says_little(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_name_and_flags_has_its_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     _pretend(monkeypatch, arch_string_raw="aarch64")
     assert this_machine().hardware_class == "aarch64 | none | 4 cores | 4 threads"
 
 
-def test_this_machine_has_its_libraries() -> None:
-    found = this_machine()
-    assert found.libraries["onnxruntime"] == "1.32.0"
-    assert found.cores >= 1
+def test_a_machine_names_the_versions_of_its_libraries() -> None:
+    assert this_machine().libraries["onnxruntime"] == importlib.metadata.version("onnxruntime")

@@ -1,4 +1,4 @@
-"""Plain products of the model's own shapes."""
+"""The roofline is measured on matrix products with the model's own shapes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,9 @@ from embedopt.measure.roofline import measure_roofline, operations_per_token, pr
 from tests.fakes import FakeClock
 
 
-def test_the_shapes_are_those_of_the_models_products(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_shapes_are_those_of_the_models_products_by_weights(
+    tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
     """Two layers: query, key, value and output of 32 x 32, one to 64 and one back."""
     onnx_fp32(tiny_model(), tmp_path)
     shapes = product_shapes(tmp_path)
@@ -19,7 +21,7 @@ def test_the_shapes_are_those_of_the_models_products(tiny_model: Callable[..., P
     assert operations_per_token(shapes) == 2 * (8 * 32 * 32 + 4 * 32 * 64)
 
 
-def test_a_rate_is_operations_by_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_is_operations_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three threads multiply 512 rows in turns of 0.4 s until a second is over."""
     clock = FakeClock()
     monkeypatch.setattr(roofline, "replicas_and_threads", lambda mode: (3, 1))

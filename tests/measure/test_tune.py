@@ -1,4 +1,4 @@
-"""What is faster wins, what only seems so does not, and the budget is kept."""
+"""A value that is clearly faster is kept, noise is not, and the budget is respected."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +9,7 @@ import pytest
 from embedopt.inference.backends import BACKENDS, Backend, Mode
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.tune import MIN_ROUNDS, Search, judge, search, winners
-from embedopt.records import Trial
+from embedopt.trial import Trial
 from tests.fakes import FakeClock, FakeEncoder, fake_backend
 
 _TEXTS = ("one", "two words", "three")
@@ -18,17 +18,17 @@ _Cost = Callable[[Backend], float]
 
 @dataclasses.dataclass(frozen=True)
 class _Bench:
-    """Encoders whose calls take what the row's settings say, by a fake clock."""
+    """Fake encoders whose calls advance a fake clock by a cost that depends on the row's settings."""
 
     cost_s: _Cost
-    load_s: float = 0.0
+    open_s: float = 0.0
     noise: Iterator[float] = dataclasses.field(default_factory=lambda: cycle([1.0]))
     clock: FakeClock = dataclasses.field(default_factory=FakeClock)
     opened: list[FakeEncoder] = dataclasses.field(default_factory=list)
     steps: list[tuple[str, float]] = dataclasses.field(default_factory=list)
 
     def open_encoder(self, row: Backend) -> Encoder:
-        self.clock.advance(self.load_s)
+        self.clock.advance(self.open_s)
         self.opened.append(
             FakeEncoder(str(row.settings), lambda _: self.clock.advance(self.cost_s(row) * next(self.noise)))
         )
@@ -64,14 +64,13 @@ def test_a_faster_value_wins() -> None:
     assert [trial.speed_up for trial in trials] == pytest.approx([1.0, 2.0, 0.5])
     assert trials[0].speed_up_ci is None
     assert trials[1].speed_up_ci == pytest.approx((2.0, 2.0))
-    assert {trial.rounds for trial in trials} == {
-        7
-    }  # of 7 s each, after one to warm up: the 7th ends at 56 s
+    # Rounds of 7 s each, after one that warms up: the 7th ends at 56 s.
+    assert {trial.rounds for trial in trials} == {7}
     assert winners(trials) == {"speed": "fast"}
 
 
 def test_noise_does_not_win() -> None:
-    """Two values alike, each a little faster in every other round."""
+    """Two values with the same cost, each a little faster in every other round."""
     trials = _Bench(lambda row: 1.0, noise=cycle([1.0, 1.1, 0.9, 1.05, 0.95])).run({"x": ("a", "b")}, 60.0)
     assert trials[0].rounds > MIN_ROUNDS
     assert trials[1].speed_up != pytest.approx(1.0, abs=1e-6)
@@ -92,7 +91,7 @@ def test_an_interval_that_reaches_1_does_not_win() -> None:
 
 
 def test_more_challengers_widen_the_interval() -> None:
-    """The same times, which win alone, do not win as one of four."""
+    """Times that win against one challenger do not win as one of four."""
     times = [0.90, 0.80, 0.95, 0.85, 0.99]
     alone = judge("x", {"a": [1.0] * 5, "b": times}, "a")
     assert alone[1].kept
@@ -101,7 +100,7 @@ def test_more_challengers_widen_the_interval() -> None:
     assert [trial.kept for trial in many] == [True] + [False] * 4
 
 
-def test_of_two_faster_values_the_fastest_is_kept() -> None:
+def test_the_fastest_of_two_faster_values_is_kept() -> None:
     trials = judge("x", {"a": [1.0] * 5, "b": [0.8] * 5, "c": [0.5] * 5}, "a")
     assert winners(trials) == {"x": "c"}
 
@@ -115,8 +114,8 @@ def test_too_few_rounds_keep_the_default(rounds: int, kept: str) -> None:
 
 
 def test_too_small_a_budget_keeps_the_default_and_is_bounded() -> None:
-    """Of the 3 s for each setting, loading takes 1 and warming up 2."""
-    bench = _Bench(lambda row: 1.0, load_s=0.5)
+    """Each setting has 3 s: opening takes 1 s, warming up 2 s."""
+    bench = _Bench(lambda row: 1.0, open_s=0.5)
     trials = bench.run({"x": ("a", "b"), "y": ("c", "d")}, budget_s=6.0)
     assert [(trial.value, trial.kept, trial.rounds) for trial in trials] == [
         ("a", True, 0),
@@ -127,7 +126,7 @@ def test_too_small_a_budget_keeps_the_default_and_is_bounded() -> None:
     assert bench.clock.now_s == 6.0
 
 
-def test_no_budget_loads_nothing() -> None:
+def test_no_budget_opens_nothing() -> None:
     bench = _Bench(lambda row: 1.0)
     assert winners(bench.run({"x": ("a", "b")}, budget_s=0.0)) == {}
     assert bench.opened == []
@@ -176,7 +175,7 @@ def test_values_encode_the_same_texts_in_a_round() -> None:
 
 
 def test_latency_is_the_median_of_single_texts() -> None:
-    """One slow call in 16 is not what decides."""
+    """One slow call in 16 does not decide."""
     costs_s = {"a": cycle([1.0]), "b": cycle([100.0] + [0.5] * 15)}
     bench = _Bench(lambda row: next(costs_s[str(row.settings["x"])]))
     trials = bench.run({"x": ("a", "b")}, budget_s=1000.0, mode="latency")
@@ -192,8 +191,8 @@ def test_an_encoder_that_fails_leaves_none_open() -> None:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_what_a_row_tries_holds_its_own_value(name: str) -> None:
-    """And no value that would change what is computed."""
+def test_the_values_that_a_row_tries_include_its_own(name: str) -> None:
+    """No setting that changes the precision is tried."""
     row = BACKENDS[name]
     assert set(row.tunable) <= ({"latency", "throughput"} if row.has_modes else set())
     for settings in row.tunable.values():

@@ -7,7 +7,7 @@ import pytest
 from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
 from embedopt.judge.recommend import Requirements, candidates, cheapest, with_pareto_front
-from embedopt.records import Accuracy, BackendInfo, LoadTest, Model, SideBySideCase, Trial, Turns
+from embedopt.records import Accuracy, BackendInfo, LoadTest, Model, SideBySideCase, Turns
 from embedopt.report.summary_tables import (
     render_comparisons,
     render_recommendation,
@@ -15,6 +15,7 @@ from embedopt.report.summary_tables import (
     render_tuning,
 )
 from embedopt.schema import to_json
+from embedopt.trial import Trial
 from tests.runs import make_file, make_load, make_run
 
 _EXPECTED = """\

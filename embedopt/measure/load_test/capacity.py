@@ -15,7 +15,7 @@ from embedopt.measure.footprint import resident_bytes
 from embedopt.measure.latency import Clock
 from embedopt.measure.load_test.open_loop import LEAST_ARRIVALS, P99_SHARE, Traffic, drive, poisson
 from embedopt.measure.load_test.servers import BATCHINGS, Batching, open_server
-from embedopt.measure.options import LoadTestPlan
+from embedopt.measure.profiles import LoadTestPlan
 from embedopt.records import LoadPoint, LoadTest
 
 # First rate of the search, as a share of the rate one by one.

@@ -11,7 +11,7 @@ from embedopt.measure.load_test import capacity as capacity_module
 from embedopt.measure.load_test.capacity import CapacityTest, RateSearch, keeps_promise, single_rate, soak
 from embedopt.measure.load_test.open_loop import Times, Traffic
 from embedopt.measure.load_test.servers import BATCHINGS
-from embedopt.measure.options import LoadTestPlan
+from embedopt.measure.profiles import LoadTestPlan
 from embedopt.records import LoadPoint, LoadTest
 from tests.fakes import FakeClock, FakeEncoder, MoodyEncoder
 from tests.measure.load_test.fake_server import FakeServer, at_once

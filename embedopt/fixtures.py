@@ -1,0 +1,63 @@
+"""The fixtures of the benchmarks, in runs that collect from ``benchmarks/``."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from embedopt.errors import EmbedoptError, MissingPackageError
+from embedopt.inference.encoder import Encoder
+from embedopt.judge.gate.pairs_rule import plan_pairs
+from embedopt.judge.gate.settings import GateSettings
+from embedopt.judge.gate.verdict import Verdict
+from embedopt.judge.gate.whole_runs import judge_gate_run
+from embedopt.measure.findings import Findings
+from embedopt.measure.pairs.gate_run import measure_gate_run
+from embedopt.measure.session import Session
+
+# What the plugin hands to the fixtures, and the verdicts that it shows at the end.
+SESSION = pytest.StashKey[Session]()
+FINDINGS = pytest.StashKey[Findings]()
+SETTINGS = pytest.StashKey[GateSettings]()
+VERDICTS = pytest.StashKey[tuple[Verdict, ...]]()
+
+
+@pytest.fixture(scope="session")
+def session(request: pytest.FixtureRequest) -> Iterator[Session]:
+    """What the benchmarks work with: options, texts, weights, artifacts and encoders."""
+    opened = request.config.stash[SESSION]
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def findings(request: pytest.FixtureRequest) -> Findings:
+    """What the benchmarks of this run measured."""
+    return request.config.stash[FINDINGS]
+
+
+@pytest.fixture(scope="session")
+def encoder(request: pytest.FixtureRequest, session: Session) -> Iterator[Encoder]:
+    """One backend, opened once in a run."""
+    try:
+        opened = session.open(request.param)
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+    except EmbedoptError as error:
+        pytest.fail(str(error), pytrace=False)
+    yield opened
+    session.release(opened)
+
+
+@pytest.fixture(scope="session")
+def verdicts(request: pytest.FixtureRequest, session: Session, findings: Findings) -> tuple[Verdict, ...]:
+    """The gate's verdicts on all cells, which are measured for the first test that asks for them."""
+    settings = request.config.stash[SETTINGS]
+    plan = session.options.gate_plan(session.gate_work)
+    try:
+        gate_run = measure_gate_run(plan, partial(plan_pairs, settings=settings), session.on_step)
+    except EmbedoptError as error:
+        pytest.fail(str(error), pytrace=False)
+    findings.gate_run = gate_run
+    decided = request.config.stash[VERDICTS] = judge_gate_run(gate_run, settings)
+    return decided

@@ -1,0 +1,37 @@
+"""The bounds that the accuracy of a backend is held to."""
+
+from collections.abc import Mapping
+
+from embedopt.inference.backends import BACKENDS, Backend
+from embedopt.measure.machine import this_machine
+from embedopt.measure.options import Options
+from embedopt.records import Accuracy
+from embedopt.schema import metrics
+
+
+def missed_bounds(name: str, accuracy: Accuracy, options: Options) -> list[str]:
+    """Describe each bound that a backend's accuracy misses, in a line.
+
+    Args:
+        name: the backend.
+        accuracy: what was measured of it; metrics that are None are left out.
+        options: model and ``--min-cosine`` of the run.
+    """
+    bounds = _bounds(BACKENDS[name], options)
+    return [
+        f"{name}: {metric} is {value:.7f}, wanted {bound:g} or {better} ({this_machine().hardware_class})"
+        for metric, (_, better) in metrics(Accuracy).items()
+        if (bound := bounds.get(metric)) is not None and (value := getattr(accuracy, metric)) is not None
+        if (value < bound if better == "higher" else value > bound)
+    ]
+
+
+def _bounds(backend: Backend, options: Options) -> Mapping[str, float]:
+    """Return the bounds by metric: ``--min-cosine``, and those of the backend's row where they apply.
+
+    The bounds of a row belong to the default model, and some to CPUs with VNNI.
+    """
+    has_vnni = any(name.endswith("vnni") for name in this_machine().instruction_sets)
+    applies = options.model is None and (has_vnni or not backend.bounds_need_vnni)
+    bounds = dict(backend.bounds) if applies else {}
+    return bounds | {"cosine_mean": max(options.min_cosine, bounds.get("cosine_mean", -1.0))}

@@ -1,0 +1,150 @@
+"""The options of a run on pytest's command line: declared, read and checked."""
+
+import shutil
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+
+from embedopt.errors import UsageError
+from embedopt.inference.backends import BACKENDS, REFERENCE, Backend, select_backends, split_names
+from embedopt.measure.constraints import describe_mistake
+from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, GateRunOptions, Options
+from embedopt.measure.pairs.worktree import resolve
+from embedopt.measure.profiles import BATCH_SIZES, PROFILES, ProfileName
+
+T = TypeVar("T")
+
+
+def declare_options(add: Callable[..., object]) -> None:
+    """Declare all options of a run.
+
+    Args:
+        add: takes the name of an option and what ``argparse`` takes.
+    """
+    add("--backends", metavar="A,B", help=f"all, or some of {', '.join(BACKENDS)}")
+    sizes = ", ".join(map(str, BATCH_SIZES))
+    add("--batch-sizes", metavar="1,8", help=f"batch sizes of the latency benchmarks, some of {sizes}")
+    add("--model", help="local folder or hub name (default: the bundled all-MiniLM-L6-v2)")
+    add("--corpus", type=Path, metavar="FILE", help="text file, or JSON lines with a text field")
+    add("--cache-dir", type=Path, metavar="DIR", help="folder of the artifacts (or EMBEDOPT_CACHE)")
+    _add_number(add, "--min-cosine", Options.min_cosine, "floor of the mean cosine")
+    profile = f"how much is measured (default: {Options.profile})"
+    add("--profile", choices=get_args(ProfileName), default=Options.profile, help=profile)
+    layout = "score, tab, sentence, tab, sentence"
+    add("--pairs", type=Path, metavar="FILE", help=f"judged sentence pairs: {layout}")
+    _add_number(add, "--price-per-hour", Options.price_per_hour, "dollars for an hour of this machine")
+    _add_number(add, "--slo-p99-ms", Options.slo_p99_ms, "longest p99 under load that is acceptable, in ms")
+    _add_number(add, "--soak-s", Options.soak_s, "seconds of a soak under load, 0 for none")
+    add("--against", metavar="REF", help="compare this code with a commit or branch, and judge")
+    add("--against-python", metavar="PATH", help="interpreter of the base's own environment")
+    _add_number(add, "--against-budget", GateRunOptions.budget_s, "seconds that the comparison may take")
+    threshold = "smallest change of a time that counts, as a share (default: that of pyproject.toml)"
+    add("--gate-threshold", type=float, metavar="SHARE", help=threshold)
+
+
+def _add_number(add: Callable[..., object], name: str, default: float, text: str) -> None:
+    add(name, type=float, metavar="NUMBER", default=default, help=f"{text} (default: {default:g})")
+
+
+def parse_options(option: Namespace, root: Path) -> Options:
+    """Read and check the options of the command line.
+
+    Args:
+        option: pytest's options by name.
+        root: folder of the code that runs.
+
+    Raises:
+        UsageError: an option has a value that means nothing; the message says what is wanted.
+    """
+    named = split_names(option.backends) if option.backends is not None else []
+    chosen = parse_backends(option.backends, option.profile)
+    left_out = tuple(row for row in chosen if row.missing_packages and row.name not in named)
+    return _checked(
+        Options,
+        backends=tuple(row for row in chosen if row not in left_out),
+        left_out=left_out,
+        batch_sizes=parse_batch_sizes(option.batch_sizes, option.profile),
+        profile=option.profile,
+        corpus=option.corpus or root / "benchmarks" / "corpus",
+        model=option.model,
+        cache_dir=option.cache_dir,
+        min_cosine=option.min_cosine,
+        sentence_pairs=option.pairs,
+        price_per_hour=option.price_per_hour,
+        slo_p99_ms=option.slo_p99_ms,
+        soak_s=option.soak_s,
+        gate_threshold=option.gate_threshold,
+        against=parse_gate_run(option, root),
+    )
+
+
+def parse_backends(names: str | None, profile: ProfileName) -> tuple[Backend, ...]:
+    """Read ``--backends a,b``; None for the profile's.
+
+    The reference is always included, since the other backends are compared with it.
+
+    Raises:
+        UsageError: a name is unknown, or there is none; the message lists the known ones.
+    """
+    return select_backends([REFERENCE, *split_names(PROFILES[profile].backends if names is None else names)])
+
+
+def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...]:
+    """Read ``--batch-sizes 1,8``; None for the profile's.
+
+    Raises:
+        UsageError: a size is unknown, or there is none; the message lists the known ones.
+    """
+    if sizes is None:
+        return PROFILES[profile].batch_sizes
+    named = [size.strip() for size in sizes.split(",") if size.strip()]
+    known = {str(size): size for size in BATCH_SIZES}
+    unknown = [size for size in named if size not in known]
+    if unknown or not named:
+        raise UsageError(
+            f"unknown batch size {', '.join(unknown) or repr(sizes)}; known are: {', '.join(known)}"
+        )
+    return tuple(sorted({known[size] for size in named}))
+
+
+def parse_gate_run(option: Namespace, head: Path) -> GateRunOptions | None:
+    """Read ``--against`` and the options that belong to it; None without it.
+
+    Args:
+        option: pytest's options by name.
+        head: folder of the code that is compared with the base.
+
+    Raises:
+        UsageError: an option has a value that means nothing, or there is no such base.
+    """
+    if option.against is None:
+        return None
+    resolve(head, option.against)  # refuses a wrong name before anything is measured
+    return _checked(
+        GateRunOptions,
+        ref=option.against,
+        head=head,
+        python=_interpreter(option.against_python) if option.against_python else None,
+        budget_s=option.against_budget,
+        backends=select_backends(split_names(option.backends or AGAINST_BACKENDS)),
+        batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
+    )
+
+
+def _interpreter(name: str) -> str:
+    """Return the absolute path of an interpreter: the base's worker starts in another folder."""
+    path = shutil.which(name)
+    if path is None:
+        raise UsageError(f"--against-python {name} can't be run; wanted a Python interpreter")
+    # Symbolic links are kept: a virtual environment's python is one, and its place selects the environment.
+    return str(Path(path).absolute())
+
+
+def _checked(kind: type[T], **values: Any) -> T:
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise UsageError(describe_mistake(kind, error)) from None

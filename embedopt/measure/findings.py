@@ -1,0 +1,106 @@
+"""What the benchmarks of one run measured, and the record that is saved of it."""
+
+import dataclasses
+from typing import Any, TypeVar
+
+from embedopt.evidence import GateRun
+from embedopt.inference.backends import REFERENCE
+from embedopt.measure.machine import this_machine
+from embedopt.measure.session import Session
+from embedopt.records import (
+    SCHEMA,
+    Accuracy,
+    BackendInfo,
+    CorpusInfo,
+    Footprint,
+    LoadTest,
+    Model,
+    Run,
+    SideBySideCase,
+    Throughput,
+)
+
+M = TypeVar("M", Accuracy, Throughput, Footprint, LoadTest)
+
+
+class Findings:
+    """Keeps what the benchmarks measured.
+
+    Args:
+        session: what the benchmarks work with.
+
+    Attributes:
+        turns: what the backends did in turns, by case of texts.
+        gate_run: comparison with the base of ``--against``; None until it is measured.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.turns: dict[str, SideBySideCase] = {}
+        self.gate_run: GateRun | None = None
+        self._session = session
+        self._by_kind: dict[type, dict[str, Any]] = {Accuracy: {}, Throughput: {}, Footprint: {}}
+        self._load_tests: dict[str, dict[str, LoadTest]] = {}
+
+    def add(self, name: str, measured: Accuracy | Throughput | Footprint) -> None:
+        """Keep what was measured of a backend, beside what other benchmarks measured of it before."""
+        kept = self._by_kind[type(measured)]
+        kept[name] = _merged(kept.get(name), measured)
+
+    def add_load_test(self, name: str, batching: str, load_test: LoadTest) -> None:
+        """Keep what was measured of a backend under load, behind one way of batching."""
+        kept = self._load_tests.setdefault(name, {})
+        kept[batching] = _merged(kept.get(batching), load_test)
+
+    @property
+    def has_measurements(self) -> bool:
+        """Whether a benchmark has measured anything yet; a gate run is none."""
+        return any((*self._by_kind.values(), self.turns, self._load_tests))
+
+    @property
+    def has_own_times(self) -> bool:
+        """Whether there are times that pytest-benchmark did not take: in pairs, in turns, or under load."""
+        return any((self.gate_run, self.turns, self._load_tests))
+
+    def run(self) -> Run:
+        """Return the record of this run as far as it has come."""
+        session, machine = self._session, this_machine()
+        return Run(
+            schema=SCHEMA,
+            hardware_class=machine.hardware_class,
+            machine=machine,
+            model=Model(name=session.weights.name, digest=session.weights.digest),
+            corpus=CorpusInfo(
+                name=session.corpus.name,
+                digest=session.corpus.digest,
+                texts=len(session.corpus.texts),
+                mean_tokens=session.mean_tokens,
+            ),
+            profile=session.options.profile,
+            reference=REFERENCE,
+            backends={
+                row.name: self._info(row.name) for row in session.options.backends if not row.missing_packages
+            },
+            accuracy=self._by_kind[Accuracy],
+            throughput=self._by_kind[Throughput],
+            footprint=self._by_kind[Footprint],
+            side_by_side=self.turns,
+            load=self._load_tests,
+            against=self.gate_run,
+        )
+
+    def _info(self, name: str) -> BackendInfo:
+        single, many = self._session.backend(name), self._session.backend(name, "throughput")
+        return BackendInfo(
+            precision=single.precision,
+            base=single.base,
+            settings={**single.build_options, **single.settings},
+            throughput_settings={**many.build_options, **many.settings} if many.has_modes else {},
+        )
+
+
+def _merged(known: M | None, measured: M) -> M:
+    """Return ``known`` with all fields that ``measured`` has a value for."""
+    if known is None:
+        return measured
+    values = {item.name: getattr(measured, item.name) for item in dataclasses.fields(measured)}
+    return dataclasses.replace(known, **{name: value for name, value in values.items() if value is not None})

@@ -1,0 +1,102 @@
+"""The options of the command line are read and checked."""
+
+import argparse
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from embedopt.errors import UsageError
+from embedopt.inference.backends import BACKENDS
+from embedopt.measure.command_line import (
+    declare_options,
+    parse_backends,
+    parse_batch_sizes,
+    parse_gate_run,
+    parse_options,
+)
+from embedopt.measure.options import Options
+from embedopt.measure.profiles import BATCH_SIZES
+from tests.measure.pairs.test_worktree import git
+
+
+def _namespace(*arguments: str) -> Namespace:
+    parser = argparse.ArgumentParser()
+    declare_options(parser.add_argument)
+    return parser.parse_args(arguments)
+
+
+def test_without_arguments_the_options_have_their_defaults(tmp_path: Path) -> None:
+    expected = Options(
+        backends=tuple(BACKENDS.values()),
+        batch_sizes=BATCH_SIZES,
+        corpus=tmp_path / "benchmarks" / "corpus",
+    )
+    assert parse_options(_namespace(), tmp_path) == expected
+
+
+def test_the_help_shows_the_defaults() -> None:
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawTextHelpFormatter)
+    declare_options(parser.add_argument)
+    assert "seconds that the comparison may take (default: 480)" in parser.format_help()
+
+
+def test_the_reference_is_always_among_the_backends() -> None:
+    assert [row.name for row in parse_backends("onnx-int8", "full")] == ["torch-fp32", "onnx-int8"]
+    assert parse_backends(None, "full") == tuple(BACKENDS.values())
+    assert [row.name for row in parse_backends(None, "quick")] == [
+        "torch-fp32",
+        "onnx-fp32",
+        "onnx-int8",
+        "onnx-int8-per-tensor",
+        "onnx-int8-block",
+    ]
+
+
+def test_batch_sizes_are_sorted_and_each_is_measured_once() -> None:
+    assert parse_batch_sizes(None, "full") == (1, 2, 4, 8, 16, 32, 64)
+    assert parse_batch_sizes("8, 1,8", "full") == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "unknown"), [("1,3", "3"), ("0", "0"), ("", "''"), ("one", "one"), ("-1", "-1")]
+)
+def test_an_unknown_batch_size_lists_the_known_ones(sizes: str, unknown: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_batch_sizes(sizes, "full")
+    assert str(caught.value) == f"unknown batch size {unknown}; known are: 1, 2, 4, 8, 16, 32, 64"
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "wanted"),
+    [
+        ("--min-cosine", ["1.5", "nan", "-2.0", "inf"], "a cosine, from -1 to 1"),
+        ("--price-per-hour", ["-0.01", "inf", "nan"], "dollars, 0 or more"),
+        ("--slo-p99-ms", ["0.0", "-1.0", "inf", "nan"], "milliseconds above 0"),
+        ("--soak-s", ["-1.0", "inf", "nan"], "seconds, 0 or more"),
+        ("--gate-threshold", ["0.0", "1.0", "nan"], "a share, 0.03 for 3 %"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_what_is_wanted(
+    tmp_path: Path, option: str, values: list[str], wanted: str
+) -> None:
+    for value in values:
+        with pytest.raises(UsageError) as caught:
+            parse_options(_namespace(f"{option}={value}"), tmp_path)
+        assert str(caught.value) == f"{option} is {value}; wanted {wanted}"
+
+
+def test_the_path_of_an_interpreter_is_absolute_and_keeps_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker starts in another folder, and a resolved link would leave its virtual environment."""
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    namespace = _namespace("--against", "HEAD", "--against-python", f".{os.sep}python")
+    options = parse_gate_run(namespace, tmp_path)
+    assert options is not None
+    assert options.python == str(tmp_path / "python")

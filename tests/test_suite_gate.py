@@ -1,0 +1,202 @@
+"""The suite's gate, run by pytest: --against REF, with a fake measurement."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from embedopt import fixtures
+from embedopt.errors import MeasureError
+from embedopt.evidence import Cell, ExactPair, GateRun, NotComparable, PairedCell
+from embedopt.measure.pairs.gate_run import GatePlan
+from embedopt.records import run_from_json
+from embedopt.sampling import PlanPairs
+from tests.suite import saved_files
+
+
+@dataclass
+class FakeGateRun:
+    """What a gate run measures in place of two real worker processes.
+
+    Attributes:
+        log_ratios: log ratio of each cell; 0 where none is set.
+        noise: added to the log ratio, one value for each process pair.
+        confirmed: number of pairs that were measured again to confirm.
+        head_bytes: size of the head's artifact, with 100 in the base.
+        scores: accuracy of both sides.
+        not_comparable: backends that could not be compared.
+        error: message of the error that ends the run; None for none.
+        plan: the plan that the run got.
+    """
+
+    log_ratios: dict[str, float] = field(default_factory=dict)
+    noise: tuple[float, ...] = (-0.002, -0.001, 0.0, 0.0, 0.001, 0.002)
+    confirmed: int = 6
+    head_bytes: int = 100
+    scores: tuple[ExactPair, ...] = (
+        ExactPair(backend="onnx-int8", metric="cosine_mean", base=0.99, head=0.99),
+    )
+    not_comparable: tuple[NotComparable, ...] = ()
+    error: str | None = None
+    plan: GatePlan | None = None
+
+    def measure(self, plan: GatePlan, plan_pairs: PlanPairs, on_step: Callable[[str], None]) -> GateRun:
+        assert plan_pairs([PairedCell(cell=plan.cells[0])]) != ()
+        on_step("pair 1: onnx-int8 in 7 s")
+        self.plan = plan
+        if self.error:
+            raise MeasureError(self.error)
+        size = ExactPair(backend="onnx-int8", metric="disk_bytes", base=100, head=self.head_bytes)
+        return GateRun(
+            base=plan.ref,
+            base_commit="0" * 40,
+            cells=() if self.not_comparable else tuple(self._paired(cell) for cell in plan.cells),
+            exact=() if self.not_comparable else (size, *self.scores),
+            not_comparable=self.not_comparable,
+            pairs=12,
+            seconds=100.0,
+            budget_s=plan.budget_s,
+            threshold=plan.threshold,
+        )
+
+    def _paired(self, cell: Cell) -> PairedCell:
+        log_ratios = tuple(self.log_ratios.get(str(cell), 0.0) + value for value in self.noise)
+        return PairedCell(cell=cell, log_ratios=log_ratios, fresh=log_ratios[: self.confirmed])
+
+
+@pytest.fixture
+def gate_run(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> FakeGateRun:
+    """Make the suite's folder a git repository, and replace the measurement of a gate run."""
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *identity, *command], cwd=suite.path, check=True)
+    fake = FakeGateRun()
+    monkeypatch.setattr(fixtures, "measure_gate_run", fake.measure)
+    return fake
+
+
+def _run_against(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    cells = ["--against", "HEAD", "--backends", "onnx-int8", "--batch-sizes", "1,8"]
+    return suite.runpytest_inprocess(
+        "benchmarks/test_against.py", "-p", "no:cacheprovider", "-v", "-rs", *cells, *arguments
+    )
+
+
+def test_against_a_base_each_cell_has_a_verdict_and_the_run_issaved_files(
+    suite: pytest.Pytester, gate_run: FakeGateRun
+) -> None:
+    gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
+    result = _run_against(suite, "--against-budget", "60")
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "pair 1: onnx-int8 in 7 s",
+            "*test_against[[]onnx-int8-batch 1[]] PASSED*",
+            "*test_against[[]onnx-int8-batch 8[]] FAILED*",
+            "*test_against[[]onnx-int8-load[]] PASSED*",
+            "*test_against[[]onnx-int8-size[]] PASSED*",
+            "*test_against[[]onnx-int8-accuracy[]] PASSED*",
+            "onnx-int8 batch 8: regressed, +10.5% (* to *) in 12 process pairs",
+            "slower or bigger: 1 regressed, 4 equivalent",
+        ]
+    )
+    plan = gate_run.plan
+    assert plan is not None
+    assert (plan.ref, plan.head, plan.budget_s, plan.threshold) == ("HEAD", suite.path, 60.0, None)
+    [file] = saved_files(suite)
+    record = run_from_json(json.loads(file.read_text(encoding="utf8"))["embedopt"]).against
+    assert record is not None
+    assert record.base == "HEAD"
+
+
+def test_a_gate_run_alone_is_written_to_the_named_json_file(
+    suite: pytest.Pytester, gate_run: FakeGateRun
+) -> None:
+    _run_against(suite, "--benchmark-json", "run.json").assert_outcomes(passed=5)
+    assert "against" in json.loads((suite.path / "run.json").read_text(encoding="utf8"))["embedopt"]
+
+
+def test_a_change_below_the_threshold_passes(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
+    gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
+    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=5)
+
+
+def test_a_bigger_file_fails(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
+    gate_run.head_bytes = 110
+    result = _run_against(suite)
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["onnx-int8 disk_bytes: regressed, +10.0%, 100 -> 110"])
+
+
+def test_an_inconclusive_cell_is_skipped_in_words(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
+    gate_run.log_ratios["onnx-int8 batch 8"] = 0.029
+    result = _run_against(suite)
+    result.assert_outcomes(passed=4, skipped=1)
+    result.stdout.fnmatch_lines(
+        ["SKIPPED * onnx-int8 batch 8: inconclusive, +2.9% (*% to *%) in 12 process*"]
+    )
+
+
+def test_what_was_not_measured_does_not_pass(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
+    gate_run.scores = ()
+    result = _run_against(suite)
+    result.assert_outcomes(passed=4, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED * onnx-int8 accuracy: not measured"])
+
+
+def test_a_budget_too_small_for_any_verdict_never_passes(
+    suite: pytest.Pytester, gate_run: FakeGateRun
+) -> None:
+    """Sizes and scores get a verdict all the same, and pass."""
+    gate_run.noise, gate_run.confirmed = (0.0,), 0
+    result = _run_against(suite)
+    result.assert_outcomes(passed=2, failed=3)
+    result.stdout.fnmatch_lines(
+        ["onnx-int8 batch 1: inconclusive, *1 process pairs; a verdict takes 6: raise*"]
+    )
+
+
+def test_a_cell_that_looked_slower_when_the_budget_ended_fails(
+    suite: pytest.Pytester, gate_run: FakeGateRun
+) -> None:
+    gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
+    gate_run.confirmed = 3
+    result = _run_against(suite)
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["onnx-int8 batch 8: inconclusive, *the budget ended before fresh pairs*"])
+
+
+def test_a_base_that_cant_be_compared_at_all_never_passes(
+    suite: pytest.Pytester, gate_run: FakeGateRun
+) -> None:
+    gate_run.not_comparable = (NotComparable(backend="onnx-int8", why="the base has no worker"),)
+    result = _run_against(suite)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["onnx-int8: not comparable, the base has no worker"])
+
+
+def test_a_failing_worker_is_an_error_in_one_line(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
+    gate_run.error = "the worker of base ended with 1: out of luck"
+    result = _run_against(suite)
+    result.assert_outcomes(errors=5)
+    result.stdout.fnmatch_lines(["the worker of base ended with 1: out of luck"])
+    assert saved_files(suite) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--against", "nowhere"], "ERROR: --against nowhere: * has no such commit, branch or tag; *"),
+        (["--against-budget", "0"], "ERROR: --against-budget is 0.0; wanted seconds, above 0"),
+        (["--gate-threshold", "3"], "ERROR: --gate-threshold is 3.0; wanted a share, 0.03 for 3 %"),
+        (["--against-python", "./no"], "ERROR: --against-python ./no can't be run; wanted a Python *"),
+    ],
+)
+def test_a_wrong_base_is_a_usage_error(
+    suite: pytest.Pytester, gate_run: FakeGateRun, arguments: list[str], message: str
+) -> None:
+    result = _run_against(suite, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
