@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.measure.pairs.test_worktree import git
+from tests.repositories import git
 
 WORKFLOWS = Path(__file__).parents[1] / ".github" / "workflows"
 _EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")

@@ -14,7 +14,7 @@ import pytest
 
 from embedopt.judge.history.saved_runs import read_history
 from tests.ci.github_api import REPOSITORY, serving, workflow_run
-from tests.measure.pairs.test_worktree import git
+from tests.repositories import git
 from tests.runner import WORKFLOWS, Runner, workflow
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,7 @@ from embedopt.measure.options import (
     parse_batch_sizes,
     parse_gate_run,
 )
-from tests.measure.pairs.test_worktree import git
+from tests.repositories import git
 
 
 def test_profiles() -> None:
