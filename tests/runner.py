@@ -1,4 +1,4 @@
-"""A stand-in for GitHub's runner: it runs the commands of workflows and imitates the actions that they use."""
+"""A stand-in for GitHub's runner: it runs the commands of workflows and imitates the actions they use."""
 
 import hashlib
 import os

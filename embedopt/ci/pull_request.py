@@ -7,7 +7,6 @@ comes from GitHub's own event, and the text is written here, from a saved run th
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +114,8 @@ class GitHub:
         else:
             query = {"head": f"{run.head_owner}:{run.head_branch}", "state": "open"}
             pulls = list(self._pages("/pulls", query))
-        measured = (
-            int(pull["number"])
-            for pull in pulls
-            if pull["state"] == "open" and pull["head"]["sha"] == run.head_sha
-        )
-        return next(measured, None)
+        measured = [pull for pull in pulls if pull["state"] == "open" and pull["head"]["sha"] == run.head_sha]
+        return int(measured[0]["number"]) if measured else None
 
     def comment(self, pull_request: int, text: str, *, only_update: bool = False) -> str:
         """Create or update our comment on a pull request.
@@ -149,12 +144,10 @@ class GitHub:
 
     def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
         """Yield the items of a list, of which GitHub returns at most 100 at a time."""
-        for page in count(1):
-            parameters = {**query, "per_page": "100", "page": str(page)}
-            items = self._request("GET", path, params=parameters).json()
-            if not items:
-                return
+        page = 1
+        while items := self._request("GET", path, params={**query, "per_page": 100, "page": page}).json():
             yield from items
+            page += 1
 
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
         url = f"{self.api_url}/repos/{self.repository}{path}"

@@ -1,5 +1,6 @@
 """``embedopt calibrate``: false alarm rate and power of the gate on this machine."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,17 +11,19 @@ import typer
 
 from embedopt.errors import RecordError
 from embedopt.evidence import SlowdownSamples
+from embedopt.files import write_whole
 from embedopt.inference.backends import BACKENDS, select_backends, split_names
 from embedopt.judge.gate.error_rates import Drawing, error_rates
 from embedopt.judge.gate.settings import read_settings
 from embedopt.measure.corpus import load_corpus
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, parse_batch_sizes
-from embedopt.measure.pairs.known_slowdowns import SamplingPlan, collect_samples, read_samples, write_samples
+from embedopt.measure.pairs.known_slowdowns import SamplingPlan, collect_samples, read_samples
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
 from embedopt.measure.pairs.worktree import ended_by_signals
 from embedopt.report.verdict_tables import render_error_rates
+from embedopt.schema import to_json
 
 _ROOT = Path(__file__).parents[2]
 
@@ -86,7 +89,7 @@ def _collect(plan: SamplingPlan, samples: SlowdownSamples, output: Path) -> Slow
         bar = progress.add_task("process pairs", total=plan.total)
 
         def save(collected: SlowdownSamples) -> None:
-            write_samples(output, collected)
+            write_whole(output, json.dumps(to_json(collected)))
             progress.update(bar, completed=plan.done(collected))
 
         return collect_samples(lambda: WorkerClient(checkout), plan, samples, save)

@@ -1,5 +1,6 @@
 """``embedopt calibrate`` on samples that an earlier run has saved."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from embedopt.cli.app import main
 from embedopt.evidence import ProcessPair, SlowdownSample, SlowdownSamples
 from embedopt.judge.gate.error_rates import Drawing
 from embedopt.measure.machine import this_machine
-from embedopt.measure.pairs.known_slowdowns import write_samples
 from embedopt.measure.pairs.process_pair import cells_of
+from embedopt.schema import to_json
 
 CELLS = cells_of(["onnx-int8"], [1])
 
@@ -42,7 +43,7 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
         seconds=100.0,
     )
-    write_samples(tmp_path / "samples.json", collected)
+    (tmp_path / "samples.json").write_text(json.dumps(to_json(collected)), encoding="utf8")
     return tmp_path / "samples.json"
 
 

@@ -148,52 +148,49 @@ class GateRunner:
 
     def _measure_exact_values(self) -> None:
         try:
-            base = self._exact_values(self._start_base)
+            base, missing = self._exact_values(self._start_base)
         except ForeignWorkerError as error:
             self.give_up(str(error))
             return
-        self._leave_out({name: why for name, why in base.items() if isinstance(why, str)})
-        for name, values in self._exact_values(self._start_head).items():
-            if isinstance(values, str):
-                raise MeasureError(values)
-            base_values = base[name]
-            if isinstance(base_values, dict):
-                self.exact += [
-                    ExactPair(backend=name, metric=metric, base=base_values[metric], head=value)
-                    for metric, value in values.items()
-                    if metric in base_values
-                ]
+        self._leave_out(missing)
+        head, refused = self._exact_values(self._start_head)
+        if refused:
+            raise MeasureError(next(iter(refused.values())))
+        self.exact = [
+            ExactPair(backend=name, metric=metric, base=base[name][metric], head=value)
+            for name in base
+            for metric, value in head[name].items()
+            if metric in base[name]
+        ]
 
-    def _exact_values(self, start: StartWorker) -> dict[str, dict[str, float] | str]:
-        """Return size and accuracy of each backend by metric, or why a worker can't measure them."""
+    def _exact_values(self, start: StartWorker) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+        """Return size and accuracy of backends by metric, and why others can't be measured."""
+        values, reasons = {}, {}
         with start() as client:
             reference = self._load(client, REFERENCE)  # what accuracy is measured against
-            return {
-                name: self._exact_values_of(client, name, reference if name == REFERENCE else None)
-                for name in self._plan.backends
-            }
+            for name in self._plan.backends:
+                if name not in client.backends:
+                    reasons[name] = f"the base has no backend {name}: it is new here"
+                    continue
+                try:
+                    loaded = reference if name == REFERENCE else self._load(client, name)
+                    values[name] = {"disk_bytes": loaded["disk_bytes"], **self._accuracy(client, name)}
+                except RefusedError as error:
+                    reasons[name] = str(error)
+        return values, reasons
 
     def _load(self, client: Client, backend: str) -> dict[str, Any]:
         work = self._plan.work
         return client.ask("load", backend=backend, model=work.model, cache_dir=work.cache_dir)
 
-    def _exact_values_of(
-        self, client: Client, name: str, loaded: dict[str, Any] | None
-    ) -> dict[str, float] | str:
-        if name not in client.backends:
-            return f"the base has no backend {name}: it is new here"
-        try:
-            loaded = loaded or self._load(client, name)
-            accuracy = client.ask(
-                "accuracy",
-                backend=name,
-                texts=self._plan.work.texts,
-                invariance_texts=self._plan.invariance_texts,
-                invariance_rounds=self._plan.invariance_rounds,
-            )
-        except RefusedError as error:
-            return str(error)
-        return {"disk_bytes": loaded["disk_bytes"], **accuracy}
+    def _accuracy(self, client: Client, backend: str) -> dict[str, Any]:
+        return client.ask(
+            "accuracy",
+            backend=backend,
+            texts=self._plan.work.texts,
+            invariance_texts=self._plan.invariance_texts,
+            invariance_rounds=self._plan.invariance_rounds,
+        )
 
     def _left_s(self) -> float:
         return self._plan.budget_s - (self._clock() - self._started_s)

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from embedopt.errors import RecordError
 from embedopt.evidence import Cell, ProcessPair, SlowdownSample, SlowdownSamples
-from embedopt.files import write_whole
 from embedopt.measure.latency import Clock
 from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair, measure_pair
-from embedopt.schema import from_json, to_json
+from embedopt.schema import from_json
 
 SLOWDOWNS = (0.03, 0.05, 0.10, 0.20)
 
@@ -89,7 +88,7 @@ def collect_samples(
 
 
 def read_samples(file: Path) -> SlowdownSamples:
-    """Read a file that :func:`write_samples` wrote.
+    """Read a file of samples that ``embedopt calibrate`` wrote.
 
     Raises:
         RecordError: the file can't be read or holds no samples.
@@ -100,15 +99,6 @@ def read_samples(file: Path) -> SlowdownSamples:
         raise RecordError(
             f"{file} can't be read ({error}); wanted samples that embedopt calibrate wrote: name another file"
         ) from None
-
-
-def write_samples(file: Path, samples: SlowdownSamples) -> None:
-    """Write samples, whole or not at all.
-
-    Raises:
-        OutputError: the file can't be written.
-    """
-    write_whole(file, json.dumps(to_json(samples)))
 
 
 def slowdowns_of(number: int) -> tuple[float, ...]:

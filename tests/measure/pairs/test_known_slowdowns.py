@@ -1,5 +1,6 @@
 """Samples with known slow-downs: collected in a balanced order, saved after each pair, and resumed."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from embedopt.measure.pairs.known_slowdowns import (
     pairs_of,
     read_samples,
     slowdowns_of,
-    write_samples,
 )
 from embedopt.measure.pairs.process_pair import Work, cells_of
+from embedopt.schema import to_json
 from tests.fakes import FakeClock
 from tests.measure.pairs.stand_ins import FakeClient
 
@@ -65,13 +66,12 @@ def test_each_slow_down_is_measured_in_both_orders_of_base_and_head() -> None:
 def test_a_run_that_was_stopped_can_be_resumed(tmp_path: Path) -> None:
     part, _ = _collect(replace(PLAN, budget_s=0.1))
     assert [pairs_of(part, cell) for cell in CELLS] == [1, 1, 0, 0]
-    write_samples(tmp_path / "samples.json", part)
+    (tmp_path / "samples.json").write_text(json.dumps(to_json(part)), encoding="utf8")
     earlier = read_samples(tmp_path / "samples.json")
     assert earlier == part
     whole, done = _collect(PLAN, earlier)
     assert whole.samples == _collect(PLAN)[0].samples
     assert done == list(range(2, 9))
-    assert [file.name for file in tmp_path.iterdir()] == ["samples.json"]
 
 
 def test_samples_of_other_cells_are_refused() -> None:
