@@ -15,7 +15,7 @@ from embedopt.judge.history.saved_runs import SavedRun, read_file
 from embedopt.records import Latency, Throughput
 from embedopt.schema import to_json
 
-_FILE = Path(__file__).parents[2] / "data" / "run_of_the_old_house.json"
+_FILE = Path(__file__).parent / "data" / "run_of_the_old_house.json"
 
 
 @pytest.fixture(scope="module")

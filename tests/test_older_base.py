@@ -12,7 +12,7 @@ from embedopt.measure.pairs import worktree
 from embedopt.measure.pairs.gate_run import GatePlan, measure_gate_run
 from embedopt.measure.pairs.process_pair import Work
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[1]
 BASE = "f0c97f6ba88fe535cb9743edf973d98c6f7d8769"
 CELL = Cell(backend="onnx-fp32", batch_size=2)
 
