@@ -22,7 +22,7 @@ _TIMEOUT_S = 30
 _UNMEASURED = ("action_required", "cancelled", "skipped")
 # What to do about a refusal, by HTTP status. Keys 4 and 5: any other 4xx or 5xx.
 _ADVICE: Mapping[int, str] = {
-    401: "the token has expired: run the job again",
+    401: "the token is not valid, or has expired: run the job again",
     403: "the token may not comment: give the job the permission pull-requests: write",
     404: "it does not exist, or the token may not see it: check GITHUB_REPOSITORY",
     429: "there were too many requests: run the job again in an hour",

@@ -331,7 +331,7 @@ def test_a_hostile_artifact_is_told_as_text(
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (401, "401 Unauthorized; the token has expired: run the job again"),
+        (401, "401 Unauthorized; the token is not valid, or has expired: run the job again"),
         (403, "403 Forbidden; the token may not comment: give the job the permission pull-requests: write"),
         (404, "404 Not Found; it does not exist, or the token may not see it: check GITHUB_REPOSITORY"),
         (422, "422 Unprocessable Entity; GitHub does not accept this request: check GITHUB_API_URL"),

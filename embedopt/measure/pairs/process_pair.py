@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -139,9 +138,8 @@ def measure_pair(
         if cell.metric == "load_s":
             measured[cell, 0.0] = summarise_pair([load_s[id(pair.base)]], [load_s[id(pair.head)]])
             continue
-        for slowdown, quads in _time_quads(pair, cell, work, slowdowns, clock).items():
-            base_s, head_s = zip(*quads, strict=True)
-            measured[cell, slowdown] = summarise_pair([*chain(*base_s)], [*chain(*head_s)])
+        for slowdown, (base_s, head_s) in _time_quads(pair, cell, work, slowdowns, clock).items():
+            measured[cell, slowdown] = summarise_pair(base_s, head_s)
     return measured
 
 
@@ -161,23 +159,24 @@ def summarise_pair(base_s: Sequence[float], head_s: Sequence[float]) -> ProcessP
     )
 
 
-# The base's two times and the head's two, in seconds.
-Quad = tuple[tuple[float, float], tuple[float, float]]
-
-
 def _time_quads(
     pair: LivePair, cell: Cell, work: Work, slowdowns: Sequence[float], clock: Clock
-) -> dict[float, list[Quad]]:
+) -> dict[float, tuple[list[float], list[float]]]:
+    """Call A, B, B, A on each batch and slow-down; return the seconds of the base's and the head's calls."""
     texts = np.roll(np.asarray(work.texts, dtype=object), -_STRIDE * pair.number).tolist()
     batches = rotate(texts, cell.batch_size)
     call_s = _warm_up(pair, cell, batches, clock)
-    rounds = min(max(round(work.cell_s / (4 * call_s)), _FEWEST_QUADS), _MOST_QUADS)
-    quads: dict[float, list[Quad]] = {slowdown: [] for slowdown in slowdowns}
-    for _ in range(rounds):
+    first, second = pair.in_order
+    times: dict[float, tuple[list[float], list[float]]] = {slowdown: ([], []) for slowdown in slowdowns}
+    for _ in range(min(max(round(work.cell_s / (4 * call_s)), _FEWEST_QUADS), _MOST_QUADS)):
         batch = next(batches)
-        for slowdown in slowdowns:
-            quads[slowdown].append(_time_quad(pair, cell, batch, slowdown))
-    return quads
+        for slowdown, (base_s, head_s) in times.items():
+            for client in (first, second, second, first):
+                if client is pair.base:
+                    base_s.append(_time_call(client, cell, batch))
+                else:
+                    head_s.append(_time_call(client, cell, batch, slowdown))
+    return times
 
 
 def _warm_up(pair: LivePair, cell: Cell, batches: Iterator[list[str]], clock: Clock) -> float:
@@ -189,17 +188,6 @@ def _warm_up(pair: LivePair, cell: Cell, batches: Iterator[list[str]], clock: Cl
             _time_call(client, cell, batch)
         call_s.append((clock() - started_s) / 2)
     return min(call_s)
-
-
-def _time_quad(pair: LivePair, cell: Cell, batch: Sequence[str], slowdown: float) -> Quad:
-    """Call A, B, B, A on the same texts."""
-    first, second = pair.in_order
-    times: dict[int, list[float]] = {id(first): [], id(second): []}
-    for client in (first, second, second, first):
-        extra = slowdown if client is pair.head else 0.0
-        times[id(client)].append(_time_call(client, cell, batch, extra))
-    [base_1, base_2], [head_1, head_2] = times[id(pair.base)], times[id(pair.head)]
-    return (base_1, base_2), (head_1, head_2)
 
 
 def _time_call(client: Client, cell: Cell, batch: Sequence[str], extra: float = 0.0) -> float:
