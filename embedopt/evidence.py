@@ -125,13 +125,7 @@ class ProcessPair:
 
 @record
 class SlowdownSample:
-    """Process pairs of one cell with a known slow-down.
-
-    Attributes:
-        cell: what was timed.
-        slowdown: share of a call's time by which the head was slowed on purpose: 0.05 is 5 %, 0 is none.
-        pairs: the process pairs.
-    """
+    """Process pairs of one cell, the head slowed on purpose by a share of a call's time: 0.05 is 5 %."""
 
     cell: Cell
     slowdown: float
@@ -140,13 +134,7 @@ class SlowdownSample:
 
 @record
 class SlowdownSamples:
-    """Process pairs with known slow-downs, as ``embedopt calibrate`` collects and saves them.
-
-    Attributes:
-        hardware_class: CPU, instruction sets and cores of the machine.
-        samples: the process pairs by cell and slow-down.
-        seconds: duration of all collecting.
-    """
+    """Process pairs with known slow-downs, as ``embedopt calibrate`` collects and saves them."""
 
     hardware_class: str
     samples: tuple[SlowdownSample, ...]

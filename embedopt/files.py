@@ -39,12 +39,7 @@ def replacing(file: Path, hint: str = _HINT) -> Iterator[BinaryIO]:
 
 
 def write_whole(file: Path, content: str, hint: str = _HINT) -> None:
-    """Write a text file in UTF-8, and make its folder where there is none.
-
-    Args:
-        file: the target.
-        content: all of its text.
-        hint: as of :func:`replacing`.
+    """Write a text file in UTF-8 by :func:`replacing`, and make its folder where there is none.
 
     Raises:
         OutputError: the file or its folder can't be written.

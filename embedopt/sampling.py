@@ -21,13 +21,8 @@ def sample_pairs(
     Confirmation pairs of a flagged cell come first, since the budget may end. Every process pair also
     measures a cold start of its backend at no extra cost.
 
-    Args:
-        cells: the evidence so far.
-        plan_pairs: says which pairs are still wanted, given the evidence.
-        measure_pair: measures one process pair.
-
     Returns:
-        The evidence with all pairs that were measured.
+        ``cells`` with the log ratios of all pairs that were measured.
     """
     evidence = {known.cell: known for known in cells}
     while wanted := plan_pairs(tuple(evidence.values())):

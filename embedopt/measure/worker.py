@@ -70,11 +70,6 @@ class Worker:
     def load(self, backend: str, model: str | None, cache_dir: str | None) -> dict[str, Any]:
         """Load a backend from this checkout's own artifact; the time to build the artifact does not count.
 
-        Args:
-            backend: name of the backend.
-            model: folder or hub name of the model; None for the bundled one.
-            cache_dir: folder of the artifacts; None for the user's cache.
-
         Returns:
             ``load_s``: seconds from the start of the process to the first embedding, which is a cold start
             where nothing was loaded before; ``disk_bytes``: size of the files that were loaded.
@@ -91,16 +86,9 @@ class Worker:
         return {"load_s": load_s, "disk_bytes": disk_bytes(folder) if row.build else weights.disk_bytes}
 
     def time(self, backend: str, texts: Sequence[str], batch_size: int, extra: float) -> dict[str, Any]:
-        """Time one call of a loaded backend.
+        """Time one call of a loaded backend, in seconds.
 
-        Args:
-            backend: name of the backend.
-            texts: texts that the call encodes.
-            batch_size: batch size as of :meth:`embedopt.inference.encoder.Encoder.encode`.
-            extra: work that is added to the call, as a share of its time: a known slow-down.
-
-        Returns:
-            ``seconds``: duration of the call.
+        ``extra`` is work that is added to the call, as a share of its time: a known slow-down.
         """
         encoder = self._encoders[backend]
         started_s = self._clock()
@@ -116,11 +104,7 @@ class Worker:
     ) -> dict[str, Any]:
         """Compare a loaded backend's embeddings with those of this checkout's reference, loaded before.
 
-        Args:
-            backend: name of the backend.
-            texts: texts whose embeddings are compared.
-            invariance_texts: number of these texts, the first ones, that batch invariance is measured on.
-            invariance_rounds: rounds as of :func:`embedopt.measure.accuracy.batch_invariance`.
+        Batch invariance is measured on the first ``invariance_texts`` texts.
 
         Returns:
             The measured metrics of :class:`embedopt.records.Accuracy` by name.

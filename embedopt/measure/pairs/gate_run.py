@@ -59,12 +59,6 @@ def measure_gate_run(
 ) -> GateRun:
     """Check the base out, measure base and head, and leave no process and no worktree behind.
 
-    Args:
-        plan: what is compared, and for how long.
-        plan_pairs: says which process pairs a verdict still needs.
-        on_step: called with a line of progress.
-        clock: time in seconds, for the budget.
-
     Raises:
         UsageError: the base does not exist.
         GitError: git can't check the base out.
@@ -106,12 +100,6 @@ class GateRunner:
         plan: what is measured.
         on_step: called with a line of progress after each process pair.
         clock: time in seconds; the budget begins now.
-
-    Attributes:
-        cells: evidence from process pairs.
-        exact: values that do not vary from run to run.
-        not_comparable: backends that can't be measured in both base and head.
-        pairs: number of process pairs measured.
     """
 
     def __init__(

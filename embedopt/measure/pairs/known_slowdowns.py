@@ -21,14 +21,7 @@ SLOWDOWNS = (0.03, 0.05, 0.10, 0.20)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingPlan:
-    """What is sampled, and how much.
-
-    Attributes:
-        cells: cells that are timed.
-        work: texts, model and seconds for each cell.
-        pairs: number of process pairs of each backend.
-        budget_s: seconds after which no further pair is started.
-    """
+    """The cells to sample, the number of process pairs of each backend, and the longest duration."""
 
     cells: tuple[Cell, ...]
     work: Work

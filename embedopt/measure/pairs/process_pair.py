@@ -68,13 +68,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LivePair:
-    """Two live processes, base and head.
-
-    Attributes:
-        number: the pairs of a run, counted from 0; its parity decides who is called first.
-        base: client of the base's worker.
-        head: client of the head's worker.
-    """
+    """A live process of the base and one of the head; the parity of ``number`` says which is called first."""
 
     number: int
     base: Client
@@ -118,16 +112,8 @@ def measure_pair(
 ) -> dict[tuple[Cell, float], ProcessPair]:
     """Load one backend in both processes and time its cells.
 
-    Args:
-        pair: two processes that have loaded nothing yet.
-        cells: cells of one backend.
-        work: texts, model and seconds for each cell.
-        slowdowns: shares of a call by which the head is slowed on purpose; each is a measurement of its own,
-            and their calls are interleaved.
-        clock: time in seconds, which decides how many calls fill ``work.cell_s``.
-
-    Returns:
-        The process pair of each cell and slow-down; a cold start is never slowed.
+    The head's calls are slowed on purpose by each of ``slowdowns``, shares of their time. Each slow-down is a
+    measurement of its own; the calls of all are interleaved, and a cold start is never slowed.
     """
     # At the same time: the process that loads second is 5 to 14 % faster.
     for client in pair.in_order:

@@ -76,12 +76,7 @@ def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path
 def why_not_comparable(head: Path, base: Path, *, own_python: bool) -> str | None:
     """Return the reason why head and base can't be compared; None where they can.
 
-    Without an environment of its own, a base must have the head's exactly pinned dependencies.
-
-    Args:
-        head: folder of the head's project.
-        base: folder of the base's project.
-        own_python: whether the base runs in an environment of its own.
+    A base without an environment of its own (``own_python``) must have the same exactly pinned dependencies.
 
     Raises:
         MeasureError: a ``pyproject.toml`` can't be read.
