@@ -85,7 +85,7 @@ def _name_and_content(run: Path) -> tuple[str, str]:
     benchmarks = [_without_samples(benchmark) for benchmark in values["benchmarks"]]
     content = json.dumps(values | {"benchmarks": benchmarks}, sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-    # By time, since a history is read in the order of its names; with the digest, no two runs share a name.
+    # Starts with the time, as the reader of a history wants names; with the digest, no two runs share one.
     return f"{saved.time:%Y%m%dT%H%M%S}_{digest}.json", content
 
 
