@@ -299,7 +299,7 @@ def test_a_pull_request_that_makes_embeddings_worse_fails_with_its_reason(
     summary = (run.folder / "verdict.summary.md").read_text(encoding="utf8")
     assert summary.startswith("### embedopt: less accurate: "), run.printed
     assert re.search(
-        r"^::error title=onnx-\w+ cosine_\w+::regressed by -", run.printed["Annotations"], re.MULTILINE
+        r"^::error title=onnx-\w+ cosine_\w+::regressed, -", run.printed["Annotations"], re.MULTILINE
     )
     sha = git(remote, "rev-parse", "worse")
     merged = json.loads((run.artifacts / "benchmark" / "run.json").read_text(encoding="utf8"))["embedopt"]
