@@ -38,7 +38,15 @@ class MeasureError(EmbedoptError):
 
 
 class RecordError(EmbedoptError):
-    """A saved run can't be read, or what is made of it can't be written."""
+    """A saved run, or another record, can't be read."""
+
+
+class OutputError(EmbedoptError):
+    """A file can't be written."""
+
+
+class GitError(EmbedoptError):
+    """Git can't check out, fetch or push a commit, or is not installed."""
 
 
 class GitHubError(EmbedoptError):

@@ -1,8 +1,8 @@
-"""What the gate judges by: frozen records of two sides, base and head, measured in one go.
+"""Records of the evidence that the gate judges: base and head, measured in one run.
 
-The unit of evidence is the process pair: one process of each side, live at the same time and called in
-turns. Calls inside one process share its luck, so a pair yields one log ratio, log(time of head / of base):
-above 0 where the head is slower.
+The unit of evidence is the process pair: one process of the base and one of the head, live at the same time
+and called in turns. All calls in a process share what it has by chance, such as where its memory lies. So a
+pair yields one natural log ratio, log(head's time / base's time): above 0 where the head is slower.
 """
 
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ from pydantic import Field
 from embedopt.schema import record
 
 PairedMetric = Literal["latency", "load_s"]
-# Up to 22,000 times as slow or as fast: beyond it, something was measured that is no encoder.
+# Up to 22,000 times as slow or as fast: a larger ratio can't come from two versions of one encoder.
 LogRatio = Annotated[float, Field(ge=-10.0, le=10.0)]
 
 
@@ -26,7 +26,10 @@ def cell_name(backend: str, batch_size: int, kind: str = "") -> str:
 
 @record
 class Cell:
-    """What is timed in pairs: calls of a batch size, or with ``load_s`` (and batch size 0) the cold start."""
+    """What is timed in process pairs: calls with ``batch_size`` texts, or a cold start.
+
+    A cold start has the metric ``load_s`` and the batch size 0.
+    """
 
     backend: str
     batch_size: int
@@ -38,12 +41,12 @@ class Cell:
 
 @record
 class PairedCell:
-    """The evidence on one cell: a natural log ratio for each process pair.
+    """The evidence on one cell: one natural log ratio for each process pair.
 
     Attributes:
         cell: what was timed.
-        log_ratios: of the pairs that a first judgement rests on.
-        fresh: of the pairs measured after it flagged the cell, to confirm it; nothing else goes here.
+        log_ratios: log ratios of the pairs that the first judgement rests on.
+        fresh: log ratios of the confirmation pairs, measured only after the first judgement flagged the cell.
     """
 
     cell: Cell
@@ -53,7 +56,7 @@ class PairedCell:
 
 @record
 class PairsWanted:
-    """More pairs that the judge asks for: ``fresh`` ones confirm a flagged cell."""
+    """Pairs that a verdict on a cell still needs; ``fresh`` ones confirm a flagged cell."""
 
     cell: Cell
     pairs: int
@@ -62,7 +65,7 @@ class PairsWanted:
 
 @record
 class ExactPair:
-    """A value of both sides that does not vary from run to run.
+    """A value that does not vary from run to run, of base and head.
 
     ``metric`` is ``disk_bytes`` or a metric of :class:`embedopt.records.Accuracy`.
     """
@@ -75,7 +78,7 @@ class ExactPair:
 
 @record
 class NotComparable:
-    """Why a backend could not be measured on both sides, in words."""
+    """A backend that could not be measured in both base and head, and the reason in words."""
 
     backend: str
     why: str
@@ -86,16 +89,17 @@ class GateRun:
     """One gate run: the field ``against`` of a :class:`embedopt.records.Run`.
 
     Attributes:
-        base: the REF as it was given.
-        base_commit: the commit that it was.
-        head: the commit that it was compared with, followed by ``+ changes`` where files differed from it.
-        cells: what was timed in pairs.
-        exact: what needs no pairs.
-        not_comparable: backends that could not be measured on both sides.
-        pairs: process pairs measured in all.
-        seconds: that the measurement took.
-        budget_s: that it was given.
-        threshold: of ``--gate-threshold``, a share; None where it was not given.
+        base: commit, branch or tag as given to ``--against``.
+        base_commit: full hash of the base's commit.
+        head: full hash of the head's commit, followed by ``+ changes`` where files differed from it.
+        cells: evidence from process pairs.
+        exact: values that need no pairs.
+        not_comparable: backends that could not be measured in both base and head.
+        pairs: number of process pairs measured.
+        seconds: duration of the run.
+        budget_s: longest duration that was allowed.
+        threshold: smallest change that counts, a share, as given to ``--gate-threshold``; None where it
+            was not given.
     """
 
     base: str
@@ -112,7 +116,7 @@ class GateRun:
 
 @record
 class ProcessPair:
-    """One process pair of a calibration, with its calls in order: what the usual rules need."""
+    """A process pair with its single calls in order, which the rules of other benchmark tools need."""
 
     log_ratio: float
     base_ms: tuple[float, ...]
@@ -121,7 +125,7 @@ class ProcessPair:
 
 @record
 class SlowdownSample:
-    """The pairs of one cell, the head slowed by a share of the call's time: 0.05 is 5 %, 0 is identical."""
+    """Process pairs of one cell, the head slowed on purpose by a share of a call's time: 0.05 is 5 %."""
 
     cell: Cell
     slowdown: float
@@ -130,7 +134,7 @@ class SlowdownSample:
 
 @record
 class SlowdownSamples:
-    """Real pairs of identical and of slowed sides, as ``embedopt calibrate`` collects and saves them."""
+    """Process pairs with known slow-downs, as ``embedopt calibrate`` collects and saves them."""
 
     hardware_class: str
     samples: tuple[SlowdownSample, ...]

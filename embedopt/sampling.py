@@ -1,4 +1,7 @@
-"""How a gate run takes process pairs: as long as some are wanted and can be had."""
+"""The order in which a gate run samples process pairs, and when it stops.
+
+The same function serves real runs and the simulated ones that error rates are estimated from.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -6,44 +9,64 @@ from dataclasses import replace
 from embedopt.evidence import Cell, PairedCell, PairsWanted
 
 PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
-# Takes one process pair of one backend: the log ratio of each cell, or None where the budget ends before.
+# Measures the cells of one backend in one process pair: their log ratios, or None once the budget is spent.
 MeasurePair = Callable[[Sequence[Cell]], Mapping[Cell, float] | None]
 
 
 def sample_pairs(
-    cells: Sequence[PairedCell], plan_pairs: PlanPairs, take_pair: MeasurePair
+    cells: Sequence[PairedCell], plan_pairs: PlanPairs, measure_pair: MeasurePair
 ) -> tuple[PairedCell, ...]:
-    """Take process pairs for as long as they are wanted and can be had: the one course of a gate run.
+    """Measure process pairs until no more are wanted or the budget is spent.
 
-    What confirms a flagged cell comes first, since the budget may end. A cold start is had with every pair of
-    its backend, for nothing.
+    Confirmation pairs of a flagged cell come first, since the budget may end. Every process pair also
+    measures a cold start of its backend at no extra cost.
+
+    Returns:
+        ``cells`` with the log ratios of all pairs that were measured.
     """
-    known = {of.cell: of for of in cells}
-    while wanted := plan_pairs(tuple(known.values())):
-        some = False
-        for fresh in _purchases([of for of in wanted if of.fresh] or wanted):
-            backend = next(iter(fresh)).backend
-            starts = [cell for cell in known if cell.backend == backend and cell.metric == "load_s"]
-            fresh = dict.fromkeys((cell for cell in starts if not known[cell].fresh), False) | fresh
-            found = take_pair(tuple(fresh))
-            for cell, log_ratio in (found or {}).items():
-                known[cell] = _with(known[cell], log_ratio, fresh=fresh[cell])
-            some = some or found is not None
-        if not some:
+    evidence = {known.cell: known for known in cells}
+    while wanted := plan_pairs(tuple(evidence.values())):
+        confirmations = [request for request in wanted if request.fresh]
+        sampled_any = False
+        for is_fresh in _process_pairs(confirmations or wanted):
+            sampled_any = _sample_pair(evidence, is_fresh, measure_pair) or sampled_any
+        if not sampled_any:
             break
-    return tuple(known.values())
+    return tuple(evidence.values())
 
 
-def _purchases(wanted: Sequence[PairsWanted]) -> Iterator[dict[Cell, bool]]:
-    """Yield what one process pair after the other is taken for, the backends in turn: cells, and if fresh."""
-    for number in range(max(of.pairs for of in wanted)):
-        for backend in dict.fromkeys(of.cell.backend for of in wanted):
-            cells = {of.cell: of.fresh for of in wanted if of.cell.backend == backend and of.pairs > number}
-            if cells:
-                yield cells
+def _process_pairs(wanted: Sequence[PairsWanted]) -> Iterator[dict[Cell, bool]]:
+    """Yield the cells of each process pair, and whether each is to be confirmed; the backends take turns."""
+    for number in range(max(request.pairs for request in wanted)):
+        for backend in dict.fromkeys(request.cell.backend for request in wanted):
+            is_fresh = {
+                request.cell: request.fresh
+                for request in wanted
+                if request.cell.backend == backend and request.pairs > number
+            }
+            if is_fresh:
+                yield is_fresh
 
 
-def _with(known: PairedCell, log_ratio: float, *, fresh: bool) -> PairedCell:
-    if fresh:
-        return replace(known, fresh=(*known.fresh, log_ratio))
-    return replace(known, log_ratios=(*known.log_ratios, log_ratio))
+def _sample_pair(
+    evidence: dict[Cell, PairedCell], is_fresh: dict[Cell, bool], measure_pair: MeasurePair
+) -> bool:
+    """Add one process pair to the evidence; return whether the budget allowed it."""
+    backend = next(iter(is_fresh)).backend
+    # A cold start that is being confirmed gets no more pairs of the first judgement.
+    cold_starts = {
+        cell: False
+        for cell, known in evidence.items()
+        if cell.backend == backend and cell.metric == "load_s" and not known.fresh
+    }
+    is_fresh = cold_starts | is_fresh
+    log_ratios = measure_pair(tuple(is_fresh))
+    if log_ratios is None:
+        return False
+    for cell, log_ratio in log_ratios.items():
+        known = evidence[cell]
+        if is_fresh[cell]:
+            evidence[cell] = replace(known, fresh=(*known.fresh, log_ratio))
+        else:
+            evidence[cell] = replace(known, log_ratios=(*known.log_ratios, log_ratio))
+    return True

@@ -1,7 +1,7 @@
-"""How a record is declared, written to JSON and read back.
+"""Records: how one is declared, written to JSON and read back.
 
-A record is a frozen dataclass that refuses unknown fields and numbers that are not finite. A metric is one of
-its fields, with a unit and a better direction.
+A record is a frozen dataclass that is read without unknown fields and without numbers that are not finite. A
+metric is a field of a record that has a unit and a better direction.
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
 def metric(unit: str, better: Better) -> Any:
-    """Declare a field that holds a metric: None until it is measured."""
+    """Declare a field that holds a metric; its default None means not measured."""
     return field(default=None, metadata={"unit": unit, "better": better})
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def record(kind: type[R]) -> type[R]:
-    """Make a class a record."""
+    """Turn a class into a record."""
     kind.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)  # type: ignore[attr-defined]  # pydantic reads it
     return dataclass(frozen=True, slots=True, kw_only=True)(kind)
 
 
 def metrics(kind: type) -> dict[str, tuple[str, Better]]:
-    """Return the metrics of a record type by name, each with its unit and better direction."""
+    """Return unit and better direction of each metric of a record type, by the metric's name."""
     return {
         item.name: (item.metadata["unit"], item.metadata["better"])
         for item in dataclasses.fields(kind)
@@ -62,7 +62,7 @@ def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
 
 
 def _adapter(kind: type) -> TypeAdapter[Any]:
-    """Return what reads and writes a record; making one takes longer than reading a record with it."""
+    """Return the adapter of a record type, kept for reuse: to make one takes longer than to read a record."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]

@@ -1,4 +1,4 @@
-"""As much of GitHub's runner as our workflows take: the commands are real, the actions are played."""
+"""A stand-in for GitHub's runner: it runs the commands of workflows and imitates the actions they use."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.measure.pairs.test_worktree import git
+from tests.repositories import git
 
 WORKFLOWS = Path(__file__).parents[1] / ".github" / "workflows"
 _EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
@@ -21,25 +21,29 @@ _HASH = re.compile(r"hashFiles\('(.*)'\)")
 
 
 def workflow(name: str) -> dict[str, Any]:
-    """Read a workflow; YAML takes its key ``on`` for a truth value."""
-    found: dict[str, Any] = yaml.safe_load((WORKFLOWS / name).read_text(encoding="utf8"))
-    return found
+    """Read a workflow; YAML reads its key ``on`` as True."""
+    content: dict[str, Any] = yaml.safe_load((WORKFLOWS / name).read_text(encoding="utf8"))
+    return content
 
 
 @dataclass
 class Runner:
-    """Plays the jobs of one run of a workflow, each in a checkout of its own.
+    """Runs the jobs of one run of a workflow, each in a checkout of its own.
 
     Attributes:
-        name: file of the workflow.
-        folder: to work in.
-        remote: bare repository.
-        ref: that is checked out.
-        values: of expressions, by their text.
-        env: of all steps.
-        caches: folder that outlives the run.
-        place: checkout of the job that is played.
-        installed: environments that no cache brought.
+        name: file name of the workflow.
+        folder: folder for checkouts, artifacts and outputs.
+        remote: bare repository that is cloned.
+        ref: branch or commit that is checked out.
+        values: values of expressions, by the text of the expression.
+        env: environment variables of all steps.
+        caches: folder of the caches, which outlives the run.
+        artifacts: folder of the uploaded artifacts.
+        failed: names of the steps of the last job that failed.
+        printed: what each step printed, by its name.
+        deployed: folder of the page that was uploaded for deployment.
+        installed: environments that were made since no cache had them.
+        checkout_folder: checkout of the job that is running.
     """
 
     name: str
@@ -51,10 +55,10 @@ class Runner:
     caches: Path
     artifacts: Path = field(init=False)
     failed: list[str] = field(default_factory=list)
-    said: dict[str, str] = field(default_factory=dict)
+    printed: dict[str, str] = field(default_factory=dict)
     deployed: Path | None = None
     installed: list[str] = field(default_factory=list)
-    place: Path = field(init=False)
+    checkout_folder: Path = field(init=False)
 
     def __post_init__(self) -> None:
         self.artifacts = self.folder / "artifacts"
@@ -67,16 +71,16 @@ class Runner:
         matrix: Mapping[str, str] | None = None,
         between: Mapping[str, Callable[[], None]] | None = None,
     ) -> bool:
-        """Play a job; return whether it succeeded.
+        """Run a job; return whether it succeeded.
 
         Args:
-            job: its key.
-            index: which of its matrix.
-            matrix: what that one is of.
-            between: called before the step of that name.
+            job: key of the job in the workflow.
+            index: index of this job in its matrix.
+            matrix: values of the matrix for this job.
+            between: functions that are called before a step, by the step's name.
         """
-        found, self.place = workflow(self.name), self.folder / f"{job}{index or ''}"
-        self.place.mkdir()
+        content, self.checkout_folder = workflow(self.name), self.folder / f"{job}{index or ''}"
+        self.checkout_folder.mkdir()
         self.failed.clear()
         self.values = {key: value for key, value in self.values.items() if not key.startswith("steps.")}
         self.values |= {"strategy.job-index": str(index)}
@@ -85,25 +89,25 @@ class Runner:
         (self.folder / "temp").mkdir(exist_ok=True)
         base = {
             **os.environ,
-            **self._filled(found.get("env", {})),
+            **self._filled(content.get("env", {})),
             **self.env,
             "GITHUB_OUTPUT": str(self._output),
             "GITHUB_STEP_SUMMARY": str(self.folder / f"{job}.summary.md"),
             "RUNNER_TEMP": str(self.folder / "temp"),
         }
-        for step in found["jobs"][job]["steps"]:
+        for step in content["jobs"][job]["steps"]:
             name = step.get("name") or step.get("run") or step["uses"].partition("@")[0]
-            if not self._wanted(step.get("if", "success()")):
+            if not self._applies(step.get("if", "success()")):
                 continue
             (between or {}).get(name, lambda: None)()
-            went_well = self._use(step) if "uses" in step else self._run(step, name, base)
-            if not went_well and not step.get("continue-on-error"):
+            succeeded = self._use(step) if "uses" in step else self._run(step, name, base)
+            if not succeeded and not step.get("continue-on-error"):
                 self.failed.append(name)
             for line in self._output.read_text(encoding="utf8").splitlines():
                 key, _, value = line.partition("=")
                 self.values[f"steps.{step.get('id')}.outputs.{key}"] = value
             self._output.write_text("", encoding="utf8")
-        for key, value in self._filled(found["jobs"][job].get("outputs", {})).items():
+        for key, value in self._filled(content["jobs"][job].get("outputs", {})).items():
             self.values[f"needs.{job}.outputs.{key}"] = value
         self.values[f"needs.{job}.result"] = "failure" if self.failed else "success"
         return not self.failed
@@ -112,45 +116,45 @@ class Runner:
     def _output(self) -> Path:
         return self.folder / "output"
 
-    def _wanted(self, condition: str) -> bool:
+    def _applies(self, condition: str) -> bool:
         text = _EXPRESSION.sub(r"\1", condition)
         if text == "!cancelled()":
             return True
         return not self.failed and (text == "success()" or all(map(self._holds, text.split(" && "))))
 
     def _holds(self, comparison: str) -> bool:
-        found = re.fullmatch(r"(\S+) (==|!=) '(.*)'", comparison)
-        assert found, f"a condition that this runner does not know: {comparison}"
-        return (self._of(found[1]) == found[3]) == (found[2] == "==")
+        match = re.fullmatch(r"(\S+) (==|!=) '(.*)'", comparison)
+        assert match, f"this runner does not know the condition {comparison}"
+        return (self._value(match[1]) == match[3]) == (match[2] == "==")
 
     def _filled(self, values: Mapping[str, Any]) -> dict[str, str]:
         return {
-            key: _EXPRESSION.sub(lambda match: self._of(match[1]), str(value))
+            key: _EXPRESSION.sub(lambda match: self._value(match[1]), str(value))
             for key, value in values.items()
         }
 
-    def _of(self, expression: str) -> str:
-        if found := _HASH.fullmatch(expression):
-            return hashlib.sha256((self.place / found[1]).read_bytes()).hexdigest()
-        # An output that no step has set is empty; anything else has to be known.
+    def _value(self, expression: str) -> str:
+        if match := _HASH.fullmatch(expression):
+            return hashlib.sha256((self.checkout_folder / match[1]).read_bytes()).hexdigest()
+        # An output that no step has set is empty; any other expression must have a value.
         return self.values.get(expression, "") if ".outputs." in expression else self.values[expression]
 
     def _run(self, step: Mapping[str, Any], name: str, base: Mapping[str, str]) -> bool:
-        assert "${{" not in step["run"], "an expression in a command can be broken out of"
+        assert "${{" not in step["run"], "the value of an expression in a command could inject code"
         if step["run"].startswith(".ci/environment "):
             self._install(step["run"].split()[1])
         env = {**base, **self._filled(step.get("env", {})), **self.env}
         argv = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-        done = subprocess.run(argv, cwd=self.place, env=env, capture_output=True, text=True)
-        self.said[name] = done.stdout + done.stderr
+        done = subprocess.run(argv, cwd=self.checkout_folder, env=env, capture_output=True, text=True)
+        self.printed[name] = done.stdout + done.stderr
         return done.returncode == 0
 
     def _install(self, target: str) -> None:
-        """Make an environment where there is none: the one that the tests run in; a real one takes long."""
-        if (self.place / target).exists():
+        """Make an environment where there is none; it runs these tests' Python, as to install takes long."""
+        if (self.checkout_folder / target).exists():
             return
         self.installed.append(target)
-        python = self.place / target / "bin" / "python"
+        python = self.checkout_folder / target / "bin" / "python"
         python.parent.mkdir(parents=True)
         python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf8")
         python.chmod(0o755)
@@ -158,58 +162,60 @@ class Runner:
     def _use(self, step: Mapping[str, Any]) -> bool:
         return _ACTIONS[step["uses"].partition("@")[0]](self, self._filled(step.get("with", {})))
 
-    def checkout(self, given: Mapping[str, str]) -> bool:
+    def checkout(self, options: Mapping[str, str]) -> bool:
         """Clone the remote at the ref."""
-        git(self.place, "clone", "-q", str(self.remote), ".")
-        git(self.place, "checkout", "-q", given.get("ref", self.ref))
+        git(self.checkout_folder, "clone", "-q", str(self.remote), ".")
+        git(self.checkout_folder, "checkout", "-q", options.get("ref", self.ref))
         return True
 
-    def nothing(self, given: Mapping[str, str]) -> bool:
-        """Do what only GitHub can."""
+    def nothing(self, options: Mapping[str, str]) -> bool:
+        """Do nothing in place of an action that only GitHub can run."""
         return True
 
-    def python(self, given: Mapping[str, str]) -> bool:
-        """Say which Python there is."""
-        self._output.write_text(f"python-version={given['python-version']}.1\n", encoding="utf8")
+    def python(self, options: Mapping[str, str]) -> bool:
+        """Output the version of Python."""
+        self._output.write_text(f"python-version={options['python-version']}.1\n", encoding="utf8")
         return True
 
-    def restore(self, given: Mapping[str, str]) -> bool:
-        """Bring what a run of this ref or of main has saved with the same key and path."""
-        saved = [self._cached(ref, given) for ref in (self.ref, "main") if self._cached(ref, given).is_dir()]
+    def restore(self, options: Mapping[str, str]) -> bool:
+        """Restore what a run of this ref or of main has saved with the same key and path."""
+        saved = [
+            self._cached(ref, options) for ref in (self.ref, "main") if self._cached(ref, options).is_dir()
+        ]
         if saved:
-            shutil.copytree(saved[0], self.place / given["path"])
-        said = f"cache-hit={'true' if saved else ''}\ncache-primary-key={given['key']}\n"
-        self._output.write_text(said, encoding="utf8")
+            shutil.copytree(saved[0], self.checkout_folder / options["path"])
+        output = f"cache-hit={'true' if saved else ''}\ncache-primary-key={options['key']}\n"
+        self._output.write_text(output, encoding="utf8")
         return True
 
-    def save(self, given: Mapping[str, str]) -> bool:
-        """Keep a folder for runs of this ref."""
-        shutil.copytree(self.place / given["path"], self._cached(self.ref, given))
+    def save(self, options: Mapping[str, str]) -> bool:
+        """Save a folder for runs of this ref."""
+        shutil.copytree(self.checkout_folder / options["path"], self._cached(self.ref, options))
         return True
 
-    def _cached(self, ref: str, given: Mapping[str, str]) -> Path:
-        return self.caches / ref / given["key"] / given["path"]
+    def _cached(self, ref: str, options: Mapping[str, str]) -> Path:
+        return self.caches / ref / options["key"] / options["path"]
 
-    def upload(self, given: Mapping[str, str]) -> bool:
-        """Keep an artifact; without files there is none."""
-        found = self.place / given["path"]
-        if found.is_dir():
-            shutil.copytree(found, self.artifacts / given["name"])
-        return found.is_dir() or given.get("if-no-files-found") == "warn"
+    def upload(self, options: Mapping[str, str]) -> bool:
+        """Upload an artifact; without files there is none."""
+        source = self.checkout_folder / options["path"]
+        if source.is_dir():
+            shutil.copytree(source, self.artifacts / options["name"])
+        return source.is_dir() or options.get("if-no-files-found") == "warn"
 
-    def download(self, given: Mapping[str, str]) -> bool:
-        """Bring artifacts: one into the folder, or each of a pattern into one of its own."""
-        found = sorted(self.artifacts.glob(given.get("name", given.get("pattern", "*"))))
-        for artifact in found:
-            target = self.place / given["path"]
+    def download(self, options: Mapping[str, str]) -> bool:
+        """Download one artifact into the folder, or each of a pattern into a folder of its own."""
+        artifacts = sorted(self.artifacts.glob(options.get("name", options.get("pattern", "*"))))
+        for artifact in artifacts:
+            target = self.checkout_folder / options["path"]
             shutil.copytree(
-                artifact, target if "name" in given else target / artifact.name, dirs_exist_ok=True
+                artifact, target if "name" in options else target / artifact.name, dirs_exist_ok=True
             )
-        return bool(found) or "name" not in given
+        return bool(artifacts) or "name" not in options
 
-    def upload_page(self, given: Mapping[str, str]) -> bool:
-        """Keep the page that is deployed."""
-        self.deployed = self.place / given["path"]
+    def upload_page(self, options: Mapping[str, str]) -> bool:
+        """Upload the page for deployment."""
+        self.deployed = self.checkout_folder / options["path"]
         return True
 
 

@@ -19,7 +19,7 @@ from embedopt.cli.app import main
 from embedopt.errors import Overloaded
 from tests.fakes import FakeEncoder, fake_embedding
 from tests.histories import write_history
-from tests.measure.pairs.test_worktree import git
+from tests.repositories import git
 from tests.shards import make_shard
 
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""The workflows: valid, safe, and played command by command on a clone with a bare remote."""
+"""The workflows: valid, safe, and run command by command on a clone with a bare remote."""
 
 import json
 import os
@@ -8,13 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from embedopt.judge.history.saved_runs import read_history
 from tests.ci.github_api import REPOSITORY, serving, workflow_run
-from tests.measure.pairs.test_worktree import git
+from tests.repositories import git
 from tests.runner import WORKFLOWS, Runner, workflow
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +29,7 @@ _TEXTS = [
 Play = Callable[..., Runner]
 
 
-def test_all_workflows_are_there() -> None:
+def test_these_are_all_workflows() -> None:
     assert NAMES == ["benchmark.yml", "ci.yml", "comment.yml", "history.yml"]
 
 
@@ -42,7 +41,7 @@ def test_all_workflows_are_there() -> None:
     ],
     ids=["zizmor", "schema"],
 )
-def test_the_workflows_pass(command: list[str]) -> None:
+def test_the_linters_accept_the_workflows(command: list[str]) -> None:
     program = Path(sys.executable).parent / command[0]
     files = [str(WORKFLOWS / name) for name in NAMES]
     done = subprocess.run([str(program), *command[1:], *files], capture_output=True, text=True)
@@ -60,22 +59,22 @@ def test_every_action_is_pinned_to_a_commit(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_job_has_a_time_limit_and_a_token_that_reads_at_most_what_it_needs(name: str) -> None:
-    found = workflow(name)
-    assert found["permissions"] == {}
-    assert "concurrency" in found
+    content = workflow(name)
+    assert content["permissions"] == {}
+    assert "concurrency" in content
     writes = {
         key: value
-        for job in found["jobs"].values()
+        for job in content["jobs"].values()
         for key, value in job["permissions"].items()
         if value == "write"
     }
     allowed = {"comment.yml": {"pull-requests"}, "history.yml": {"contents", "pages", "id-token"}}
     assert set(writes) == allowed.get(name, set())
-    assert all(job["timeout-minutes"] for job in found["jobs"].values())
+    assert all(job["timeout-minutes"] for job in content["jobs"].values())
 
 
 def test_only_a_newer_commit_of_the_same_pull_request_cancels_checks() -> None:
-    """A push to main has neither a number nor a group that another shares."""
+    """A push to main has no pull request's number, and shares its group with no other run."""
     assert workflow("ci.yml")["concurrency"] == {
         "group": "ci-${{ github.event.pull_request.number || github.sha }}",
         "cancel-in-progress": True,
@@ -83,12 +82,12 @@ def test_only_a_newer_commit_of_the_same_pull_request_cancels_checks() -> None:
 
 
 @pytest.mark.parametrize("name", ["benchmark.yml", "comment.yml"])
-def test_what_is_copied_says_what_it_calls(name: str) -> None:
+def test_the_head_of_a_workflow_to_copy_names_the_scripts_it_calls(name: str) -> None:
     head, _, rest = (WORKFLOWS / name).read_text(encoding="utf8").partition("\nname: ")
     assert set(re.findall(r"\.ci/\w+", head)) == set(re.findall(r"\.ci/\w+", rest)) == {".ci/environment"}
 
 
-def test_what_runs_a_pull_request_s_code_has_no_secret() -> None:
+def test_workflows_that_run_a_pull_request_s_code_have_no_secret() -> None:
     for name in ("benchmark.yml", "ci.yml"):
         text = (WORKFLOWS / name).read_text(encoding="utf8")
         assert "pull_request_target" not in text
@@ -96,14 +95,14 @@ def test_what_runs_a_pull_request_s_code_has_no_secret() -> None:
         assert "github.token" not in text
 
 
-def test_what_comments_takes_no_code_of_the_pull_request() -> None:
+def test_the_workflow_that_comments_runs_no_code_of_the_pull_request() -> None:
     steps = workflow("comment.yml")["jobs"]["comment"]["steps"]
     [ref] = [step["with"]["ref"] for step in steps if step.get("uses", "").startswith("actions/checkout")]
     assert ref == "${{ github.event.repository.default_branch }}"
     assert "head_sha" not in (WORKFLOWS / "comment.yml").read_text(encoding="utf8")
 
 
-# Builds the project, as setuptools would, without a network; fails where there is no version.
+# Builds the project as setuptools would, but without a network; fails where there is no file "version".
 _BACKEND = """
 from pathlib import Path
 from zipfile import ZipFile
@@ -121,7 +120,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 
 
 def test_an_environment_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
-    """Then it is used again, without the project itself."""
+    """It is used again, and does not hold the project itself."""
     project, target = tmp_path / "project", tmp_path / "environment"
     project.mkdir()
     (project / "backend.py").write_text(_BACKEND, encoding="utf8")
@@ -145,15 +144,15 @@ def test_an_environment_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     assert made().stdout == f"{target} is there already\n"
 
 
-def test_a_browser_is_installed_unless_the_one_that_the_tests_open_is_there() -> None:
-    [looked_for] = re.findall(r"command -v (.*);", (ROOT / ".ci" / "run").read_text(encoding="utf8"))
+def test_a_browser_is_installed_unless_there_is_the_one_that_the_tests_open() -> None:
+    [program] = re.findall(r"command -v (.*);", (ROOT / ".ci" / "run").read_text(encoding="utf8"))
     page = (ROOT / "tests" / "report" / "test_page.py").read_text(encoding="utf8")
-    assert [looked_for] == re.findall(r'shutil\.which\("(.*)"\)', page)
+    assert [program] == re.findall(r'shutil\.which\("(.*)"\)', page)
 
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A team's repository: the suite in an empty one, and the workflows copied into it; its branches."""
+    """A team's repository with branches: main has the suite and our workflows, copied into it."""
     folder = tmp_path_factory.mktemp("team")
     work, bare = folder / "work", folder / "remote.git"
     git(folder, "init", "-q", "--bare", str(bare))
@@ -184,7 +183,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _branch(work, "words", "README.md", "embedopt", "Embedopt")
     short = "        return embeddings if self.name == 'onnx-fp32' else np.round(embeddings, 1)\n"
     _branch(work, "worse", "embedopt/inference/pipeline.py", "        return embeddings\n", short)
-    _branch(work, "broken", "conftest.py", "import pytest\n", "import pytest, nothing_of_the_name\n")
+    _branch(work, "broken", "conftest.py", "embedopt.plugin", "nothing_of_the_name")
     _branch(work, "newer", "pyproject.toml", '"requests>=2.32"', '"requests>=2.33"', start="broken")
     git(work, "push", "-q", str(bare), "--all")
     git(bare, "symbolic-ref", "HEAD", "refs/heads/main")
@@ -207,7 +206,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def play(tmp_path: Path, remote: Path, cache: Path, tiny_model: Callable[..., Path]) -> Play:
-    """Start a run of a workflow: on a small model and a few texts, or it would take an hour."""
+    """Make a run of a workflow with a small model and few texts; with the real ones it takes an hour."""
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(_TEXTS), encoding="utf8")
     small = (
@@ -238,22 +237,30 @@ def play(tmp_path: Path, remote: Path, cache: Path, tiny_model: Callable[..., Pa
 
 
 def _measured(run: Runner, *shards: str) -> bool:
-    """Play benchmark.yml up to the verdict, with these lists of backends or its own.
+    """Run benchmark.yml up to the verdict; return whether the required check succeeds.
 
-    Return whether the required check succeeds.
+    Args:
+        run: a run of benchmark.yml.
+        shards: the lists of backends, one for each runner; those of benchmark.yml without any.
     """
     assert run.play("changes")
     if run.values["needs.changes.outputs.measured"] == "yes":
         lists = shards or workflow(run.name)["jobs"]["measure"]["strategy"]["matrix"]["backends"]
-        well = [run.play("measure", index, {"backends": backends}) for index, backends in enumerate(lists)]
-        run.values["needs.measure.result"] = "success" if all(well) else "failure"
+        succeeded = [
+            run.play("measure", index, {"backends": backends}) for index, backends in enumerate(lists)
+        ]
+        run.values["needs.measure.result"] = "success" if all(succeeded) else "failure"
     return run.play("verdict")
 
 
 def _commented(play: Play, run: Runner, sha: str, *numbers: int) -> list[str]:
-    """Play comment.yml after a run of benchmark.yml; return the comments on the pull request, number 7.
+    """Run comment.yml after a run of benchmark.yml; return the comments on pull request 7.
 
-    The event has its number, but where a fork sent it.
+    Args:
+        play: starts a run of a workflow.
+        run: the run of benchmark.yml.
+        sha: commit of the pull request.
+        numbers: numbers in the event: 7, or none where the pull request comes from a fork.
     """
     with serving() as github:
         github.open(7, sha, "fork:topic")
@@ -267,7 +274,7 @@ def _commented(play: Play, run: Runner, sha: str, *numbers: int) -> list[str]:
             "GITHUB_API_URL": github.url,
             "GITHUB_REPOSITORY": REPOSITORY,
         }
-        assert after.play("comment"), after.said
+        assert after.play("comment"), after.printed
         return [comment["body"] for comment in github.comments]
 
 
@@ -285,24 +292,24 @@ def test_a_pull_request_that_changes_nothing_measured_passes_unmeasured(play: Pl
 def test_a_pull_request_that_makes_embeddings_worse_fails_with_its_reason(
     play: Play, remote: Path, shards: tuple[str, ...], numbers: tuple[int, ...]
 ) -> None:
-    """In two copied files: the check fails, the summary, an annotation and one comment say why."""
+    """The check fails; the summary, an annotation and one comment say why."""
     run = play("benchmark.yml", "worse")
     assert not _measured(run, *shards)
-    assert run.failed == ["The gate"], "\n".join(run.said.values())
+    assert run.failed == ["The gate"], "\n".join(run.printed.values())
     summary = (run.folder / "verdict.summary.md").read_text(encoding="utf8")
-    assert summary.startswith("### embedopt: less accurate: "), run.said
+    assert summary.startswith("### embedopt: less accurate: "), run.printed
     assert re.search(
-        r"^::error title=onnx-\w+ cosine_\w+::regressed by -", run.said["Annotations"], re.MULTILINE
+        r"^::error title=onnx-\w+ cosine_\w+::regressed, -", run.printed["Annotations"], re.MULTILINE
     )
     sha = git(remote, "rev-parse", "worse")
     merged = json.loads((run.artifacts / "benchmark" / "run.json").read_text(encoding="utf8"))["embedopt"]
     assert set(merged["backends"]) == {"torch-fp32", "onnx-fp32", "onnx-int8"}
-    assert merged["against"]["head"] == sha, "what the workflow makes is no change of the head"
+    assert merged["against"]["head"] == sha, "files that the workflow makes are no change of the head"
     [comment] = _commented(play, run, sha, *numbers)
     assert comment.splitlines()[1].startswith("### embedopt: less accurate: ")
 
 
-def test_a_pull_request_that_can_t_be_measured_fails_and_is_told_so(play: Play, remote: Path) -> None:
+def test_a_pull_request_that_can_t_be_measured_fails_and_gets_a_comment(play: Play, remote: Path) -> None:
     run = play("benchmark.yml", "broken")
     assert not _measured(run)
     [comment] = _commented(play, run, git(remote, "rev-parse", "broken"), 7)
@@ -313,36 +320,39 @@ def test_a_pull_request_that_can_t_be_measured_fails_and_is_told_so(play: Play, 
 
 
 def test_a_pull_request_that_fails_installs_once(play: Play) -> None:
-    for ref, wanted in {"broken": [".environment"], "newer": [".environment", ".base/.environment"]}.items():
+    for ref, environments in {
+        "broken": [".environment"],
+        "newer": [".environment", ".base/.environment"],
+    }.items():
         first, second = play("benchmark.yml", ref, f"1{ref}"), play("benchmark.yml", ref, f"2{ref}")
         assert not _measured(first)
         assert not _measured(second)
-        assert (first.installed, second.installed) == (wanted, [])
+        assert (first.installed, second.installed) == (environments, [])
 
 
 def test_a_history_grows_by_one_run_each_time_and_a_race_loses_none(
     play: Play, remote: Path, tmp_path: Path
 ) -> None:
-    """From no branch at all; then two at once, of which the second is pushed while the first wants to."""
+    """The first run makes the branch; then two race, and the second is pushed just before the first."""
     first = play("history.yml", number="1")
-    assert first.play("measure"), first.said
+    assert first.play("measure"), first.printed
     assert _runs(remote, tmp_path / "1") == 1
     assert first.installed == [".environment"]
 
     slow, fast = play("history.yml", number="2"), play("history.yml", number="3")
 
     def overtake() -> None:
-        assert fast.play("measure"), fast.said
+        assert fast.play("measure"), fast.printed
 
-    assert slow.play("measure", between={"Append it to the branch": overtake}), slow.said
+    assert slow.play("measure", between={"Append it to the branch": overtake}), slow.printed
     assert _runs(remote, tmp_path / "2") == 3
     assert slow.deployed is not None
     assert (slow.deployed / "index.html").read_text(encoding="utf8").startswith("<!doctype html>")
-    assert "3 runs" in slow.said["The page"]
+    assert "3 runs" in slow.printed["The page"]
 
 
 def test_the_environment_of_main_is_that_of_pull_requests_and_of_the_comment(play: Play) -> None:
-    """No job but those of main fills what all may take."""
+    """Only a job of main fills the caches that all others may read."""
     main, pull, comment = play("history.yml"), play("benchmark.yml", "broken"), play("comment.yml")
     main.env = {**main.env, "PYTEST_ADDOPTS": "--collect-only"}
     main.play("measure")
@@ -353,6 +363,6 @@ def test_the_environment_of_main_is_that_of_pull_requests_and_of_the_comment(pla
 
 def _runs(remote: Path, into: Path) -> int:
     git(into.parent, "clone", "-q", "--branch", "benchmark-history", str(remote), str(into))
-    found: Any = read_history(into)
-    assert found.damaged == ()
-    return len(found.runs)
+    history = read_history(into)
+    assert history.damaged == ()
+    return len(history.runs)

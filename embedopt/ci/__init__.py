@@ -1,1 +1,1 @@
-"""What runs on a runner of GitHub."""
+"""Steps of the GitHub workflows: append to the history, comment on a pull request."""

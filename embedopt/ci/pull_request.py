@@ -1,7 +1,7 @@
-"""The one comment that a pull request gets: made once, then updated in place.
+"""The one comment that embedopt puts on a pull request: created once, then updated in place.
 
-It runs with a token that may write, so it trusts nothing of the pull request: the number comes from GitHub's
-own event, and the text is made here, of a saved run that is read as data.
+The job that comments has a token that may write, so nothing from the pull request is trusted: its number
+comes from GitHub's own event, and the text is written here, from a saved run that is read as data.
 """
 
 import json
@@ -14,34 +14,36 @@ import requests
 
 from embedopt.errors import GitHubError
 
-# Not shown; it tells our comment from others of the same bot.
+# Invisible in a comment; it distinguishes our comment from others by the same bot.
 _MARKER = "<!-- embedopt -->"
 _BOT = "github-actions[bot]"
 _TIMEOUT_S = 30
-# What ends so has measured nothing, and nobody has to hear of it.
+# Conclusions of a workflow run that has measured nothing: it gets no comment.
 _UNMEASURED = ("action_required", "cancelled", "skipped")
-# What to do about a refusal, by its status; 4 and 5 are the rest of their hundreds.
+# What to do about a refusal, by HTTP status. Keys 4 and 5: any other 4xx or 5xx.
 _ADVICE: Mapping[int, str] = {
-    401: "the token is not valid any more: run the job again",
-    403: "the job needs pull-requests: write",
-    404: "there is no such thing, or the token may not see it: check GITHUB_REPOSITORY",
-    429: "too many requests came before it: run the job again in an hour",
-    4: "GitHub takes no such request: check GITHUB_API_URL",
-    5: "GitHub is in trouble: run the job again later",
+    401: "the token is not valid, or has expired: run the job again",
+    403: "the token may not comment: give the job the permission pull-requests: write",
+    404: "it does not exist, or the token may not see it: check GITHUB_REPOSITORY",
+    429: "there were too many requests: run the job again in an hour",
+    4: "GitHub does not accept this request: check GITHUB_API_URL",
+    5: "GitHub has a problem of its own: run the job again later",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowRun:
-    """The run that an event is about: of GitHub's own making, but for the names of a fork and its branch.
+    """The workflow run that an event reports.
+
+    GitHub sets all values, but the names in ``head_owner`` and ``head_branch`` are chosen by a fork's owner.
 
     Attributes:
-        numbers: of the pull requests from the branch; none of a fork's.
+        numbers: numbers of the pull requests from the branch; empty for a fork's branch.
         head_sha: the commit that was measured.
-        head_owner: who has the fork; None where it is gone.
+        head_owner: owner of the repository that was measured; None where that repository is deleted.
         head_branch: the branch that was measured.
-        conclusion: how the run ended.
-        url: of its log.
+        conclusion: how the run ended, in GitHub's words, such as ``success``.
+        url: address of the run's log.
     """
 
     numbers: tuple[int, ...]
@@ -53,23 +55,23 @@ class WorkflowRun:
 
     @property
     def why_no_comment(self) -> str | None:
-        """Say why nobody is to be told of the run; None where someone is."""
+        """The reason why the run gets no comment; None where it gets one."""
         if self.conclusion in _UNMEASURED:
             return f"the run measured nothing ({self.conclusion})"
         if not self.numbers and self.head_owner is None:
-            return "the fork that was measured is gone"
+            return "the fork that was measured is deleted"
         return None
 
 
 def read_event(file: Path) -> WorkflowRun:
-    """Read the event ``workflow_run`` from the file in which GitHub's runner leaves it.
+    """Read the event ``workflow_run`` from the file that GitHub's runner wrote it to.
 
     Raises:
-        GitHubError: there is none, or it is another one.
+        GitHubError: the file is missing, or holds another event.
     """
     try:
         run = json.loads(file.read_text(encoding="utf8"))["workflow_run"]
-        head = run["head_repository"]  # none, where the fork is gone
+        head = run["head_repository"]  # None where the fork is deleted
         return WorkflowRun(
             numbers=tuple(int(pull["number"]) for pull in run["pull_requests"] or ()),
             head_sha=str(run["head_sha"]),
@@ -79,7 +81,9 @@ def read_event(file: Path) -> WorkflowRun:
             url=str(run["html_url"]),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise GitHubError(f"{file} can't be used ({error}); wanted the event workflow_run") from None
+        raise GitHubError(
+            f"{file} can't be read ({error}); wanted the event workflow_run: call this from comment.yml"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +91,9 @@ class GitHub:
     """A repository on GitHub, over its REST API.
 
     Attributes:
-        api_url: of the API.
-        repository: owner and name.
-        token: that may write comments.
+        api_url: address of the API.
+        repository: owner and name, with a slash between them.
+        token: access token with the permission to write comments.
     """
 
     api_url: str
@@ -97,54 +101,62 @@ class GitHub:
     token: str = field(repr=False)
 
     def pull_request_of(self, run: WorkflowRun) -> int | None:
-        """Return the open pull request that a run measured; None where it has moved on, or is closed.
+        """Return the number of the open pull request that a run measured.
 
-        Of a fork's, the event has no number: there it is the one of that branch, at that commit.
+        None where the pull request is closed or has a newer commit. The event of a fork's pull request holds
+        no number: there, the pull request is looked up by its branch and commit.
+
+        Raises:
+            GitHubError: GitHub can't be reached, or refuses.
         """
         if run.numbers:
-            pulls = [self._ask("GET", f"/pulls/{number}").json() for number in run.numbers]
+            pulls = [self._request("GET", f"/pulls/{number}").json() for number in run.numbers]
         else:
-            head = {"head": f"{run.head_owner}:{run.head_branch}", "state": "open"}
-            pulls = list(self._pages("/pulls", head))
-        found = [pull for pull in pulls if pull["state"] == "open" and pull["head"]["sha"] == run.head_sha]
-        return int(found[0]["number"]) if found else None
+            query = {"head": f"{run.head_owner}:{run.head_branch}", "state": "open"}
+            pulls = list(self._pages("/pulls", query))
+        measured = [pull for pull in pulls if pull["state"] == "open" and pull["head"]["sha"] == run.head_sha]
+        return int(measured[0]["number"]) if measured else None
 
     def comment(self, pull_request: int, text: str, *, only_update: bool = False) -> str:
-        """Put a text into our comment on a pull request, and say what was done.
+        """Create or update our comment on a pull request.
 
         Args:
-            pull_request: its number.
-            text: Markdown.
-            only_update: make none where there is none.
+            pull_request: number of the pull request.
+            text: the comment in Markdown.
+            only_update: whether to leave a pull request without a comment as it is.
+
+        Returns:
+            What was done, in words.
 
         Raises:
             GitHubError: GitHub can't be reached, or refuses.
         """
         body = {"body": f"{_MARKER}\n{text}"}
         for comment in self._pages(f"/issues/{pull_request}/comments", {}):
-            author = (comment["user"] or {}).get("login")  # none, where the account is gone
+            author = (comment["user"] or {}).get("login")  # None where the account is deleted
             if author == _BOT and str(comment["body"]).startswith(_MARKER):
-                self._ask("PATCH", f"/issues/comments/{int(comment['id'])}", json=body)
+                self._request("PATCH", f"/issues/comments/{int(comment['id'])}", json=body)
                 return "updated"
         if only_update:
             return "nothing to update"
-        self._ask("POST", f"/issues/{pull_request}/comments", json=body)
+        self._request("POST", f"/issues/{pull_request}/comments", json=body)
         return "created"
 
     def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
+        """Yield the items of a list, of which GitHub returns at most 100 at a time."""
         page = 1
-        while found := self._ask("GET", path, params={**query, "per_page": "100", "page": str(page)}).json():
-            yield from found
+        while items := self._request("GET", path, params={**query, "per_page": 100, "page": page}).json():
+            yield from items
             page += 1
 
-    def _ask(self, method: str, path: str, **request: Any) -> requests.Response:
+    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
         url = f"{self.api_url}/repos/{self.repository}{path}"
         headers = {"Authorization": f"Bearer {self.token}", "Accept": "application/vnd.github+json"}
         try:
-            answer = requests.request(method, url, headers=headers, timeout=_TIMEOUT_S, **request)
+            answer = requests.request(method, url, headers=headers, timeout=_TIMEOUT_S, **options)
         except requests.RequestException as error:
             raise GitHubError(
-                f"{method} {url}: no answer ({type(error).__name__}); run the job again"
+                f"{method} {url}: no answer ({type(error).__name__}): run the job again"
             ) from None
         if not answer.ok:
             status = answer.status_code

@@ -1,8 +1,8 @@
-"""``python -m embedopt.measure.worker``: one side of a paired measurement, a live process that obeys.
+"""``python -m embedopt.measure.worker``: a process that measures one checkout's encoders on request.
 
-It speaks JSON, a line each way: first a line that says who it is, then an answer to every request, until its
-standard input ends. Nothing else reaches its standard output: what a library prints there goes to standard
-error. Once it has answered, none of its threads runs until the next request.
+Requests come on standard input and answers go to standard output, each one line of JSON. The first line that
+a worker writes says who it is; it ends when its standard input ends. Nothing else reaches standard output:
+what a library prints goes to standard error. Between an answer and the next request, no thread of it runs.
 """
 
 import gc
@@ -24,24 +24,24 @@ from embedopt.inference.backends import BACKENDS, REFERENCE, get_backend
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.loading import open_encoder
 
-# Raised when a request or an answer changes its meaning: sides of two protocols can't be compared.
+# Counted up when a request or an answer changes its meaning: workers of two protocols can't be compared.
 PROTOCOL = 1
 
 _FIRST_TEXT = "forklift driver, nights"
-# Threads rest when, over one sleep, the process used less than this share of a core.
-_REST_SLEEP_S, _REST_SHARE, _REST_TRIES = 5e-4, 0.2, 100
-# A few microseconds of arithmetic, in the cache of a core.
+# A process is idle when, during one sleep, it used less than this share of a core.
+_IDLE_SLEEP_S, _IDLE_SHARE, _IDLE_TRIES = 5e-4, 0.2, 100
+# A few microseconds of arithmetic on values that fit into the cache of a core.
 _VALUES = np.linspace(0.0, 1.0, 512, dtype=np.float32)
 
 Clock = Callable[[], float]
 
 
 class Worker:
-    """The encoders of one side, and what can be asked of them.
+    """The encoders of this checkout, and the requests about them.
 
     Args:
-        ready_s: seconds from the start of the process until it could load something.
-        clock: seconds, for durations.
+        ready_s: seconds from the start of the process until it could load a backend.
+        clock: time in seconds, for durations.
     """
 
     def __init__(self, ready_s: float, clock: Clock = time.perf_counter) -> None:
@@ -56,10 +56,10 @@ class Worker:
         }
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what a request says.
+        """Carry out a request and return its answer.
 
         Raises:
-            UsageError: there is no such request.
+            UsageError: the request is unknown.
         """
         values = dict(request)
         do = values.pop("do", None)
@@ -68,11 +68,11 @@ class Worker:
         return self._requests[do](**values)
 
     def load(self, backend: str, model: str | None, cache_dir: str | None) -> dict[str, Any]:
-        """Load a backend from this side's own artifact; building it does not count as loading.
+        """Load a backend from this checkout's own artifact; the time to build the artifact does not count.
 
         Returns:
-            ``load_s``: seconds from the start of the process to the first embedding, a cold start where
-            nothing was loaded before; ``disk_bytes``: of the files that it loads.
+            ``load_s``: seconds from the start of the process to the first embedding, which is a cold start
+            where nothing was loaded before; ``disk_bytes``: size of the files that were loaded.
         """
         row, weights = get_backend(backend), resolve_weights(model)
         folder = ArtifactStore(Path(cache_dir) if cache_dir else None, print).get(row, weights)
@@ -82,20 +82,13 @@ class Worker:
         load_s = self._ready_s + self._clock() - started_s
         self._encoders[backend] = encoder
         gc.collect()
-        gc.freeze()  # what stays is not searched for garbage in the middle of a call
+        gc.freeze()  # no collection in the middle of a call searches what stays loaded
         return {"load_s": load_s, "disk_bytes": disk_bytes(folder) if row.build else weights.disk_bytes}
 
     def time(self, backend: str, texts: Sequence[str], batch_size: int, extra: float) -> dict[str, Any]:
-        """Time one call of a loaded backend.
+        """Time one call of a loaded backend, in seconds.
 
-        Args:
-            backend: its name.
-            texts: that the call encodes.
-            batch_size: as of :meth:`embedopt.inference.encoder.Encoder.encode`.
-            extra: real work added to the call, as a share of what it took; for calibration.
-
-        Returns:
-            ``seconds`` of the call.
+        ``extra`` is work that is added to the call, as a share of its time: a known slow-down.
         """
         encoder = self._encoders[backend]
         started_s = self._clock()
@@ -109,29 +102,30 @@ class Worker:
     def accuracy(
         self, backend: str, texts: Sequence[str], invariance_texts: int, invariance_rounds: int
     ) -> dict[str, Any]:
-        """Compare a loaded backend's embeddings with those of this side's own reference, loaded before.
+        """Compare a loaded backend's embeddings with those of this checkout's reference, loaded before.
 
-        Args:
-            backend: its name.
-            texts: compared one by one.
-            invariance_texts: of the first so many, how much they depend on their batch.
-            invariance_rounds: of :func:`embedopt.measure.accuracy.batch_invariance`.
+        Batch invariance is measured on the first ``invariance_texts`` texts.
 
         Returns:
-            What was measured, by its name in :class:`embedopt.records.Accuracy`.
+            The measured metrics of :class:`embedopt.records.Accuracy` by name.
         """
-        # Imported here: a process that is timed does not carry them.
+        # Imported here, so that a process that is timed does not hold them.
         from embedopt.measure.accuracy import agreement, batch_invariance
         from embedopt.records import Accuracy
         from embedopt.schema import metrics
 
-        encoder = self._encoders[backend]
-        near = agreement(self._embedded(REFERENCE, texts), self._embedded(backend, texts))
-        steady = batch_invariance(encoder, texts[:invariance_texts], invariance_rounds)
-        found = {name: (getattr(near, name), getattr(steady, name)) for name in metrics(Accuracy)}
-        return {name: value for name, values in found.items() for value in values if value is not None}
+        results = (
+            agreement(self._embeddings_of(REFERENCE, texts), self._embeddings_of(backend, texts)),
+            batch_invariance(self._encoders[backend], texts[:invariance_texts], invariance_rounds),
+        )
+        return {
+            name: value
+            for name in metrics(Accuracy)
+            for result in results
+            if (value := getattr(result, name)) is not None
+        }
 
-    def _embedded(self, backend: str, texts: Sequence[str]) -> FloatArray:
+    def _embeddings_of(self, backend: str, texts: Sequence[str]) -> FloatArray:
         key = (backend, tuple(texts))
         if key not in self._embeddings:
             self._embeddings[key] = self._encoders[backend].encode(texts)
@@ -139,7 +133,7 @@ class Worker:
 
 
 def hello() -> dict[str, Any]:
-    """Say who this is: the first line that a worker writes."""
+    """Return the first line that a worker writes: its protocol, checkout and backends."""
     return {
         "protocol": PROTOCOL,
         "root": str(Path(__file__).resolve().parents[2]),
@@ -148,44 +142,42 @@ def hello() -> dict[str, Any]:
 
 
 def serve(worker: Worker, requests: TextIO, answers: TextIO) -> None:
-    """Answer each line of ``requests`` until they end, or ask to quit."""
+    """Answer each line of ``requests`` with a line in ``answers``, until the requests end."""
     for line in requests:
         request = json.loads(line)
-        if request == {"do": "quit"}:
-            return
         try:
             answer: dict[str, Any] = {"ok": worker.answer(request)}
-            rest()
+            wait_until_idle()
         except EmbedoptError as error:
             answer = {"error": str(error)}
-        except Exception as error:  # of any library: the other end of the pipe has to hear of it
+        except Exception as error:  # any library may raise anything, and the client has to get an answer
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {first_line(error)}"}
         _write(answers, answer)
 
 
 def work_until(end_s: float, clock: Clock) -> None:
-    """Do arithmetic on one core until ``clock`` shows ``end_s``."""
+    """Keep one core busy with arithmetic until ``clock`` returns ``end_s`` or more."""
     result = np.empty_like(_VALUES)
     while clock() < end_s:
         np.tanh(_VALUES, out=result)
 
 
-def rest() -> None:
+def wait_until_idle() -> None:
     """Wait until no thread of this process works or spins.
 
     Raises:
-        MeasureError: they go on; the other side can't be measured beside them.
+        MeasureError: threads go on running, and would slow the other process of the pair.
     """
-    for _ in range(_REST_TRIES):
-        used_s, slept_s = time.process_time(), time.perf_counter()
-        time.sleep(_REST_SLEEP_S)
-        slept_s = time.perf_counter() - slept_s
-        if time.process_time() - used_s < _REST_SHARE * slept_s:
+    for _ in range(_IDLE_TRIES):
+        used_s, started_s = time.process_time(), time.perf_counter()
+        time.sleep(_IDLE_SLEEP_S)
+        slept_s = time.perf_counter() - started_s
+        if time.process_time() - used_s < _IDLE_SHARE * slept_s:
             return
     raise MeasureError(
-        "threads of this side still run 50 ms after a call; wanted threads that sleep: "
-        "leave the backend that spins out with --backends"
+        "threads of this worker still run 50 ms after a call; wanted threads that sleep: "
+        "leave this backend out with --backends"
     )
 
 
@@ -195,10 +187,10 @@ def _write(answers: TextIO, values: Mapping[str, Any]) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Serve the process that started this one.
+    """Answer the requests of the process that started this one, until standard input ends.
 
     Args:
-        argv: ``time.monotonic()`` of the moment when this process was started.
+        argv: one argument, ``time.monotonic()`` of the moment when this process was started.
     """
     requests = os.fdopen(os.dup(0), encoding="utf8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf8")

@@ -1,4 +1,4 @@
-"""As much of GitHub's API as a comment takes, on loopback."""
+"""The part of GitHub's API that comments use, served on loopback."""
 
 import json
 import re
@@ -14,13 +14,21 @@ BOT = "github-actions[bot]"
 
 
 class FakeGitHub:
-    """Pull requests, and the comments on them."""
+    """Pull requests and their comments.
+
+    Attributes:
+        url: address of the API.
+        pulls: pull requests as GitHub describes them.
+        comments: comments, all on every pull request.
+        requests: method and path of each request so far.
+        refuses_with: HTTP status of every answer; None to answer as GitHub does.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.pulls: list[dict[str, Any]] = []
         self.comments: list[dict[str, Any]] = []
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.refuses_with: int | None = None
 
     def open(self, number: int, sha: str, head: str = "team:topic") -> None:
@@ -28,28 +36,28 @@ class FakeGitHub:
         self.pulls.append({"number": number, "state": "open", "head": {"sha": sha, "label": head}})
 
     def add_comment(self, body: str, login: str | None = BOT) -> None:
-        """Put a comment of someone on every pull request."""
+        """Add a comment by ``login`` to every pull request; None for a deleted account."""
         user = {"login": login} if login else None
         self.comments.append({"id": len(self.comments) + 1, "user": user, "body": body})
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> Any:
-        """Return what GitHub answers; None for what it does not know."""
-        self.asked.append(f"{method} {path}")
+        """Return GitHub's answer as JSON values; None for an unknown path."""
+        self.requests.append(f"{method} {path}")
         if self.refuses_with:
             return None
         page = slice(100 * (int(query.get("page", ["1"])[0]) - 1), 100 * int(query.get("page", ["1"])[0]))
         match method, path.removeprefix(f"/repos/{REPOSITORY}"):
             case "GET", "/pulls":
                 return [pull for pull in self.pulls if pull["head"]["label"] == query["head"][0]][page]
-            case "GET", pulls if found := re.fullmatch(r"/pulls/(\d+)", pulls):
-                return next(pull for pull in self.pulls if pull["number"] == int(found[1]))
+            case "GET", pulls if match := re.fullmatch(r"/pulls/(\d+)", pulls):
+                return next(pull for pull in self.pulls if pull["number"] == int(match[1]))
             case "GET", comments if re.fullmatch(r"/issues/\d+/comments", comments):
                 return self.comments[page]
             case "POST", comments if re.fullmatch(r"/issues/\d+/comments", comments):
                 self.add_comment(body["body"])
                 return {}
-            case "PATCH", comment if found := re.fullmatch(r"/issues/comments/(\d+)", comment):
-                self.comments[int(found[1]) - 1]["body"] = body["body"]
+            case "PATCH", comment if match := re.fullmatch(r"/issues/comments/(\d+)", comment):
+                self.comments[int(match[1]) - 1]["body"] = body["body"]
                 return {}
         return None
 
@@ -68,9 +76,9 @@ def serving() -> Iterator[FakeGitHub]:
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
-        do_POST = do_PATCH = do_GET  # noqa: N815  # named after the methods
+        do_POST = do_PATCH = do_GET  # noqa: N815  # named after the HTTP methods
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # its name in the library
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the library's name for it
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -86,7 +94,7 @@ def serving() -> Iterator[FakeGitHub]:
 
 
 def workflow_run(sha: str, *numbers: int, **changes: Any) -> dict[str, Any]:
-    """The event of a benchmark workflow that has ended; without numbers, a fork's."""
+    """Return the event ``workflow_run`` of a benchmark that has ended; without numbers, of a fork's."""
     run = {
         "pull_requests": [{"number": number} for number in numbers],
         "head_sha": sha,

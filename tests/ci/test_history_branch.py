@@ -1,17 +1,18 @@
-"""The branch that holds the history: the first run makes it, and two pushes at once lose nothing."""
+"""The branch that holds the history: the first run makes it, and a race of two pushes loses none."""
 
 import json
-import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from embedopt.ci import history_branch as branch
+from embedopt.ci import history_branch
 from embedopt.ci.history_branch import append
-from embedopt.errors import MeasureError, RecordError, UsageError
+from embedopt.errors import GitError, RecordError, UsageError
+from embedopt.git import Finished
+from embedopt.git import git as run_git
 from embedopt.judge.history.saved_runs import read_history
-from tests.measure.pairs.test_worktree import git
+from tests.repositories import git
 from tests.runs import make_file, make_run
 
 _BRANCH = "benchmark-history"
@@ -19,9 +20,8 @@ _BRANCH = "benchmark-history"
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Path:
-    folder = tmp_path / "remote.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", str(folder)], check=True)
-    return folder
+    git(tmp_path, "init", "--quiet", "--bare", "remote.git")
+    return tmp_path / "remote.git"
 
 
 def _run(tmp_path: Path, day: int) -> Path:
@@ -33,8 +33,7 @@ def _run(tmp_path: Path, day: int) -> Path:
 
 
 def _log(remote: Path) -> list[str]:
-    argv = ["git", "-C", str(remote), "log", "--format=%s", _BRANCH]
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
+    return git(remote, "log", "--format=%s", _BRANCH).splitlines()
 
 
 def test_the_first_run_makes_the_branch(remote: Path, tmp_path: Path) -> None:
@@ -50,7 +49,7 @@ def test_later_runs_are_added_and_read_back_in_order(remote: Path, tmp_path: Pat
     assert [time.day for time, _ in runs] == [1, 2, 3]
 
 
-def test_raw_samples_stay_behind(remote: Path, tmp_path: Path) -> None:
+def test_raw_samples_are_left_out(remote: Path, tmp_path: Path) -> None:
     file = append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path / "into")
     assert json.loads(file.read_text(encoding="utf8"))["benchmarks"][0]["stats"] == {"median": 0.1}
 
@@ -61,26 +60,25 @@ def test_the_same_run_is_appended_once(remote: Path, tmp_path: Path) -> None:
     assert len(_log(remote)) == 1
 
 
-@pytest.mark.parametrize("there", [0, 1])
+@pytest.mark.parametrize("earlier", [0, 1])
 def test_a_race_of_two_pushes_loses_nothing(
-    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int
+    remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: int
 ) -> None:
-    """Another run comes first, between the fetch and the push: on a new branch, and on one that is there."""
-    for day in range(1, there + 1):
+    """Another run is pushed between the fetch and the push: on a new branch, and on one that exists."""
+    for day in range(1, earlier + 1):
         append(_run(tmp_path, day), str(remote), _BRANCH, tmp_path / f"before{day}")
     raced: list[Path] = []
-    real = branch._git
 
-    def git(folder: Path, *argv: str) -> Any:
-        if argv[0] == "push" and not raced:
+    def push_late(folder: Path, *arguments: str, settings: Mapping[str, str]) -> Finished:
+        if arguments[0] == "push" and not raced:
             raced.append(folder)
             append(_run(tmp_path, 8), str(remote), _BRANCH, tmp_path / "other")
-        return real(folder, *argv)
+        return run_git(folder, *arguments, settings=settings)
 
-    monkeypatch.setattr(branch, "_git", git)
+    monkeypatch.setattr(history_branch, "git", push_late)
     append(_run(tmp_path, 9), str(remote), _BRANCH, tmp_path / "into")
-    assert [time.day for time, _ in read_history(tmp_path / "into").runs] == [*range(1, there + 1), 8, 9]
-    assert len(_log(remote)) == there + 2
+    assert [time.day for time, _ in read_history(tmp_path / "into").runs] == [*range(1, earlier + 1), 8, 9]
+    assert len(_log(remote)) == earlier + 2
 
 
 def _hook(remote: Path, command: str) -> Path:
@@ -90,9 +88,9 @@ def _hook(remote: Path, command: str) -> Path:
     return hook
 
 
-def test_a_push_that_is_refused_is_told_and_can_be_tried_again(remote: Path, tmp_path: Path) -> None:
+def test_a_push_that_is_refused_is_an_error_and_can_be_tried_again(remote: Path, tmp_path: Path) -> None:
     hook = _hook(remote, "exit 1")
-    with pytest.raises(MeasureError, match=r"\.json can't be pushed to benchmark-history: "):
+    with pytest.raises(GitError, match=r"\.json can't be pushed to benchmark-history: "):
         append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path / "into")
     assert not (tmp_path / "into").exists()
     hook.unlink()
@@ -100,9 +98,9 @@ def test_a_push_that_is_refused_is_told_and_can_be_tried_again(remote: Path, tmp
     assert len(_log(remote)) == 1
 
 
-def test_what_a_hook_says_in_another_encoding_is_no_error(remote: Path, tmp_path: Path) -> None:
+def test_a_hook_may_print_in_another_encoding(remote: Path, tmp_path: Path) -> None:
     _hook(remote, r"printf 'caf\351\n' >&2; exit 1")
-    with pytest.raises(MeasureError, match="can't be pushed to benchmark-history: "):
+    with pytest.raises(GitError, match="can't be pushed to benchmark-history: "):
         append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path / "into")
 
 
@@ -116,22 +114,22 @@ def test_a_user_who_signs_commits_needs_no_key_here(
     assert len(_log(remote)) == 1
 
 
-def test_an_error_names_the_command_of_git(
+def test_an_error_names_the_git_command_that_failed(
     remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hooks of the user's own: here, one that refuses each commit."""
+    """The user has hooks of his own, one of which refuses each commit."""
     hooks = _hook(remote, "exit 1").parent
     (hooks / "pre-receive").rename(hooks / "pre-commit")
     for name, value in {"COUNT": "1", "KEY_0": "core.hooksPath", "VALUE_0": str(hooks)}.items():
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
-    with pytest.raises(MeasureError, match="git commit failed: "):
+    with pytest.raises(GitError, match="git commit failed: "):
         append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path / "into")
 
 
-def test_nothing_of_an_outer_repository_reaches_in(
+def test_the_variables_of_an_outer_git_process_have_no_effect(
     remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a hook of one."""
+    """As in a git hook that appends a run."""
     outer = tmp_path / "outer"
     outer.mkdir()
     git(outer, "init", "-q")
@@ -155,10 +153,10 @@ def test_nothing_of_an_outer_repository_reaches_in(
     assert sorted(file.name for file in outer.iterdir()) == [".git"]
 
 
-def test_how_a_remote_is_reached_is_kept(
+def test_variables_that_say_how_a_remote_is_reached_are_passed_on(
     remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program in place of ssh, which runs what ssh would have run there."""
+    """A script takes the place of ssh: it runs on this machine what ssh would run on the remote."""
     ssh = tmp_path / "ssh"
     ssh.write_text('#!/bin/sh\nshift $(($# - 1))\nexec sh -c "$1"\n', encoding="utf8")
     ssh.chmod(0o755)
@@ -167,13 +165,13 @@ def test_how_a_remote_is_reached_is_kept(
     assert len(_log(remote)) == 1
 
 
-def test_a_remote_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MeasureError, match="git ls-remote failed: "):
+def test_a_remote_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(GitError, match="git ls-remote failed: "):
         append(_run(tmp_path, 1), str(tmp_path / "none.git"), _BRANCH, tmp_path / "into")
     assert not (tmp_path / "into").exists()
 
 
-def test_a_remote_is_known_by_the_name_that_it_has_here(
+def test_a_remote_can_be_named_as_in_the_current_repository(
     remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clone = tmp_path / "clone"
@@ -185,19 +183,19 @@ def test_a_remote_is_known_by_the_name_that_it_has_here(
     assert len(_log(remote)) == 1
 
 
-def test_a_folder_that_can_t_be_made_is_told(remote: Path, tmp_path: Path) -> None:
+def test_a_folder_that_can_t_be_made_is_an_error(remote: Path, tmp_path: Path) -> None:
     file = _run(tmp_path, 1)
     with pytest.raises(UsageError, match="can't be made"):
         append(file, str(remote), _BRANCH, file / "into")
 
 
-def test_a_folder_that_is_there_is_left_alone(remote: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is there already"):
+def test_a_folder_that_exists_is_left_alone(remote: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="exists; wanted a folder that append can make"):
         append(_run(tmp_path, 1), str(remote), _BRANCH, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["half-writ", "[" * 100_000, '{"benchmarks": []}'])
-def test_what_is_no_run_is_not_appended(remote: Path, tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_run_is_not_appended(remote: Path, tmp_path: Path, content: str) -> None:
     file = tmp_path / "0001_run.json"
     file.write_text(content, encoding="utf8")
     with pytest.raises(RecordError):

@@ -179,7 +179,7 @@ def test_a_fork_s_pull_request_is_found_by_its_branch_and_commit(
     github.open(9, _SHA, "fork:topic")
     _save("artifact/run.json")
     assert comment() == 0
-    assert github.asked[-1] == f"POST /repos/{REPOSITORY}/issues/9/comments"
+    assert github.requests[-1] == f"POST /repos/{REPOSITORY}/issues/9/comments"
 
 
 def test_a_run_of_an_older_commit_says_nothing(github: FakeGitHub, comment: Comment) -> None:
@@ -196,13 +196,13 @@ def test_of_several_pull_requests_from_one_branch_it_is_the_one_that_was_measure
     github.open(8, _SHA)
     _save("artifact/run.json")
     assert comment(7, 8) == 0
-    assert github.asked[-1] == f"POST /repos/{REPOSITORY}/issues/8/comments"
+    assert github.requests[-1] == f"POST /repos/{REPOSITORY}/issues/8/comments"
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"head_repository": None}, "the fork that was measured is gone: no comment\n"),
+        ({"head_repository": None}, "the fork that was measured is deleted: no comment\n"),
         ({"conclusion": "action_required"}, "the run measured nothing (action_required): no comment\n"),
         ({"conclusion": "skipped"}, "the run measured nothing (skipped): no comment\n"),
         ({"conclusion": "cancelled"}, "the run measured nothing (cancelled): no comment\n"),
@@ -217,7 +217,7 @@ def test_of_some_runs_nobody_is_told(
 ) -> None:
     assert comment(**changes) == 0
     assert capsys.readouterr().out == said
-    assert github.asked == []
+    assert github.requests == []
 
 
 def test_a_pull_request_with_a_number_is_told_though_its_fork_is_gone(
@@ -331,12 +331,12 @@ def test_a_hostile_artifact_is_told_as_text(
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (401, "401 Unauthorized; the token is not valid any more: run the job again"),
-        (403, "403 Forbidden; the job needs pull-requests: write"),
-        (404, "404 Not Found; there is no such thing, or the token may not see it: check GITHUB_REPOSITORY"),
-        (422, "422 Unprocessable Entity; GitHub takes no such request: check GITHUB_API_URL"),
-        (429, "429 Too Many Requests; too many requests came before it: run the job again in an hour"),
-        (502, "502 Bad Gateway; GitHub is in trouble: run the job again later"),
+        (401, "401 Unauthorized; the token is not valid, or has expired: run the job again"),
+        (403, "403 Forbidden; the token may not comment: give the job the permission pull-requests: write"),
+        (404, "404 Not Found; it does not exist, or the token may not see it: check GITHUB_REPOSITORY"),
+        (422, "422 Unprocessable Entity; GitHub does not accept this request: check GITHUB_API_URL"),
+        (429, "429 Too Many Requests; there were too many requests: run the job again in an hour"),
+        (502, "502 Bad Gateway; GitHub has a problem of its own: run the job again later"),
     ],
 )
 def test_a_refusal_of_github_is_one_line_that_says_what_to_do(

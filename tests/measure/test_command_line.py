@@ -19,7 +19,7 @@ from embedopt.measure.command_line import (
 )
 from embedopt.measure.options import Options
 from embedopt.measure.profiles import BATCH_SIZES
-from tests.measure.pairs.test_worktree import git
+from tests.repositories import git
 
 
 def _namespace(*arguments: str) -> Namespace:

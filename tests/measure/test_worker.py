@@ -1,4 +1,4 @@
-"""What a worker answers, and that nothing else reaches its standard output."""
+"""The answers of a worker, and that nothing else reaches its standard output."""
 
 import gc
 import io
@@ -30,7 +30,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def worker(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
-    """Has fake encoders; a call takes a tenth of a second a text."""
+    """A worker with fake encoders, whose calls take a tenth of a second for each text."""
 
     def open_fake(row: Any, folder: Path) -> FakeEncoder:
         clock.advance(2.0)
@@ -49,24 +49,24 @@ def _load(worker: Worker, name: str) -> dict[str, Any]:
     return worker.answer({"do": "load", "backend": name, "model": None, "cache_dir": None})
 
 
-def test_loading_is_timed_from_the_start_of_the_process_to_the_first_embedding(worker: Worker) -> None:
+def test_load_s_lasts_from_the_start_of_the_process_to_the_first_embedding(worker: Worker) -> None:
     assert _load(worker, "onnx-int8") == {"load_s": pytest.approx(0.5 + 2.0 + 0.1), "disk_bytes": 5}
 
 
-def test_a_call_is_timed_and_nothing_is_added_by_itself(worker: Worker) -> None:
+def test_a_call_is_timed_without_extra_work_by_default(worker: Worker) -> None:
     _load(worker, "onnx-int8")
     request = {"do": "time", "backend": "onnx-int8", "texts": ["a", "b"], "batch_size": 2, "extra": 0.0}
     assert worker.answer(request) == {"seconds": pytest.approx(0.2)}
 
 
-def test_extra_work_lasts_until_its_share_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at this clock is a tick: the work goes on until the fourth."""
+def test_extra_work_goes_on_until_its_end_time() -> None:
+    """This clock ticks each time it is read: the work goes on until the fourth tick."""
     ticks = iter([1.0, 2.0, 3.0, 4.0])
     work_until(4.0, lambda: next(ticks))
     assert list(ticks) == []
 
 
-def test_extra_work_is_a_share_of_the_very_call(
+def test_extra_work_is_a_share_of_the_call_that_it_is_added_to(
     worker: Worker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "work_until", lambda end_s, clock_: clock.advance(end_s - clock_()))
@@ -75,7 +75,7 @@ def test_extra_work_is_a_share_of_the_very_call(
     assert worker.answer(request) == {"seconds": pytest.approx(0.21)}
 
 
-def test_accuracy_is_held_against_this_sides_own_reference(worker: Worker) -> None:
+def test_accuracy_is_measured_against_the_same_checkouts_reference(worker: Worker) -> None:
     for name in ("torch-fp32", "onnx-fp32", "onnx-int8"):
         _load(worker, name)
     texts = [f"text {number}" for number in range(8)]
@@ -98,37 +98,34 @@ def test_an_unknown_request_names_the_known_ones(worker: Worker) -> None:
         worker.answer({"do": "dance"})
 
 
-def test_errors_are_answers_and_quit_ends_it(worker: Worker) -> None:
-    lines = ['{"do": "dance"}', '{"do": "load", "backend": "x"}', '{"do": "quit"}', '{"do": "dance"}']
-    answers = io.StringIO()
-    serve(worker, io.StringIO("\n".join(lines)), answers)
-    told = [json.loads(line) for line in answers.getvalue().splitlines()]
-    assert [list(answer) for answer in told] == [["error"], ["error"]]
-    assert told[1]["error"].startswith("TypeError: ")  # an argument is missing
+def test_a_request_that_fails_is_answered_with_an_error_and_the_worker_goes_on(worker: Worker) -> None:
+    requests = ['{"do": "dance"}', '{"do": "load", "backend": "x"}', '{"do": "dance"}']
+    output = io.StringIO()
+    serve(worker, io.StringIO("\n".join(requests)), output)
+    answers = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert [list(answer) for answer in answers] == [["error"]] * 3
+    assert answers[1]["error"].startswith("TypeError: ")  # an argument is missing
 
 
-def test_the_first_line_says_who_it_is() -> None:
-    told = hello()
-    assert told["protocol"] == PROTOCOL == 1
-    assert told["backends"] == list(BACKENDS)
-    assert told["root"] == str(ROOT)
+def test_the_first_line_has_protocol_checkout_and_backends() -> None:
+    assert hello() == {"protocol": 1, "root": str(ROOT), "backends": list(BACKENDS)}
 
 
-def test_a_real_worker_writes_nothing_but_answers(tmp_path: Path) -> None:
-    """It builds an artifact of a tiny model on the way, which libraries comment on."""
+def test_a_real_worker_writes_nothing_but_answers_and_ends_with_its_standard_input(tmp_path: Path) -> None:
+    """It builds an artifact of a tiny model on the way, about which libraries print messages."""
     model = make_model(tmp_path)
     load = {"do": "load", "backend": "onnx-fp32", "model": str(model), "cache_dir": str(tmp_path / "cache")}
     call = {"do": "time", "backend": "onnx-fp32", "texts": ["nurse"], "batch_size": 1, "extra": 0.0}
     done = subprocess.run(
         [sys.executable, "-m", "embedopt.measure.worker", "0"],
-        input="".join(json.dumps(request) + "\n" for request in (load, call, {"do": "quit"})),
+        input="".join(json.dumps(request) + "\n" for request in (load, call)),
         capture_output=True,
         text=True,
         cwd=ROOT,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [sorted(answer) for answer in told[1:]] == [["ok"], ["ok"]]
-    assert told[0]["protocol"] == PROTOCOL
-    assert "building onnx-fp32" in done.stderr  # what it prints goes where it does no harm
+    first_line, *answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert first_line["protocol"] == PROTOCOL
+    assert [sorted(answer) for answer in answers] == [["ok"], ["ok"]]
+    assert "building onnx-fp32" in done.stderr

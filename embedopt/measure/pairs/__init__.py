@@ -1,1 +1,1 @@
-"""Base and head as process pairs."""
+"""Process pairs of base and head, and of identical code with known slow-downs."""

@@ -1,35 +1,27 @@
-"""Real process pairs of identical sides, and of sides of which one is slowed on purpose.
+"""Process pairs with known slow-downs: base and head run the same code, and the head is slowed on purpose.
 
-One pair measures both, in turns, so that every condition has the same luck. To save time a pair has every
-other slow-down only: identical sides get all the pairs, each slow-down half of them.
+One process pair measures the slow-downs in turns, no slow-down among them, so that chance affects all alike.
+To save time, a pair has every other slow-down only: each gets half of the pairs, no slow-down gets all.
 """
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedopt.errors import RecordError
 from embedopt.evidence import Cell, ProcessPair, SlowdownSample, SlowdownSamples
-from embedopt.files import write_whole
-from embedopt.measure.pairs.gate_run import Start
-from embedopt.measure.pairs.process_pair import Clock, Pair, Work, measure_pair
-from embedopt.schema import from_json, to_json
+from embedopt.measure.latency import Clock
+from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair, measure_pair
+from embedopt.schema import from_json
 
 SLOWDOWNS = (0.03, 0.05, 0.10, 0.20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """What is collected, and how much.
-
-    Attributes:
-        cells: what is timed.
-        work: texts and times.
-        pairs: process pairs of each backend.
-        budget_s: seconds, after which no further pair is begun.
-    """
+class SamplingPlan:
+    """The cells to sample, the number of process pairs of each backend, and the longest duration."""
 
     cells: tuple[Cell, ...]
     work: Work
@@ -37,102 +29,102 @@ class Effort:
     budget_s: float
 
     @property
+    def cells_by_backend(self) -> dict[str, list[Cell]]:
+        """The cells of each backend."""
+        names = dict.fromkeys(cell.backend for cell in self.cells)
+        return {name: [cell for cell in self.cells if cell.backend == name] for name in names}
+
+    @property
     def total(self) -> int:
-        """Pairs of all backends."""
-        return self.pairs * len({cell.backend for cell in self.cells})
+        """Number of process pairs of all backends."""
+        return self.pairs * len(self.cells_by_backend)
+
+    def done(self, samples: SlowdownSamples) -> int:
+        """Return how many process pairs of this plan were measured."""
+        return sum(pairs_of(samples, cells[0]) for cells in self.cells_by_backend.values())
 
 
-def collect(
-    start: Start,
-    effort: Effort,
-    known: SlowdownSamples,
-    on_pair: Callable[[SlowdownSamples, int], None],
+def collect_samples(
+    start: StartWorker,
+    plan: SamplingPlan,
+    samples: SlowdownSamples,
+    on_pair: Callable[[SlowdownSamples], None],
     clock: Clock = time.perf_counter,
 ) -> SlowdownSamples:
-    """Collect pairs, one of each backend after the other.
+    """Measure process pairs, the backends in turn, until the plan is fulfilled or its budget is spent.
 
     Args:
-        start: starts a fresh worker; both sides are the same code.
-        effort: what, and how much.
-        known: what was collected before, and is gone on with.
-        on_pair: told after each pair what there is, and how many pairs.
-        clock: seconds.
+        start: starts a new worker; base and head run the same code.
+        plan: what is sampled, and how much.
+        samples: samples of an earlier call, to which this one adds.
+        on_pair: called after each process pair with all samples so far.
+        clock: time in seconds.
 
     Raises:
-        RecordError: ``known`` has other cells.
+        RecordError: ``samples`` has other cells than the plan.
         MeasureError: a worker died, hung or wrote rubbish.
     """
-    cells = effort.cells
-    _check(known, cells)
-    backends = tuple(dict.fromkeys(cell.backend for cell in cells))
+    _check(samples, plan)
     started_s = clock()
-    for number in range(effort.pairs):
-        for backend in backends:
-            own = [cell for cell in cells if cell.backend == backend]
-            if pairs_of(known, own[0]) > number:
+    for number in range(plan.pairs):
+        for cells in plan.cells_by_backend.values():
+            if pairs_of(samples, cells[0]) > number:
                 continue
-            if clock() - started_s >= effort.budget_s:
-                return known
-            began_s = clock()
-            with start() as first, start() as second:
-                sides = (first, second) if number % 2 == 0 else (second, first)
-                found = measure_pair(Pair(number, *sides), own, effort.work, slowdowns_of(number), clock)
-            known = _with(known, found, clock() - began_s)
-            on_pair(known, sum(pairs_of(known, cell) for cell in _first_cells(cells)))
-    return known
+            if clock() - started_s >= plan.budget_s:
+                return samples
+            pair_started_s = clock()
+            with live_pair(number, start, start) as pair:
+                measured = measure_pair(pair, cells, plan.work, slowdowns_of(number), clock)
+            samples = _with(samples, measured, clock() - pair_started_s)
+            on_pair(samples)
+    return samples
 
 
-def read_calibration(file: Path) -> SlowdownSamples:
-    """Read what :func:`write_calibration` wrote.
+def read_samples(file: Path) -> SlowdownSamples:
+    """Read a file of samples that ``embedopt calibrate`` wrote.
 
     Raises:
-        RecordError: the file can't be read, or is no calibration.
+        RecordError: the file can't be read or holds no samples.
     """
     try:
         return from_json(SlowdownSamples, json.loads(file.read_text(encoding="utf8")))
     except (OSError, ValueError, RecordError) as error:
         raise RecordError(
-            f"{file} can't be read ({error}); wanted samples that embedopt calibrate wrote"
+            f"{file} can't be read ({error}); wanted samples that embedopt calibrate wrote: name another file"
         ) from None
 
 
-def write_calibration(file: Path, calibration: SlowdownSamples) -> None:
-    """Write samples, whole or not at all.
-
-    Raises:
-        RecordError: the file can't be written.
-    """
-    write_whole(file, json.dumps(to_json(calibration)))
-
-
 def slowdowns_of(number: int) -> tuple[float, ...]:
-    """Return what a pair is measured with. Not by parity: that says which side is called first."""
+    """Return the slow-downs of a process pair by its number.
+
+    They do not alternate with its parity, which decides whether base or head is called first.
+    """
     return (0.0, *SLOWDOWNS[number // 2 % 2 :: 2])
 
 
-def pairs_of(known: SlowdownSamples, cell: Cell) -> int:
-    """Return how many pairs of identical sides a cell has."""
-    return sum(len(of.pairs) for of in known.samples if of.cell == cell and of.slowdown == 0)
+def pairs_of(samples: SlowdownSamples, cell: Cell) -> int:
+    """Return how many process pairs of identical code a cell has."""
+    return sum(
+        len(sample.pairs) for sample in samples.samples if sample.cell == cell and sample.slowdown == 0
+    )
 
 
-def _first_cells(cells: Sequence[Cell]) -> list[Cell]:
-    return list({cell.backend: cell for cell in reversed(cells)}.values())
-
-
-def _check(known: SlowdownSamples, cells: Sequence[Cell]) -> None:
-    before = {of.cell for of in known.samples}
-    if before and not before <= set(cells):
-        named = ", ".join(sorted(map(str, before)))
+def _check(samples: SlowdownSamples, plan: SamplingPlan) -> None:
+    sampled = {sample.cell for sample in samples.samples}
+    if not sampled <= set(plan.cells):
+        names = ", ".join(sorted(map(str, sampled)))
         raise RecordError(
-            f"the calibration to resume is of {named}: ask for the same cells, or start a new one"
+            f"the samples to resume are of {names}; wanted the cells of this command: name the same with "
+            "--backends and --batch-sizes, or start a new file with -o"
         )
 
 
 def _with(
-    known: SlowdownSamples, found: Mapping[tuple[Cell, float], ProcessPair], seconds: float
+    samples: SlowdownSamples, measured: Mapping[tuple[Cell, float], ProcessPair], seconds: float
 ) -> SlowdownSamples:
-    samples = {(of.cell, of.slowdown): of for of in known.samples}
-    for (cell, slowdown), pair in found.items():
-        before = samples.get((cell, slowdown), SlowdownSample(cell=cell, slowdown=slowdown, pairs=()))
-        samples[cell, slowdown] = replace(before, pairs=(*before.pairs, pair))
-    return replace(known, samples=tuple(samples.values()), seconds=known.seconds + seconds)
+    by_key = {(sample.cell, sample.slowdown): sample for sample in samples.samples}
+    for (cell, slowdown), pair in measured.items():
+        empty = SlowdownSample(cell=cell, slowdown=slowdown, pairs=())
+        sample = by_key.get((cell, slowdown), empty)
+        by_key[cell, slowdown] = replace(sample, pairs=(*sample.pairs, pair))
+    return replace(samples, samples=tuple(by_key.values()), seconds=samples.seconds + seconds)

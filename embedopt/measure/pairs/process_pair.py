@@ -1,34 +1,37 @@
-"""One process of each side, live at the same time and called in turns: A, B, B, A.
+"""One process of the base and one of the head, live at the same time and called in turns: A, B, B, A.
 
-What is the same for both calls of a moment, such as a neighbour on the machine, falls out of their ratio; the
-order within a quad cancels a drift. What two processes have by luck, such as where their memory lies, does
-not: so each pair of processes yields one number, and the evidence is many pairs.
+What slows both calls of a moment, such as another process on the machine, cancels in their ratio; the order
+within a quad cancels a drift. What a process has by chance, such as where its memory lies, does not cancel:
+so each process pair yields one number, and the evidence is many pairs.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
 from scipy import stats
 
 from embedopt.evidence import Cell, ProcessPair
-from embedopt.measure.latency import rotate
+from embedopt.measure.latency import Clock, rotate
 
-# Of the quads' log ratios, this share is left out at each end: one call in ten meets a busy neighbour.
+# Share of the quads' log ratios that is trimmed at each end: one call in ten is slowed by another process.
 _TRIMMED = 0.25
 _FEWEST_QUADS, _MOST_QUADS = 5, 200
-_WARMUP_CALLS = 3
-# Texts that lie between the starts of two pairs: each pair sees other texts.
+_WARM_UP_CALLS = 3
+# Pair n starts at text 97 n, so that each pair times other texts.
 _STRIDE = 97
-
-Clock = Callable[[], float]
 
 
 class Client(Protocol):
-    """A worker, as measuring needs it: see :class:`embedopt.measure.pairs.worker_client.WorkerClient`."""
+    """A started worker; see :class:`embedopt.measure.pairs.worker_client.WorkerClient`."""
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Names of the backends that the worker can load."""
+        ...
 
     def ask(self, do: str, **values: object) -> dict[str, Any]:
         """Send a request to the worker and return its answer."""
@@ -39,19 +42,22 @@ class Client(Protocol):
         ...
 
     def receive(self) -> dict[str, Any]:
-        """Return the answer to what was sent."""
+        """Return the answer to the request that was sent."""
         ...
+
+
+StartWorker = Callable[[], contextlib.AbstractContextManager[Client]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What both sides are asked to do.
+    """What the workers of base and head are asked to do.
 
     Attributes:
-        texts: that the timed calls encode.
-        model: as of ``--model``.
-        cache_dir: as of ``--cache-dir``.
-        cell_s: seconds that a pair of processes spends on one cell and slow-down.
+        texts: texts that the timed calls encode.
+        model: model as given to ``--model``; None for the bundled one.
+        cache_dir: folder of the artifacts as given to ``--cache-dir``; None for the user's cache.
+        cell_s: seconds that a process pair spends on one cell and slow-down.
     """
 
     texts: tuple[str, ...]
@@ -60,9 +66,9 @@ class Work:
     cell_s: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two live processes; ``number`` counts the pairs of a run, and its parity says which side is A."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivePair:
+    """A live process of the base and one of the head; the parity of ``number`` says which is called first."""
 
     number: int
     base: Client
@@ -70,12 +76,23 @@ class Pair:
 
     @property
     def in_order(self) -> tuple[Client, Client]:
-        """A, then B."""
+        """The client that is called first, then the other."""
         return (self.base, self.head) if self.number % 2 == 0 else (self.head, self.base)
 
 
+@contextlib.contextmanager
+def live_pair(number: int, start_base: StartWorker, start_head: StartWorker) -> Iterator[LivePair]:
+    """Start a process of the base and one of the head, the one first that is called first."""
+    if number % 2 == 0:
+        with start_base() as base, start_head() as head:
+            yield LivePair(number=number, base=base, head=head)
+    else:
+        with start_head() as head, start_base() as base:
+            yield LivePair(number=number, base=base, head=head)
+
+
 def cells_of(backends: Sequence[str], batch_sizes: Sequence[int]) -> tuple[Cell, ...]:
-    """Return what is timed of each backend: a call of every batch size, and the cold start."""
+    """Return the cells of each backend: a call of every batch size, and the cold start."""
     return tuple(
         cell
         for name in backends
@@ -87,46 +104,37 @@ def cells_of(backends: Sequence[str], batch_sizes: Sequence[int]) -> tuple[Cell,
 
 
 def measure_pair(
-    pair: Pair,
+    pair: LivePair,
     cells: Sequence[Cell],
     work: Work,
     slowdowns: Sequence[float] = (0.0,),
     clock: Clock = time.perf_counter,
 ) -> dict[tuple[Cell, float], ProcessPair]:
-    """Load the one backend of ``cells`` on both sides and time every cell.
+    """Load one backend in both processes and time its cells.
 
-    Args:
-        pair: two processes that have loaded nothing.
-        cells: of one backend.
-        work: texts and times.
-        slowdowns: shares of a call by which the head is slowed on purpose; each is a measurement of its own,
-            all of them interleaved.
-        clock: seconds, to plan how many calls fill the time.
-
-    Returns:
-        What was measured, by cell and slow-down; a cold start is never slowed.
+    The head's calls are slowed on purpose by each of ``slowdowns``, shares of their time. Each slow-down is a
+    measurement of its own; the calls of all are interleaved, and a cold start is never slowed.
     """
-    # At the same time: whoever loads second is 5 to 14 % faster.
-    for side in pair.in_order:
-        side.send("load", backend=cells[0].backend, model=work.model, cache_dir=work.cache_dir)
-    loaded_s = {id(side): side.receive()["load_s"] for side in pair.in_order}
-    found = {}
+    # At the same time: the process that loads second is 5 to 14 % faster.
+    for client in pair.in_order:
+        client.send("load", backend=cells[0].backend, model=work.model, cache_dir=work.cache_dir)
+    load_s = {id(client): client.receive()["load_s"] for client in pair.in_order}
+    measured = {}
     for cell in cells:
         if cell.metric == "load_s":
-            found[cell, 0.0] = sampled([loaded_s[id(pair.base)]], [loaded_s[id(pair.head)]])
+            measured[cell, 0.0] = summarise_pair([load_s[id(pair.base)]], [load_s[id(pair.head)]])
             continue
-        for slowdown, quads in _quads_of(pair, cell, work, slowdowns, clock).items():
-            base_s, head_s = zip(*quads, strict=True)
-            found[cell, slowdown] = sampled([*chain(*base_s)], [*chain(*head_s)])
-    return found
+        for slowdown, (base_s, head_s) in _time_quads(pair, cell, work, slowdowns, clock).items():
+            measured[cell, slowdown] = summarise_pair(base_s, head_s)
+    return measured
 
 
-def sampled(base_s: Sequence[float], head_s: Sequence[float]) -> ProcessPair:
-    """Return the record of a process pair.
+def summarise_pair(base_s: Sequence[float], head_s: Sequence[float]) -> ProcessPair:
+    """Return the record of a process pair: the trimmed mean of its quads' log ratios, and its calls.
 
     Args:
-        base_s: its calls, two by two those of a quad.
-        head_s: likewise.
+        base_s: seconds of the base's calls; each two in a row are of one quad.
+        head_s: seconds of the head's calls, in the same order.
     """
     size = 2 if len(base_s) > 1 else 1
     logs = np.log(np.reshape(head_s, (-1, size))) - np.log(np.reshape(base_s, (-1, size)))
@@ -137,47 +145,37 @@ def sampled(base_s: Sequence[float], head_s: Sequence[float]) -> ProcessPair:
     )
 
 
-Quad = tuple[tuple[float, float], tuple[float, float]]
-
-
-def _quads_of(
-    pair: Pair, cell: Cell, work: Work, slowdowns: Sequence[float], clock: Clock
-) -> dict[float, list[Quad]]:
+def _time_quads(
+    pair: LivePair, cell: Cell, work: Work, slowdowns: Sequence[float], clock: Clock
+) -> dict[float, tuple[list[float], list[float]]]:
+    """Call A, B, B, A on each batch and slow-down; return the seconds of the base's and the head's calls."""
     texts = np.roll(np.asarray(work.texts, dtype=object), -_STRIDE * pair.number).tolist()
     batches = rotate(texts, cell.batch_size)
     call_s = _warm_up(pair, cell, batches, clock)
-    rounds = min(max(round(work.cell_s / (4 * call_s)), _FEWEST_QUADS), _MOST_QUADS)
-    quads: dict[float, list[Quad]] = {slowdown: [] for slowdown in slowdowns}
-    for _ in range(rounds):
+    first, second = pair.in_order
+    times: dict[float, tuple[list[float], list[float]]] = {slowdown: ([], []) for slowdown in slowdowns}
+    for _ in range(min(max(round(work.cell_s / (4 * call_s)), _FEWEST_QUADS), _MOST_QUADS)):
         batch = next(batches)
-        for slowdown, done in quads.items():
-            done.append(_quad(pair, cell, batch, slowdown))
-    return quads
+        for slowdown, (base_s, head_s) in times.items():
+            for client in (first, second, second, first):
+                if client is pair.base:
+                    base_s.append(_time_call(client, cell, batch))
+                else:
+                    head_s.append(_time_call(client, cell, batch, slowdown))
+    return times
 
 
-def _warm_up(pair: Pair, cell: Cell, batches: Iterator[list[str]], clock: Clock) -> float:
-    """Call both sides and return the seconds that a call takes with all that surrounds it."""
-    first, second = pair.in_order
-    took_s = []
-    for _ in range(_WARMUP_CALLS):
+def _warm_up(pair: LivePair, cell: Cell, batches: Iterator[list[str]], clock: Clock) -> float:
+    """Call both processes a few times; return the seconds from sending a request to its answer."""
+    call_s = []
+    for _ in range(_WARM_UP_CALLS):
         batch, started_s = next(batches), clock()
-        _seconds(first, cell, batch)
-        _seconds(second, cell, batch)
-        took_s.append((clock() - started_s) / 2)
-    return min(took_s)
+        for client in pair.in_order:
+            _time_call(client, cell, batch)
+        call_s.append((clock() - started_s) / 2)
+    return min(call_s)
 
 
-def _quad(pair: Pair, cell: Cell, batch: Sequence[str], slowdown: float) -> Quad:
-    """Call A, B, B, A on the same texts and return the base's two times and the head's, in seconds."""
-    first, second = pair.in_order
-    extra = {id(pair.base): 0.0, id(pair.head): slowdown}
-    times: dict[int, list[float]] = {id(first): [], id(second): []}
-    for side in (first, second, second, first):
-        times[id(side)].append(_seconds(side, cell, batch, extra[id(side)]))
-    [base_1, base_2], [head_1, head_2] = times[id(pair.base)], times[id(pair.head)]
-    return (base_1, base_2), (head_1, head_2)
-
-
-def _seconds(side: Client, cell: Cell, batch: Sequence[str], extra: float = 0.0) -> float:
-    answer = side.ask("time", backend=cell.backend, texts=batch, batch_size=cell.batch_size, extra=extra)
+def _time_call(client: Client, cell: Cell, batch: Sequence[str], extra: float = 0.0) -> float:
+    answer = client.ask("time", backend=cell.backend, texts=batch, batch_size=cell.batch_size, extra=extra)
     return float(answer["seconds"])

@@ -1,7 +1,7 @@
-"""The driver's end of one worker: started, asked, and gone at the end, whatever happens.
+"""Client of one worker process: starts it, sends it requests, and kills it at the end, whatever happens.
 
-Each answer has a deadline. A worker that dies, hangs or prints rubbish ends with one line that says so, and
-with its whole process group killed.
+Each answer has a deadline. When a worker dies, hangs or prints rubbish, its whole process group is killed and
+an error says in one line what happened.
 """
 
 import contextlib
@@ -21,21 +21,23 @@ from embedopt.errors import MeasureError
 from embedopt.measure.worker import PROTOCOL
 
 WORKER = "embedopt.measure.worker"
-# Loading may build an artifact, accuracy encodes the whole corpus: minutes on a slow machine.
+# "load" may build an artifact and "accuracy" encodes the whole corpus: minutes on a slow machine.
 LONG_S = 900.0
-# A process that imports nothing but this package, and a call with one batch.
+# Enough to start a process that imports this package only, and for a call with one batch.
 SHORT_S = 60.0
 _LONG = frozenset({"load", "accuracy"})
 
-# Left out, so that threads spin as briefly as OpenMP's default has it; a worker answers when they sleep.
-# Threads that never spin are put to sleep within a call, and may wake two on one core: a call of torch-fp32
-# with 32 texts took 96 to 172 ms with OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=0, 85 to 119 ms without.
+# Environment variables that a worker does not get. Without the first three, threads spin as briefly as OpenMP
+# makes them by default, and a worker answers once they sleep. Threads that never spin fall asleep within a
+# call, and two of them may wake on one core: a call of torch-fp32 with 32 texts took 96 to 172 ms with
+# OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=0, 85 to 119 ms without. With PYTHONSAFEPATH, Python would not
+# import the checkout that a worker runs in.
 _LEFT_OUT = frozenset({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "PYTHONSAFEPATH"})
-# A worker keeps the memory that a call has freed. By itself glibc learns as it runs which blocks to give back
-# to the system at once, and what it learns is luck of the process: two processes of the same code, torch-fp32
-# with 32 texts, differed by 6.0 % (standard deviation of 7 pairs), so by 0.7 % (mallopt(3)).
+# Make a worker keep the memory that a call has freed. By default glibc adapts, as it runs, which freed blocks
+# it returns to the system at once (mallopt(3)), and the outcome differs by chance: two processes of the same
+# code, torch-fp32 with 32 texts, differed by 6.0 % (standard deviation of 7 pairs), with these by 0.7 %.
 _KEPT_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the largest that glibc takes
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the largest that glibc accepts
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
@@ -43,21 +45,21 @@ _CHUNK_BYTES = 1 << 16
 
 
 class ForeignWorkerError(MeasureError):
-    """A side's code can't be driven by this one: nothing can be compared."""
+    """The worker of another checkout is missing or speaks another protocol: nothing can be compared."""
 
 
 class RefusedError(MeasureError):
-    """A worker answered that it can't do what was asked."""
+    """A worker answered a request with an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkout:
-    """Where a side's code is.
+    """The code of base or head.
 
     Attributes:
-        name: ``base`` or ``head``, in messages.
-        root: the folder that holds its ``embedopt``.
-        python: the interpreter that runs it.
+        name: ``base`` or ``head``, for messages.
+        root: folder that holds the package ``embedopt``.
+        python: interpreter that runs the code.
     """
 
     name: str
@@ -66,52 +68,52 @@ class Checkout:
 
 
 class WorkerClient:
-    """One live worker; a context manager that leaves no process behind.
+    """Client of one live worker; a context manager that leaves no process behind.
 
     Args:
-        place: whose code it runs.
+        checkout: the code that the worker runs.
         short_s: seconds until the first line and the answer to a timed call are overdue.
-        module: what is run, as ``python -m`` takes it.
+        module: the module that is run, as ``python -m`` takes it.
 
     Raises:
-        ForeignWorkerError: there is no worker, or it speaks another protocol.
-        MeasureError: it died, hung or wrote rubbish.
+        ForeignWorkerError: the checkout has no worker, or one with another protocol.
+        MeasureError: the worker died, hung or wrote rubbish.
     """
 
-    def __init__(self, place: Checkout, short_s: float = SHORT_S, module: str = WORKER) -> None:
-        # Looked for here: an editable install of another commit would serve its own for a missing one.
-        if module == WORKER and not (place.root / WORKER.replace(".", "/")).with_suffix(".py").is_file():
-            raise ForeignWorkerError(f"{place.name} has no {WORKER}: compare with a newer commit")
-        self.place = place
+    def __init__(self, checkout: Checkout, short_s: float = SHORT_S, module: str = WORKER) -> None:
+        # Where the file is missing, python -m would run the worker of an editable install of another commit.
+        if module == WORKER and not (checkout.root / WORKER.replace(".", "/")).with_suffix(".py").is_file():
+            raise ForeignWorkerError(f"{checkout.name} has no {WORKER}: compare with a newer commit")
+        self._checkout = checkout
         self._short_s = self._timeout_s = short_s
         self._pending = b""
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the process
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process, in close()
         self._process = subprocess.Popen(
-            [place.python, "-m", module, str(time.monotonic())],
-            cwd=place.root,
+            [checkout.python, "-m", module, str(time.monotonic())],
+            cwd=checkout.root,
             env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             bufsize=0,
-            start_new_session=True,  # Ctrl-C is the driver's, and a group of its own can be killed whole
+            start_new_session=True,  # Ctrl-C is not for it, and its process group can be killed whole
         )
         try:
-            self.backends = self._greeted(self._read(short_s))
+            self.backends = self._check_hello(self._read(short_s))
         except BaseException:
             self.close()
             raise
 
-    def _greeted(self, hello: dict[str, Any]) -> tuple[str, ...]:
+    def _check_hello(self, hello: dict[str, Any]) -> tuple[str, ...]:
         if hello.get("protocol") != PROTOCOL:
             raise ForeignWorkerError(
-                f"{self.place.name} speaks protocol {hello.get('protocol')!r}, wanted {PROTOCOL}: "
+                f"{self._checkout.name} speaks protocol {hello.get('protocol')!r}, wanted {PROTOCOL}: "
                 "compare with a newer commit"
             )
-        if Path(hello["root"]) != self.place.root.resolve():
+        if Path(hello["root"]) != self._checkout.root.resolve():
             raise ForeignWorkerError(
-                f"{self.place.name} ran the code in {hello['root']}, wanted {self.place.root}: "
-                f"uninstall embedopt from {self.place.python}, or unset PYTHONPATH"
+                f"{self._checkout.name} ran the code in {hello['root']}, wanted {self._checkout.root}: "
+                f"uninstall embedopt from {self._checkout.python}, or unset PYTHONPATH"
             )
         return tuple(hello["backends"])
 
@@ -124,21 +126,21 @@ class WorkerClient:
         """Send a request whose answer :meth:`receive` returns.
 
         Raises:
-            MeasureError: the worker is dead or hangs.
+            MeasureError: the worker has died or hangs.
         """
         self._timeout_s = LONG_S if do in _LONG else self._short_s
         self._write({"do": do, **values}, self._timeout_s)
 
     def receive(self) -> dict[str, Any]:
-        """Wait for the answer to what was sent.
+        """Wait for the answer to the request that was sent.
 
         Raises:
-            RefusedError: the worker says that it can't.
-            MeasureError: it died, hung or wrote rubbish.
+            RefusedError: the worker answered with an error.
+            MeasureError: the worker died, hung or wrote rubbish.
         """
         answer = self._read(self._timeout_s)
         if "error" in answer:
-            raise RefusedError(f"{self.place.name}: {answer['error']}")
+            raise RefusedError(f"{self._checkout.name}: {answer['error']}")
         result: dict[str, Any] = answer["ok"]
         return result
 
@@ -166,9 +168,9 @@ class WorkerClient:
                 raise self._dead()
             self._pending += chunk
         line, _, self._pending = self._pending.partition(b"\n")
-        return self._parsed(line)
+        return self._parse(line)
 
-    def _parsed(self, line: bytes) -> dict[str, Any]:
+    def _parse(self, line: bytes) -> dict[str, Any]:
         try:
             values = json.loads(line)
         except ValueError:
@@ -176,14 +178,14 @@ class WorkerClient:
         if not isinstance(values, dict) or not {"protocol", "ok", "error"} & values.keys():
             shown = line[:60].decode(errors="replace")
             raise MeasureError(
-                f"the worker of {self.place.name} wrote {shown!r}; wanted a line of JSON: "
+                f"the worker of {self._checkout.name} wrote {shown!r}; wanted a line of JSON: "
                 "does something in its environment print at the start of Python?"
             )
         return values
 
     def _overdue(self, timeout_s: float) -> MeasureError:
         return MeasureError(
-            f"the worker of {self.place.name} gave no answer for {timeout_s:g} s; it was killed: "
+            f"the worker of {self._checkout.name} gave no answer for {timeout_s:g} s; it was killed: "
             "try the same backend with pytest benchmarks/ on that commit"
         )
 
@@ -191,12 +193,12 @@ class WorkerClient:
         code = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        last = lines[-1] if lines else "it said nothing"
-        return MeasureError(f"the worker of {self.place.name} ended with {code}: {last}")
+        last = lines[-1] if lines else "it wrote no error"
+        return MeasureError(f"the worker of {self._checkout.name} ended with {code}: {last}")
 
     def close(self) -> None:
-        """Kill the worker and all that it started. Closing twice is harmless."""
-        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        """Kill the worker and all that it started; closing it again does nothing."""
+        with contextlib.suppress(ProcessLookupError):  # the worker has ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):

@@ -1,10 +1,8 @@
-"""The other side of ``--against REF``: a commit of this repository, checked out while it is measured."""
+"""The base of ``--against REF``: a commit of this repository, checked out while it is measured."""
 
 import contextlib
-import os
 import shutil
 import signal
-import subprocess
 import threading
 import tomllib
 import uuid
@@ -15,7 +13,9 @@ from types import FrameType
 
 from filelock import FileLock, Timeout
 
-from embedopt.errors import MeasureError, UsageError
+from embedopt.errors import GitError, MeasureError, UsageError
+from embedopt.files import explaining_failure
+from embedopt.git import Finished, git, last_error_line
 
 _WORKER_FILE = Path("embedopt", "measure", "worker.py")
 
@@ -24,17 +24,21 @@ def resolve(repository: Path, ref: str) -> str:
     """Return the full hash of the commit that a commit, branch or tag names.
 
     Raises:
-        UsageError: there is no such thing, or no repository; the message says which.
+        UsageError: the ref or the repository does not exist.
+        GitError: git is not installed.
     """
     if _git(repository, "rev-parse", "--git-dir").returncode:
-        raise UsageError(f"--against {ref}: {repository} is no git repository; wanted a clone of the project")
-    found = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-    if found.returncode:
+        raise UsageError(
+            f"--against {ref}: {repository} is no git repository; wanted a clone of the project: "
+            "run the suite in one"
+        )
+    parsed = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    if parsed.returncode:
         raise UsageError(
             f"--against {ref}: {repository} has no such commit, branch or tag; wanted one that "
-            "git log shows: fetch it first, a shallow clone holds its last commit only"
+            "git log shows: fetch it first, as a shallow clone holds its last commit only"
         )
-    return found.stdout.strip()
+    return parsed.stdout.strip()
 
 
 def describe_head(repository: Path) -> str:
@@ -45,29 +49,24 @@ def describe_head(repository: Path) -> str:
 
 @contextlib.contextmanager
 def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path]:
-    """Yield a worktree of ``commit`` under ``cache_dir``, gone at the end, whatever happens.
+    """Yield a new worktree of ``commit`` under ``cache_dir``, and remove it at the end, whatever happens.
 
-    Each run has one of its own. What a killed run left behind is removed by the next.
+    Worktrees that a killed process left behind are removed first; those of other live runs stay.
 
     Raises:
-        MeasureError: git can't make it; the message has its words.
+        OutputError: the cache can't be written.
+        GitError: git can't make the worktree; the message quotes it.
     """
     parent = cache_dir.expanduser().absolute() / "worktrees"
-    try:
+    with explaining_failure(parent, "give another cache with --cache-dir or EMBEDOPT_CACHE"):
         parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(repository, parent)
-    except OSError as error:
-        raise MeasureError(
-            f"{parent} can't be written ({(error.strerror or str(error)).lower()}): "
-            "give another cache with --cache-dir or EMBEDOPT_CACHE"
-        ) from error
     folder = parent / f"{commit[:12]}-{uuid.uuid4().hex[:8]}"
     with FileLock(_lock_of(folder)):
         try:
             added = _git(repository, "worktree", "add", "--detach", "--force", str(folder), commit)
             if added.returncode:
-                said = (added.stderr.strip().splitlines() or ["no message"])[-1]
-                raise MeasureError(f"git can't check {commit[:12]} out into {folder}: {said}")
+                raise GitError(f"git can't check {commit[:12]} out into {folder}: {last_error_line(added)}")
             yield folder
         finally:
             _remove(repository, folder)
@@ -75,12 +74,12 @@ def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path
 
 
 def why_not_comparable(head: Path, base: Path, *, own_python: bool) -> str | None:
-    """Say why the code in two folders can't be compared; None where it can.
+    """Return the reason why head and base can't be compared; None where they can.
 
-    Args:
-        head: folder of one.
-        base: folder of the other.
-        own_python: whether the base runs in an environment of its own.
+    A base without an environment of its own (``own_python``) must have the same exactly pinned dependencies.
+
+    Raises:
+        MeasureError: a ``pyproject.toml`` can't be read.
     """
     if not (base / _WORKER_FILE).is_file():
         return f"the base has no {_WORKER_FILE}: choose a newer commit"
@@ -101,24 +100,28 @@ def why_not_comparable(head: Path, base: Path, *, own_python: bool) -> str | Non
 
 
 def pins(root: Path) -> dict[str, str]:
-    """Return the exactly pinned dependencies of the project in a folder, those of its extras too, by name."""
+    """Return the version of each exactly pinned dependency of a project, extras included, by name.
+
+    Raises:
+        MeasureError: the project's ``pyproject.toml`` can't be read.
+    """
     try:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise MeasureError(
-            f"{root / 'pyproject.toml'} can't be read ({error}); wanted the project's pins"
+            f"{root / 'pyproject.toml'} can't be read ({error}); wanted the project's pins: mend the file"
         ) from None
-    named = project.get("project", {})
-    extras = named.get("optional-dependencies", {}).values()
-    requirements = chain(named.get("dependencies", []), *extras)
+    table = project.get("project", {})
+    extras = table.get("optional-dependencies", {}).values()
+    requirements = chain(table.get("dependencies", []), *extras)
     exact = (requirement.split("==") for requirement in requirements if "==" in requirement)
     return {name.strip().lower(): version.strip() for name, version in exact}
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it started is cleaned up."""
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+    """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt``, as Ctrl-C does, so that the block cleans up."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield
         return
 
@@ -136,7 +139,7 @@ def ended_by_signals() -> Iterator[None]:
 def _remove_stale(repository: Path, parent: Path) -> None:
     for lock_file in parent.glob("*.lock"):
         lock = FileLock(lock_file)
-        with contextlib.suppress(Timeout), lock.acquire(blocking=False):  # Timeout: it is in use
+        with contextlib.suppress(Timeout), lock.acquire(blocking=False):  # Timeout: a live run holds it
             _remove(repository, lock_file.with_suffix(""))
             lock_file.unlink(missing_ok=True)
 
@@ -151,14 +154,6 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_suffix(".lock")
 
 
-def _git(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["git", "-C", str(repository), *arguments]
-    # A git hook that runs the suite names its own repository in the environment.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        # In a session of its own: Ctrl-C must not end it halfway through a removal.
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, start_new_session=True
-        )
-    except FileNotFoundError:
-        raise MeasureError("--against needs git, which is not on the PATH: install it") from None
+def _git(repository: Path, *arguments: str) -> Finished:
+    # In a new session, so that Ctrl-C can't end git halfway through the removal of a worktree.
+    return git(repository, *arguments, new_session=True)

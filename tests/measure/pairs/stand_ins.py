@@ -1,4 +1,4 @@
-"""Sides that tests control: one that computes its times, and scripts that misbehave as real processes."""
+"""Workers that tests control: a client that computes its times, and scripts that run as real processes."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import psutil
 
-from embedopt.measure.pairs.worker_client import Checkout
+from embedopt.measure.pairs.worker_client import Checkout, RefusedError
 from tests.fakes import FakeClock
 
 HELLO = '{"protocol": 1, "root": ROOT, "backends": ["torch-fp32", "fake"]}'
-# A worker as short as it gets; BODY answers the requests.
+# A minimal worker; BODY answers the requests.
 _SCRIPT = """
 import json, os, sys, time
 ROOT = json.dumps(os.getcwd())
@@ -24,8 +24,8 @@ for line in sys.stdin:
 """
 
 
-class FakeSide:
-    """Answers from a table: ``call_s`` a text-less call, plus its share of extra work."""
+class FakeClient:
+    """A client without a process: a call takes ``call_s`` plus its share of extra work, on a fake clock."""
 
     backends: tuple[str, ...] = ("torch-fp32", "fake")
 
@@ -36,6 +36,7 @@ class FakeSide:
         self.call_s = call_s
         self.load_s = 1.0
         self.scores: dict[str, float] = {"cosine_mean": 1.0}
+        self.refuses: str | None = None
         self.log = [] if log is None else log
         self.name = name
         self.texts: list[list[str]] = []
@@ -53,6 +54,8 @@ class FakeSide:
     def receive(self) -> dict[str, Any]:
         assert self._sent is not None
         do, values = self._sent
+        if do == self.refuses:
+            raise RefusedError(f"{self.name}: can't")
         if do == "load":
             self.clock.advance(self.load_s)
             return {"load_s": self.load_s, "disk_bytes": 1000}
@@ -72,7 +75,7 @@ class FakeSide:
         self.closed += 1
 
 
-def group_is_gone(group: int) -> bool:
+def has_group_ended(group: int) -> bool:
     """Say whether no process of a group is left; one that was just killed may take a moment to end."""
     left = []
     for process in psutil.process_iter():
@@ -83,7 +86,7 @@ def group_is_gone(group: int) -> bool:
     return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def place(folder: Path, body: str = "    pass", hello: str = HELLO, name: str = "head") -> Checkout:
+def make_checkout(folder: Path, body: str = "    pass", hello: str = HELLO) -> Checkout:
     """Write the module ``script`` into ``folder``, a worker whose answers ``body`` makes."""
     (folder / "script.py").write_text(_SCRIPT.format(hello=hello, body=body), encoding="utf8")
-    return Checkout(name=name, root=folder, python=sys.executable)
+    return Checkout(name="head", root=folder, python=sys.executable)

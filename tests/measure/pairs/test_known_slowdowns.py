@@ -1,5 +1,6 @@
-"""Samples are collected in an order that confuses nothing, kept as they come, and gone on with."""
+"""Samples with known slow-downs: collected in a balanced order, saved after each pair, and resumed."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,31 +9,38 @@ import pytest
 from embedopt.errors import RecordError
 from embedopt.evidence import Cell, SlowdownSamples
 from embedopt.measure.pairs.known_slowdowns import (
-    Effort,
-    collect,
+    SamplingPlan,
+    collect_samples,
     pairs_of,
-    read_calibration,
+    read_samples,
     slowdowns_of,
-    write_calibration,
 )
 from embedopt.measure.pairs.process_pair import Work, cells_of
+from embedopt.schema import to_json
 from tests.fakes import FakeClock
-from tests.measure.pairs.stand_ins import FakeSide
+from tests.measure.pairs.stand_ins import FakeClient
 
 NOTHING = SlowdownSamples(hardware_class="test", samples=(), seconds=0.0)
 CELLS = cells_of(["fake", "torch-fp32"], [2])
-EFFORT = Effort(cells=CELLS, work=Work(texts=("a", "b", "c"), cell_s=4.0), pairs=4, budget_s=1e9)
+PLAN = SamplingPlan(cells=CELLS, work=Work(texts=("a", "b", "c"), cell_s=4.0), pairs=4, budget_s=1e9)
 
 
-def _collect(effort: Effort, known: SlowdownSamples = NOTHING) -> tuple[SlowdownSamples, list[int]]:
+def _collect(plan: SamplingPlan, earlier: SlowdownSamples = NOTHING) -> tuple[SlowdownSamples, list[int]]:
+    """Return the samples, and the number of pairs that were done each time it was reported."""
     clock, done = FakeClock(), list[int]()
-    found = collect(lambda: FakeSide(clock), effort, known, lambda _, pairs: done.append(pairs), clock)
-    return found, done
+    samples = collect_samples(
+        lambda: FakeClient(clock), plan, earlier, lambda so_far: done.append(plan.done(so_far)), clock
+    )
+    return samples, done
 
 
-def test_identical_sides_get_all_pairs_and_each_slow_down_half() -> None:
-    found, done = _collect(EFFORT)
-    counts = {(str(of.cell), of.slowdown): len(of.pairs) for of in found.samples if of.cell.backend == "fake"}
+def test_no_slow_down_gets_all_pairs_and_each_slow_down_half() -> None:
+    collected, done = _collect(PLAN)
+    counts = {
+        (str(sample.cell), sample.slowdown): len(sample.pairs)
+        for sample in collected.samples
+        if sample.cell.backend == "fake"
+    }
     assert counts == {
         ("fake batch 2", 0.0): 4,
         ("fake batch 2", 0.03): 2,
@@ -42,11 +50,11 @@ def test_identical_sides_get_all_pairs_and_each_slow_down_half() -> None:
         ("fake load", 0.0): 4,
     }
     assert done == list(range(1, 9))
-    slowed = [of for of in found.samples if of.slowdown == 0.05]
-    assert {round(pair.log_ratio, 6) for of in slowed for pair in of.pairs} == {0.04879}
+    slowed = [sample for sample in collected.samples if sample.slowdown == 0.05]
+    assert {round(pair.log_ratio, 6) for sample in slowed for pair in sample.pairs} == {0.04879}
 
 
-def test_each_slow_down_meets_both_orders() -> None:
+def test_each_slow_down_is_measured_in_both_orders_of_base_and_head() -> None:
     assert [slowdowns_of(number) for number in range(4)] == [
         (0.0, 0.03, 0.10),
         (0.0, 0.03, 0.10),
@@ -55,29 +63,28 @@ def test_each_slow_down_meets_both_orders() -> None:
     ]
 
 
-def test_a_run_that_was_stopped_is_gone_on_with(tmp_path: Path) -> None:
-    part, _ = _collect(replace(EFFORT, budget_s=0.1))
+def test_a_run_that_was_stopped_can_be_resumed(tmp_path: Path) -> None:
+    part, _ = _collect(replace(PLAN, budget_s=0.1))
     assert [pairs_of(part, cell) for cell in CELLS] == [1, 1, 0, 0]
-    write_calibration(tmp_path / "samples.json", part)
-    known = read_calibration(tmp_path / "samples.json")
-    assert known == part
-    whole, done = _collect(EFFORT, known)
-    assert whole.samples == _collect(EFFORT)[0].samples
+    (tmp_path / "samples.json").write_text(json.dumps(to_json(part)), encoding="utf8")
+    earlier = read_samples(tmp_path / "samples.json")
+    assert earlier == part
+    whole, done = _collect(PLAN, earlier)
+    assert whole.samples == _collect(PLAN)[0].samples
     assert done == list(range(2, 9))
-    assert [file.name for file in tmp_path.iterdir()] == ["samples.json"]
 
 
 def test_samples_of_other_cells_are_refused() -> None:
-    known, _ = _collect(EFFORT)
-    other = replace(EFFORT, cells=(Cell(backend="fake", batch_size=8),))
-    with pytest.raises(RecordError, match=r"is of fake batch 2, fake load, .*: ask for the same cells"):
-        _collect(other, known)
+    earlier, _ = _collect(PLAN)
+    other = replace(PLAN, cells=(Cell(backend="fake", batch_size=8),))
+    with pytest.raises(RecordError, match=r"are of fake batch 2, fake load, .*; wanted the cells of this"):
+        _collect(other, earlier)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"samples": 1}'])
-def test_a_file_that_is_no_calibration_is_one_line(tmp_path: Path, text: str) -> None:
+def test_a_file_without_samples_is_an_error_of_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text, encoding="utf8")
     with pytest.raises(
         RecordError, match=r"x\.json can't be read \(.*\); wanted samples that embedopt calibrate"
     ):
-        read_calibration(tmp_path / "x.json")
+        read_samples(tmp_path / "x.json")

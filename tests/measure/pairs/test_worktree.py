@@ -1,15 +1,14 @@
-"""Worktrees of a small repository: made, described, and gone at the end."""
+"""Worktrees of a small repository: made, described, and removed at the end."""
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from embedopt.errors import MeasureError, UsageError
+from embedopt.errors import GitError, UsageError
 from embedopt.measure.pairs.worktree import (
     checked_out,
     describe_head,
@@ -18,12 +17,7 @@ from embedopt.measure.pairs.worktree import (
     resolve,
     why_not_comparable,
 )
-
-
-def git(folder: Path, *arguments: str) -> str:
-    settings = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
-    command = ["git", *settings, "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+from tests.repositories import git
 
 
 @pytest.fixture
@@ -41,7 +35,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def _left(repository: Path, cache: Path) -> tuple[int, list[Path]]:
-    """Return what git knows of worktrees beside the first, and what lies in the cache."""
+    """Return how many worktrees git lists beside the first, and what is left in the cache."""
     return git(repository, "worktree", "list").count("\n"), list((cache / "worktrees").iterdir())
 
 
@@ -51,24 +45,24 @@ def test_a_branch_is_its_commit(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("ref", ["nowhere", "--help", "", "main:file.txt"])
-def test_a_base_that_does_not_exist_is_one_line(repository: Path, ref: str) -> None:
+def test_a_base_that_does_not_exist_is_an_error_of_one_line(repository: Path, ref: str) -> None:
     with pytest.raises(UsageError, match=r"has no such commit, branch or tag; wanted one that git log shows"):
         resolve(repository, ref)
 
 
-def test_a_folder_without_a_repository_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no git repository; wanted a clone"):
+def test_a_folder_without_a_repository_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no git repository; wanted a clone of the project: run"):
         resolve(tmp_path, "main")
 
 
-def test_a_dirty_head_is_said(repository: Path) -> None:
+def test_the_description_of_a_dirty_head_says_so(repository: Path) -> None:
     commit = resolve(repository, "main")
     assert describe_head(repository) == commit
     (repository / "new.py").touch()
     assert describe_head(repository) == f"{commit} + changes"
 
 
-def test_the_base_is_there_while_it_is_measured_and_a_dirty_head_is_left_alone(
+def test_each_run_gets_a_worktree_of_its_own_and_a_dirty_head_is_left_alone(
     repository: Path, tmp_path: Path
 ) -> None:
     (repository / "file.txt").write_text("three", encoding="utf8")
@@ -86,7 +80,7 @@ def test_the_base_is_there_while_it_is_measured_and_a_dirty_head_is_left_alone(
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """See to it that SIGINT interrupts: the background job of a shell without job control ignores it."""
+    """Let SIGINT interrupt: it is ignored in a background job of a shell without job control."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -94,7 +88,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_in_the_middle_leaves_nothing(
+def test_a_signal_while_the_base_is_checked_out_leaves_no_worktree(
     repository: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
@@ -108,7 +102,9 @@ def test_a_signal_in_the_middle_leaves_nothing(
     assert signal.getsignal(number) is before
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(repository: Path, tmp_path: Path) -> None:
+def test_a_worktree_that_a_killed_run_left_is_removed_by_the_next_run(
+    repository: Path, tmp_path: Path
+) -> None:
     stale, used = tmp_path / "cache" / "worktrees" / "stale", tmp_path / "cache" / "worktrees" / "used"
     commit = resolve(repository, "old")
     for folder in (stale, used):
@@ -122,9 +118,9 @@ def test_what_a_killed_run_left_is_removed_by_the_next(repository: Path, tmp_pat
         assert used.exists()
 
 
-def test_a_commit_that_git_cant_check_out_is_one_line(repository: Path, tmp_path: Path) -> None:
+def test_a_commit_that_git_cant_check_out_is_an_error_of_one_line(repository: Path, tmp_path: Path) -> None:
     with (
-        pytest.raises(MeasureError, match=r"git can't check 000000000000 out into .*: fatal: "),
+        pytest.raises(GitError, match=r"git can't check 000000000000 out into .*: fatal: "),
         checked_out(repository, "0" * 40, tmp_path / "cache"),
     ):
         pass

@@ -1,0 +1,26 @@
+"""Calls of git. That an outer git process has no effect on them is tested with the history branch."""
+
+from pathlib import Path
+
+import pytest
+
+from embedopt.errors import GitError
+from embedopt.git import git, last_error_line
+
+
+def test_settings_apply_to_one_call(tmp_path: Path) -> None:
+    git(tmp_path, "init")
+    configured = git(tmp_path, "config", "user.name", settings={"user.name": "somebody"})
+    assert configured.stdout == "somebody\n"
+
+
+def test_a_command_that_fails_has_a_last_error_line(tmp_path: Path) -> None:
+    failed = git(tmp_path, "rev-parse", "HEAD")
+    assert failed.returncode == 128
+    assert last_error_line(failed).startswith("fatal: not a git repository")
+
+
+def test_a_machine_without_git_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GitError, match=r"^git is not on the PATH; wanted it .*: install it$"):
+        git(tmp_path, "status")

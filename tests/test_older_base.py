@@ -1,0 +1,48 @@
+"""A commit from before modules were moved and renamed still serves as a base: the worker's protocol held."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from embedopt.errors import UsageError
+from embedopt.evidence import Cell, PairsWanted
+from embedopt.measure.pairs import worktree
+from embedopt.measure.pairs.gate_run import GatePlan, measure_gate_run
+from embedopt.measure.pairs.process_pair import Work
+
+ROOT = Path(__file__).parents[1]
+BASE = "f0c97f6ba88fe535cb9743edf973d98c6f7d8769"
+CELL = Cell(backend="onnx-fp32", batch_size=2)
+
+
+def test_a_base_from_before_the_move_can_be_compared_and_has_the_same_exact_values(
+    tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    try:
+        worktree.resolve(ROOT, BASE)
+    except UsageError:
+        pytest.skip(f"this clone has no commit {BASE[:7]}: fetch it with git fetch --unshallow")
+    plan = GatePlan(
+        ref=BASE,
+        head=ROOT,
+        head_python=sys.executable,
+        cells=(CELL,),
+        work=Work(
+            texts=("nurse, night shift", "welder in zurich", "java and python"),
+            model=str(tiny_model()),
+            cache_dir=str(tmp_path / "cache"),
+            cell_s=0.0,
+        ),
+        budget_s=600.0,
+        invariance_texts=2,
+        invariance_rounds=1,
+    )
+    wanted = [[PairsWanted(cell=CELL, pairs=1)], []]
+    gate_run = measure_gate_run(plan, lambda _: wanted.pop(0), lambda _: None)
+    assert gate_run.not_comparable == ()
+    assert [len(known.log_ratios) for known in gate_run.cells] == [1]
+    heads = {exact.metric: exact.head for exact in gate_run.exact}
+    assert {exact.metric: exact.base for exact in gate_run.exact} == heads
+    assert {"disk_bytes", "cosine_mean", "batch_invariance_min"} <= heads.keys()
