@@ -25,8 +25,8 @@ def test_load(encoder: Encoder, session: Session, findings: Findings) -> None:
     if encoder.name == REFERENCE:
         plan = dataclasses.replace(plan, overload_s=0.0)
     with session.in_throughput_mode(encoder) as replicated:
-        capacity = CapacityTest(replicated, session.corpus.request_texts, session.options.slo_p99_ms, plan)
-        load_tests = capacity.measure()
+        texts, promise_ms = session.corpus.request_texts, session.options.slo_p99_ms
+        load_tests = CapacityTest(replicated, texts, promise_ms, plan, session.on_detail).measure()
     for batching, load_test in load_tests.items():
         findings.add_load_test(encoder.name, batching, load_test)
     overload = load_tests["adaptive"].overload

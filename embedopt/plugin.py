@@ -15,7 +15,7 @@ import pytest
 from embedopt import fixtures
 from embedopt.errors import EmbedoptError, RecordError
 from embedopt.evidence import cell_name
-from embedopt.inference.backends import BACKENDS, INSTALL_PEERS, REFERENCE
+from embedopt.inference.backends import BACKENDS, REFERENCE
 from embedopt.judge.gate.settings import GateSettings, read_settings
 from embedopt.judge.gate.whole_runs import judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun, parse_run, read_history
@@ -23,11 +23,11 @@ from embedopt.judge.recommend import with_pareto_front
 from embedopt.measure.command_line import declare_options, parse_options
 from embedopt.measure.findings import Findings
 from embedopt.measure.needs import meets
-from embedopt.measure.options import Options
 from embedopt.measure.session import Session
 from embedopt.report.summary_tables import render_comparisons, render_summary
 from embedopt.report.verdict_tables import render_positions, render_verdicts
 from embedopt.report.words import describe_damaged
+from embedopt.run_display import RunDisplay, parameters_of
 from embedopt.schema import to_json
 
 _Collecting = Generator[None, pytest.CollectReport, pytest.CollectReport]
@@ -56,7 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     if options.gate_threshold is not None:
         settings = replace(settings, threshold=options.gate_threshold)
-    config.pluginmanager.register(Suite(config, root, options, settings), "embedopt-suite")
+    display = RunDisplay(config, options)
+    session = Session(options, on_step=display.write_line, on_detail=display.show)
+    config.pluginmanager.register(Suite(config, root, session, settings), "embedopt-suite")
+    config.pluginmanager.register(display, "embedopt-display")
     config.pluginmanager.register(fixtures, "embedopt-fixtures")
 
 
@@ -71,28 +74,24 @@ def _root(config: pytest.Config) -> Path | None:
     return None
 
 
-def _parameters(item: pytest.Item) -> Mapping[str, Any]:
-    return item.callspec.params if hasattr(item, "callspec") else {}
-
-
 class Suite:
     """The hooks of one run of the suite.
 
     Args:
         config: pytest's configuration.
         root: folder that holds ``benchmarks/``.
-        options: options of the run.
+        session: what the benchmarks work with.
         settings: settings of the gate.
     """
 
-    def __init__(self, config: pytest.Config, root: Path, options: Options, settings: GateSettings) -> None:
+    def __init__(self, config: pytest.Config, root: Path, session: Session, settings: GateSettings) -> None:
         self._config = config
         self._gate_file = root / "benchmarks" / "test_against.py"
-        self._options = options
+        self._options = session.options
         self._settings = settings
-        self._session = Session(options, on_step=self._write_line)
-        self._findings = Findings(self._session)
-        config.stash[fixtures.SESSION] = self._session
+        self._session = session
+        self._findings = Findings(session)
+        config.stash[fixtures.SESSION] = session
         config.stash[fixtures.FINDINGS] = self._findings
         config.stash[fixtures.SETTINGS] = settings
         self._compared: list[SavedRun | RecordError] = []
@@ -132,7 +131,7 @@ class Suite:
     def _applies(self, node: pytest.Item | pytest.Collector) -> bool:
         if not isinstance(node, pytest.Function):
             return True
-        backend = _parameters(node).get("encoder")
+        backend = parameters_of(node).get("encoder")
         only_for = [name for marker in node.iter_markers("only_for") for name in marker.args]
         needs = [need for marker in node.iter_markers("needs") for need in marker.args]
         return (not only_for or backend in only_for) and all(meets(self._session, need) for need in needs)
@@ -141,14 +140,9 @@ class Suite:
         """Run the gate first: before anything is opened in this process."""
         items.sort(key=lambda item: item.path != self._gate_file)
 
-    def pytest_report_collectionfinish(self) -> list[str]:
-        """Name the backends that are left out, since their packages are not installed."""
-        names = ", ".join(row.name for row in self._options.left_out)
-        return [f"not installed, left out: {names}: {INSTALL_PEERS}"] if names else []
-
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Read all input and build missing artifacts, before the first benchmark."""
-        names = {name for item in session.items if (name := _parameters(item).get("encoder"))}
+        names = {name for item in session.items if (name := parameters_of(item).get("encoder"))}
         if self._config.option.collectonly or not names:
             return
         try:
@@ -214,13 +208,6 @@ class Suite:
         history = read_history(storage.path) if hasattr(storage, "path") else History()
         positions = judge_history(head, history.before(head), self._settings)
         reporter.write(render_positions(positions, describe_damaged(history.damaged)))
-
-    def _write_line(self, line: str) -> None:
-        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-        capture = self._config.pluginmanager.get_plugin("capturemanager")
-        if reporter is not None and capture is not None:
-            with capture.global_and_fixture_disabled():
-                reporter.write_line(line)
 
 
 class _Untimed:

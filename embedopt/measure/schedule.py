@@ -1,8 +1,10 @@
 """About how long a run takes: seconds of each benchmark, corrected by those that are done."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from embedopt.measure.latency import Clock
 from embedopt.measure.profiles import ProfileName
 
 
@@ -40,11 +42,13 @@ class Step:
         backend: the backend's name; empty where the benchmark is of none.
         question: what is asked, in words.
         seconds: about how long it takes.
+        batch_size: texts in a call; 0 where the benchmark has no batch size.
     """
 
     backend: str
     question: str
     seconds: float
+    batch_size: int = 0
 
 
 def step_of(function: str, parameters: Mapping[str, object], profile: ProfileName) -> Step:
@@ -56,22 +60,40 @@ def step_of(function: str, parameters: Mapping[str, object], profile: ProfileNam
         profile: how much is measured.
     """
     question = QUESTIONS.get(function)
-    batch = f", batch {parameters['batch_size']}" if "batch_size" in parameters else ""
     return Step(
         backend=str(parameters.get("encoder", "")),
-        question=(question.words if question else function) + batch,
+        question=question.words if question else function,
         seconds=question.seconds[profile] if question else _OTHER_S,
+        batch_size=int(str(parameters.get("batch_size", 0))),
     )
 
 
-def seconds_left(steps: Sequence[Step], done: int, elapsed_s: float) -> float:
-    """Return about how many seconds the steps after the first ``done`` take.
+class Schedule:
+    """The steps of a run, how many of them are done, and the time that is left.
 
     Args:
-        steps: of the run, in their order.
+        steps: steps of the run, in their order.
+        clock: returns seconds.
+
+    Attributes:
         done: number of steps that are done.
-        elapsed_s: seconds that those took.
     """
-    planned_s = sum(step.seconds for step in steps[:done])
-    slowness = (elapsed_s + _TRUSTED_S) / (planned_s + _TRUSTED_S)
-    return slowness * sum(step.seconds for step in steps[done:])
+
+    def __init__(self, steps: Sequence[Step], clock: Clock = time.monotonic) -> None:
+        self.steps, self.done = steps, 0
+        self._clock = clock
+        self._started_s = self._step_started_s = clock()
+
+    def finish_step(self) -> None:
+        """Count the current step as done."""
+        self.done += 1
+        self._step_started_s = self._clock()
+
+    @property
+    def left_s(self) -> float:
+        """About how many seconds are left, the current step included."""
+        planned_s = sum(step.seconds for step in self.steps[: self.done])
+        elapsed_s = self._step_started_s - self._started_s
+        slowness = (elapsed_s + _TRUSTED_S) / (planned_s + _TRUSTED_S)
+        current_s, *later_s = [slowness * step.seconds for step in self.steps[self.done :]] or [0.0]
+        return max(current_s - (self._clock() - self._step_started_s), 0.0) + sum(later_s)

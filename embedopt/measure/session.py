@@ -27,15 +27,20 @@ class Session:
     Args:
         options: the options of the run.
         on_step: called with a line of text before and after each step that takes long.
+        on_detail: called with a few words on what a long benchmark does at the moment.
 
     Attributes:
         mean_tokens: tokens of a text of the corpus, on average; None until an encoder was opened.
     """
 
-    def __init__(self, options: Options, on_step: Callable[[str], None] | None = None) -> None:
-        self.options = options
+    def __init__(
+        self,
+        options: Options,
+        on_step: Callable[[str], None] = lambda _: None,
+        on_detail: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.options, self.on_step, self.on_detail = options, on_step, on_detail
         self.mean_tokens: float | None = None
-        self.on_step = on_step or (lambda _: None)
         self._reference: Encoder | None = None
         self._folders: dict[str, Path] = {}
         self._backends: dict[tuple[str, Mode], Backend] = {}

@@ -45,7 +45,7 @@ def measure_turns(session: Session, case: Case, reference: Encoder) -> SideBySid
     )
     shapes = product_shapes(session.folder("onnx-fp32"))
     rooflines: list[Mapping[str, float]] = []
-    turns = take_turns(plan, lambda: rooflines.append(measure_roofline(shapes)))
+    turns = take_turns(plan, lambda: rooflines.append(measure_roofline(shapes)), session.on_detail)
     return SideBySideCase(
         texts=len(plan.texts),
         mean_tokens=float(np.mean(reference.token_counts(plan.texts))),
@@ -81,7 +81,10 @@ class TurnsPlan:
 
 
 def take_turns(
-    plan: TurnsPlan, on_round: Callable[[], None] = lambda: None, clock: Clock = time.perf_counter
+    plan: TurnsPlan,
+    on_round: Callable[[], None] = lambda: None,
+    on_detail: Callable[[str], None] = lambda _: None,
+    clock: Clock = time.perf_counter,
 ) -> Mapping[str, Turns]:
     """Measure backends in turns, in several rounds.
 
@@ -91,6 +94,7 @@ def take_turns(
     Args:
         plan: the backends and what they encode.
         on_round: called at the end of each round, when no backend is open.
+        on_detail: called with the turn and the backend, in words, before each turn.
         clock: returns seconds.
     """
     texts = plan.texts
@@ -100,6 +104,7 @@ def take_turns(
     for turn in range(plan.rounds):
         chosen = [text for _ in range(plan.calls) for text in next(single_texts)]
         for name in np.roll(plan.names, -turn).tolist():
+            on_detail(f"turn {turn + 1} of {plan.rounds}, {name}")
             with plan.open_backend(name) as (replicated, single):
                 replicated.encode(texts[: len(texts) // 4])
                 rates[name].append(len(texts) / seconds_of(partial(replicated.encode, texts), clock))

@@ -18,7 +18,7 @@ _LOG_EVERY_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Stage:
     """Where a run stands.
 
     Attributes:
@@ -49,22 +49,22 @@ class RunProgress:
         self._logged_s = -math.inf
         self._bar = None if terminal is None else _bar(terminal)
 
-    def show(self, standing: Standing) -> None:
+    def show(self, stage: Stage) -> None:
         """Show what is being measured and the time left; in a log, every 15 seconds at the most."""
-        doing, left = plain(standing.doing), f"{in_words(standing.left_s)} left"
+        doing, left = plain(stage.doing), f"{in_words(stage.left_s)} left"
         if self._bar is not None:
             self._bar.start()
             self._bar.update(
                 self._bar.task_ids[0],
                 description=doing,
-                completed=standing.done,
-                total=standing.steps,
+                completed=stage.done,
+                total=stage.steps,
                 left=left,
             )
             self._bar.refresh()
-        elif standing.now_s - self._logged_s >= _LOG_EVERY_S:
-            self._logged_s = standing.now_s
-            self._write_line(f"{standing.done} of {standing.steps} done, {left}: {doing}")
+        elif stage.now_s - self._logged_s >= _LOG_EVERY_S:
+            self._logged_s = stage.now_s
+            self._write_line(f"{stage.done} of {stage.steps} done, {left}: {doing}")
 
     def clear(self) -> None:
         """Take the line away until the next :meth:`show`."""

@@ -30,7 +30,7 @@ def test_every_round_opens_each_backend_and_times_only_its_own_calls() -> None:
 
     texts = [f"text {number}" for number in range(8)]
     plan = TurnsPlan(names=["slow", "fast"], open_backend=open_backend, texts=texts, rounds=3, calls=6)
-    turns = take_turns(plan, lambda: log.append("round"), clock)
+    turns = take_turns(plan, lambda: log.append("round"), clock=clock)
     opened = [name for name in log if "closed" not in name]
     assert opened == ["slow", "fast", "round", "fast", "slow", "round", "slow", "fast", "round"]
     assert log[:2] == ["slow", "slow closed"]

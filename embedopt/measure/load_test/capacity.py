@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -31,6 +31,11 @@ _ATTEMPTS = 2
 _NEAR_SHARE = 0.9
 _LEAST_REQUESTS = 100
 _OVERLOAD = 3.0
+_IN_WORDS: Mapping[Batching, str] = {
+    "none": "without batching",
+    "window": "a fixed window",
+    "adaptive": "adaptive batching",
+}
 _SOAK_SHARE = 0.8
 _SOAK_PARTS = 4
 _SOAK_RATE_S = 2.0
@@ -118,12 +123,20 @@ class CapacityTest:
         texts: texts of the requests.
         promise_ms: latency within which 99 % of the requests should be answered.
         plan: rates and durations.
+        on_detail: called with the rate and the way of batching, in words, before each run.
     """
 
-    def __init__(self, encoder: Encoder, texts: Sequence[str], promise_ms: float, plan: LoadTestPlan) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        texts: Sequence[str],
+        promise_ms: float,
+        plan: LoadTestPlan,
+        on_detail: Callable[[str], None] = lambda _: None,
+    ) -> None:
         texts = texts[: plan.texts]
         alone = np.concatenate([encoder.encode([text]) for text in texts])
-        self._encoder, self._plan = encoder, plan
+        self._encoder, self._plan, self._on_detail = encoder, plan, on_detail
         self._traffic = Traffic(texts=texts, promise_ms=promise_ms, alone=alone)
         self._single_per_s = single_rate(encoder, texts, plan.point_s)
 
@@ -163,6 +176,7 @@ class CapacityTest:
     def _point(self, batching: Batching, rate_per_s: float, seconds: float) -> LoadPoint:
         """Measure a new server at a rate; all ways of batching get the same arrivals at the same rate."""
         seconds = max(seconds, min(_LEAST_REQUESTS / rate_per_s, 2 * seconds), LEAST_ARRIVALS / rate_per_s)
+        self._on_detail(f"{_IN_WORDS[batching]}, {rate_per_s:,.0f} texts/s")
         arrivals_s = poisson(rate_per_s, seconds, seed=round(rate_per_s))
         for _ in range(_ATTEMPTS):
             with closing(open_server(batching, self._encoder, self._traffic.promise_ms)) as server:
