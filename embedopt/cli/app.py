@@ -1,10 +1,7 @@
 """The command line: one thin function a command."""
 
-import contextlib
 import sys
-import tempfile
 import traceback
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +14,8 @@ import typer
 from embedopt.cli import calibrate as calibrate_commands
 from embedopt.cli import judge as judge_commands
 from embedopt.cli import report as report_commands
-from embedopt.errors import EmbedoptError, InputError, RecordError
+from embedopt.errors import EmbedoptError, RecordError
+from embedopt.files import replacing
 from embedopt.inference.artifacts.smooth import quantization_texts
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
@@ -97,7 +95,7 @@ def encode(
         rich.progress.MofNCompleteColumn(),
         console=rich.console.Console(stderr=True),
     )
-    with _moved_into_place(output) as written, progress:
+    with replacing(output) as stream, progress:
         bar = progress.add_task(f"loading {backend}", total=len(texts))
         with load_encoder(
             backend,
@@ -112,7 +110,7 @@ def encode(
                 chunk = texts[start : start + _CHUNK_TEXTS]
                 embeddings[start : start + len(chunk)] = encoder.encode(chunk, batch_size)
                 progress.advance(bar, len(chunk))
-        np.save(written, embeddings)
+        np.save(stream, embeddings)
     typer.echo(f"{output}: {embeddings.shape[0]} x {embeddings.shape[1]} float32 by {backend}")
 
 
@@ -224,19 +222,6 @@ for _other in (
     calibrate_commands.calibrate,
 ):
     app.command()(_other)
-
-
-@contextlib.contextmanager
-def _moved_into_place(output: Path) -> Iterator[Path]:
-    """Yield a path to write to; at the end the file is moved to ``output``, whole or not at all."""
-    try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".embedopt-") as folder:
-            written = Path(folder) / "embeddings.npy"
-            yield written
-            written.replace(output)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{output} can't be written ({reason}): choose another place with -o") from error
 
 
 def main(argv: list[str] | None = None) -> int:
