@@ -194,7 +194,9 @@ class Suite:
         head = parse_run("this run", values)
         reporter.section("embedopt")
         if has_measurements:
-            reporter.write(render_summary(head, self._options.price_per_hour, color=color))
+            everything = self._config.get_verbosity() > 0
+            price_per_hour = self._options.price_per_hour
+            reporter.write(render_summary(head, price_per_hour, everything=everything, color=color))
         if verdicts := self._config.stash.get(fixtures.VERDICTS, ()):
             title = f"this code against {self._config.option.against}"
             reporter.write(render_verdicts(title, verdicts, color=color))

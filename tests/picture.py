@@ -1,4 +1,4 @@
-"""Makes the README's picture of the page, of made-up runs: ``python -m tests.picture .github/page.png``."""
+"""Makes the README's picture of the page from made-up runs: ``python -m tests.picture .github/page.png``."""
 
 import shutil
 import sys
@@ -8,12 +8,12 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from embedopt.judge.history.saved_runs import read_history
-from embedopt.report.html import render_page
+from embedopt.report.page import render_page
 from tests.histories import write_history
 
 
 def main(picture: Path) -> None:
-    """Open the page of 1,000 runs as a person would, and save what is seen."""
+    """Open the page of 1,000 runs in a browser, and save a picture of it."""
     chromium = shutil.which("chromium")
     if chromium is None:
         raise SystemExit("Debian's Chromium is not installed: apt-get install chromium")
@@ -28,7 +28,7 @@ def main(picture: Path) -> None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         last = page.locator("section", has_text="Throughput").bounding_box()
         assert last is not None
-        # As much as ends with a whole row of charts.
+        # The picture ends below a whole row of charts.
         height = last["y"] + last["height"] + 16
         page.screenshot(path=picture, full_page=True, clip={"x": 0, "y": 0, "width": 1280, "height": height})
         browser.close()

@@ -1,13 +1,10 @@
-"""The command line: thin, one function a command."""
+"""The command line: one thin function a command."""
 
-import contextlib
 import sys
-import tempfile
 import traceback
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import numpy as np
 import rich.console
@@ -17,25 +14,25 @@ import typer
 from embedopt.cli import calibrate as calibrate_commands
 from embedopt.cli import judge as judge_commands
 from embedopt.cli import report as report_commands
-from embedopt.errors import EmbedoptError, InputError, RecordError, UsageError
+from embedopt.errors import EmbedoptError, RecordError
+from embedopt.files import replacing
 from embedopt.inference.artifacts.smooth import quantization_texts
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
-from embedopt.inference.backends import BACKENDS, DEFAULT, Mode, get_backend, select_backends, split_names
+from embedopt.inference.backends import BACKENDS, DEFAULT, get_backend, select_backends, split_names
 from embedopt.inference.loading import load_encoder, open_encoder
 from embedopt.inference.saved_settings import forget, save
 from embedopt.judge.history.saved_runs import newest_run, read_run
 from embedopt.judge.recommend import Requirements, candidates, cheapest
 from embedopt.measure.corpus import load_corpus, mixed
-from embedopt.measure.tune import Search, search, winners
+from embedopt.measure.tune import TUNABLE, Search, TunedFor, search, tunable_modes, winners
 from embedopt.report.console import lines
 from embedopt.report.summary_tables import render_recommendation, render_summary, render_tuning
 
-# Texts embedded between two steps of the progress bar: enough to sort by length.
-_AT_ONCE = 2048
+# Texts encoded between two steps of the progress bar: enough to plan batches of like length.
+_CHUNK_TEXTS = 2048
 # EX_SOFTWARE of sysexits.h: Python's own 1 would say that a run is slower.
 _CRASH = 70
-_TUNABLE = [name for name, row in BACKENDS.items() if row.tunable]
 
 app = typer.Typer(
     name="embedopt",
@@ -65,10 +62,10 @@ def build(
     out, status = rich.console.Console(highlight=False, soft_wrap=True), rich.console.Console(stderr=True)
     weights = resolve_weights(model)
     with status.status("checking the cache") as spinner:
-        # A spinner shows nothing where there is no terminal: there, each step is a line.
+        # Without a terminal a spinner shows nothing, so each step is printed as a line.
         store = ArtifactStore(cache_dir, on_step=spinner.update if status.is_terminal else status.print)
         for row in chosen:
-            if len(chosen) > 1 and row.missing_packages:  # asked for by name alone, it is an error
+            if len(chosen) > 1 and row.missing_packages:  # a single one that can't be built is an error
                 out.print(
                     f"{row.name:<22}skipped: {' and '.join(row.missing_packages)} not installed", markup=False
                 )
@@ -80,11 +77,13 @@ def build(
 
 @app.command()
 def encode(
-    file: Annotated[Path, typer.Argument(help="Text file (a text a line) or JSON lines with a text field.")],
+    file: Annotated[
+        Path, typer.Argument(help="Text file (one text a line) or JSON lines with a text field.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="NumPy file to write, (n, dim) float32.")],
     backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = DEFAULT,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Texts in a batch.", show_default="what is best")
+        int | None, typer.Option(min=1, help="Texts in a batch.", show_default="chosen by length")
     ] = None,
     model: ModelOption = None,
     cache_dir: CacheOption = None,
@@ -96,7 +95,7 @@ def encode(
         rich.progress.MofNCompleteColumn(),
         console=rich.console.Console(stderr=True),
     )
-    with _moved_into_place(output) as written, progress:
+    with replacing(output) as stream, progress:
         bar = progress.add_task(f"loading {backend}", total=len(texts))
         with load_encoder(
             backend,
@@ -107,48 +106,52 @@ def encode(
         ) as encoder:
             progress.update(bar, description="encoding")
             embeddings = np.empty((len(texts), encoder.dim), dtype=np.float32)
-            for start in range(0, len(texts), _AT_ONCE):
-                chunk = texts[start : start + _AT_ONCE]
+            for start in range(0, len(texts), _CHUNK_TEXTS):
+                chunk = texts[start : start + _CHUNK_TEXTS]
                 embeddings[start : start + len(chunk)] = encoder.encode(chunk, batch_size)
                 progress.advance(bar, len(chunk))
-        np.save(written, embeddings)
+        np.save(stream, embeddings)
     typer.echo(f"{output}: {embeddings.shape[0]} x {embeddings.shape[1]} float32 by {backend}")
 
 
 @app.command()
 def summary(
     run: Annotated[Path, typer.Argument(help="File that a run of benchmarks/ saved.", metavar="RUN.json")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="All tables, not only those that decide between backends.")
+    ] = False,
     price_per_hour: report_commands.PriceOption = 0.05,
 ) -> None:
     """Print the tables of a saved run."""
-    typer.echo(render_summary(read_run(run), price_per_hour, color=sys.stdout.isatty()), nl=False)
+    color = sys.stdout.isatty()
+    typer.echo(render_summary(read_run(run), price_per_hour, everything=everything, color=color), nl=False)
 
 
 @app.command()
 def recommend(
     run: Annotated[
         Path | None,
-        typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the last in .benchmarks"),
+        typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest in .benchmarks"),
     ] = None,
     p99_ms: Annotated[float | None, typer.Option(min=0, help="Longest p99 of a call with one text.")] = None,
     min_cosine: Annotated[float | None, typer.Option(min=-1, max=1, help="Lowest mean cosine.")] = None,
     batch_invariant: Annotated[
-        bool, typer.Option("--batch-invariant", help="The same embedding in any batch.")
+        bool, typer.Option("--batch-invariant", help="A text must have the same embedding in any batch.")
     ] = False,
     max_mb: Annotated[float | None, typer.Option(min=0, help="Largest size on disk.")] = None,
 ) -> None:
-    """Name the cheapest backend that meets what you ask; exit code 1 when none does.
+    """Name the cheapest backend that meets your requirements; exit code 1 when none does.
 
-    Texts per second are of throughput mode, the p99 of latency mode.
+    Texts per second are those of throughput mode, the p99 is that of latency mode.
     """
     saved = read_run(run) if run else newest_run(Path(".benchmarks"))
-    found = candidates(saved)
-    if not found:
+    measured = candidates(saved)
+    if not measured:
         raise RecordError(f"{saved.name} has no throughput in it: run pytest benchmarks/ without -k")
     requirements = Requirements(
         p99_ms=p99_ms, min_cosine=min_cosine, batch_invariant=batch_invariant, max_mb=max_mb
     )
-    answer = cheapest(found, requirements)
+    answer = cheapest(measured, requirements)
     profile = f", {saved.run.profile} profile on {saved.run.hardware_class}" if saved.run else ""
     typer.echo(render_recommendation(answer, f"{saved.name}{profile}"), nl=False)
     raise typer.Exit(0 if answer.chosen else 1)
@@ -156,25 +159,26 @@ def recommend(
 
 @app.command()
 def tune(
-    backend: Annotated[str, typer.Option(help=f"One of {', '.join(_TUNABLE)}.")] = "onnx-int8",
-    mode: Annotated[str, typer.Option(help="latency, throughput, or both.")] = "both",
-    budget: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds of measuring.")] = 120.0,
+    backend: Annotated[str, typer.Option(help=f"One of {', '.join(TUNABLE)}.")] = "onnx-int8",
+    mode: Annotated[TunedFor, typer.Option(help="Which speed to tune for.")] = "both",
+    budget: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds to measure for.")] = 120.0,
     corpus: Annotated[
         Path | None, typer.Option(help="Texts to measure on.", show_default="64 texts of all lengths")
     ] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="Forget what was saved, and stop.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Delete the saved settings, and stop.")] = False,
     model: ModelOption = None,
     cache_dir: CacheOption = None,
 ) -> None:
     """Find the fastest settings on this machine, and save them for load_encoder and the suite.
 
-    No setting alters an embedding beyond the rounding of floats, but for batch_tokens: it decides which texts
-    share a batch, and where the backend is dynamic INT8, that moves their embeddings a little.
+    Only batch_tokens alters embeddings by more than the rounding of floats: it decides which texts share a
+    batch, on which the embeddings of a dynamic INT8 backend depend a little.
     """
-    row, modes = get_backend(backend), _tunable_modes(backend, mode)
+    row = get_backend(backend)
+    modes = tunable_modes(row, mode)
     if reset:
-        forgotten = [file for each in modes for file in forget(row, each, cache_dir)]
-        typer.echo("\n".join(f"forgot {file}" for file in forgotten) or "nothing was saved")
+        deleted = [file for tuned in modes for file in forget(row, tuned, cache_dir)]
+        typer.echo("\n".join(f"deleted {file}" for file in deleted) or "nothing was saved")
         return
     texts = mixed(load_corpus(corpus).texts if corpus else quantization_texts())
     weights = resolve_weights(model)
@@ -182,23 +186,23 @@ def tune(
         bar = progress.add_task("checking the cache", total=budget)
         store = ArtifactStore(cache_dir, lambda step: progress.update(bar, description=step))
         folder = store.get(row, weights)
-        found = {
-            each: search(
+        trials_by_mode = {
+            tuned: search(
                 Search(
                     backend=row,
-                    mode=each,
+                    mode=tuned,
                     texts=texts,
                     budget_s=budget / len(modes),
-                    open_encoder=partial(open_encoder, folder=folder, mode=each),
+                    open_encoder=partial(open_encoder, folder=folder, mode=tuned),
                     on_progress=partial(_show, progress, bar, budget / len(modes) * index),
                 )
             )
-            for index, each in enumerate(modes)
+            for index, tuned in enumerate(modes)
         }
-    for each, trials in found.items():
-        typer.echo(render_tuning(f"{backend}, {each}", trials, color=sys.stdout.isatty()), nl=False)
-        if any(trial.speed_up for trial in trials):  # else there is nothing to judge what was saved before by
-            file = save(row, each, weights, winners(trials), cache_dir)
+    for tuned, trials in trials_by_mode.items():
+        typer.echo(render_tuning(f"{backend}, {tuned}", trials, color=sys.stdout.isatty()), nl=False)
+        if any(trial.speed_up for trial in trials):  # else the budget decided nothing: saved settings stay
+            file = save(row, tuned, weights, winners(trials), cache_dir)
             typer.echo(f"saved in {file}" if file else "nothing to save: no other value is faster")
 
 
@@ -206,19 +210,6 @@ def _show(
     progress: rich.progress.Progress, bar: rich.progress.TaskID, before_s: float, step: str, spent_s: float
 ) -> None:
     progress.update(bar, description=step, completed=before_s + spent_s)
-
-
-def _tunable_modes(backend: str, mode: str) -> list[Mode]:
-    if mode not in {*get_args(Mode), "both"}:
-        raise UsageError(f"unknown mode {mode!r}; known are: {', '.join(get_args(Mode))}, both")
-    modes = [
-        each for each in get_args(Mode) if mode in {each, "both"} and get_backend(backend).tunable.get(each)
-    ]
-    if not modes:
-        raise UsageError(
-            f"{backend} has no settings to try with --mode {mode}; choose of: {', '.join(_TUNABLE)}"
-        )
-    return modes
 
 
 for _command in (judge_commands.compare, judge_commands.history, judge_commands.gate):
@@ -233,27 +224,14 @@ for _other in (
     app.command()(_other)
 
 
-@contextlib.contextmanager
-def _moved_into_place(output: Path) -> Iterator[Path]:
-    """Yield where to write a file that ends up as ``output``, whole or not at all."""
-    try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".embedopt-") as folder:
-            written = Path(folder) / "embeddings.npy"
-            yield written
-            written.replace(output)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{output} can't be written ({reason}): choose another place with -o") from error
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 2 for anything wrong with the input, 70 for a bug."""
+    """Run the command line and return its exit code: 2 for wrong input, 70 for a bug of ours."""
     try:
         app(argv)
     except EmbedoptError as error:
         typer.echo(lines([f"embedopt: {error}"]), nl=False, err=True)
         return 2
-    except SystemExit as end:  # how typer ends, whatever the outcome
+    except SystemExit as end:  # typer ends every command with it
         return end.code if isinstance(end.code, int) else 0
     except Exception:
         traceback.print_exc()

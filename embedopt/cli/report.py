@@ -1,31 +1,36 @@
-"""The commands that show runs to people, and the steps of the workflows: they need no torch and no model."""
+"""The commands that show runs to people, and those of the workflows: they need no torch and no model."""
 
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import typer
 
 from embedopt.ci.history_branch import append as append_to_branch
-from embedopt.ci.pull_request import GitHub, WorkflowRun, read_event
+from embedopt.ci.pull_request import GitHub, read_event
 from embedopt.cli.judge import STORAGE, HistoryOption, gate_settings
-from embedopt.errors import EmbedoptError, GitHubError, RecordError, UsageError
+from embedopt.errors import EmbedoptError, GitHubError, RecordError
 from embedopt.files import write_whole
-from embedopt.judge.gate.verdict import exit_code
 from embedopt.judge.history.merge import Shard
 from embedopt.judge.history.merge import merge as merge_shards
-from embedopt.judge.history.saved_runs import History, choose_run, read_file, read_history, read_run
+from embedopt.judge.history.saved_runs import (
+    History,
+    choose_run,
+    only_run_file,
+    read_file,
+    read_history,
+    read_run,
+    run_files,
+)
+from embedopt.report.comment import NOTHING_TO_MEASURE, Job, render_comment
 from embedopt.report.console import lines
-from embedopt.report.escape import markdown
-from embedopt.report.html import render_page
-from embedopt.report.judged_run import judge_run
+from embedopt.report.judged_run import JudgedRun, judge_run
 from embedopt.report.markdown import render_annotations, render_markdown
+from embedopt.report.page import render_page
 from embedopt.report.words import describe_damaged
 
-Format = Literal["html", "markdown", "annotations"]
 PriceOption = Annotated[float, typer.Option(min=0, help="Dollars for an hour of the machine.")]
-_SKIPPED = "### embedopt: nothing to measure: this pull request changes nothing that is measured\n"
 
 
 def report(
@@ -34,26 +39,26 @@ def report(
         typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest of the history"),
     ] = None,
     folder: HistoryOption = STORAGE,
-    shape: Annotated[str, typer.Option("--format", help=f"One of {', '.join(get_args(Format))}.")] = "html",
+    shape: Annotated[
+        Literal["html", "markdown", "annotations"],
+        typer.Option("--format", help="A page, a summary for a job or a comment, or annotations of a job."),
+    ] = "html",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where to write.", show_default="report.html, or the terminal"),
+        typer.Option("--output", "-o", help="File to write.", show_default="report.html, or to the terminal"),
     ] = None,
     price_per_hour: PriceOption = 0.05,
 ) -> None:
     """Show a run and its history: as a page, as a summary for a job or a comment, as annotations of a job."""
-    if shape not in get_args(Format):
-        raise UsageError(f"unknown format {shape!r}; known are: {', '.join(get_args(Format))}")
-    found = read_history(folder)
-    head = choose_run(found, run, folder)
+    saved = read_history(folder)
+    head = choose_run(saved, run, folder)
     if shape == "html":
-        written = output or Path("report.html")
-        shown = found.including(head)
-        write_whole(written, render_page(shown, price_per_hour))
-        told = f"{written}: {len(shown.runs)} run{'s' * (len(shown.runs) != 1)}"
-        typer.echo(lines([told, *describe_damaged(found.damaged)]), nl=False)
+        file, shown = output or Path("report.html"), saved.including(head)
+        write_whole(file, render_page(shown, price_per_hour))
+        message = f"{file}: {len(shown.runs)} run{'s' * (len(shown.runs) != 1)}"
+        typer.echo(lines([message, *describe_damaged(saved.damaged)]), nl=False)
         return
-    verdict = judge_run(found, head, gate_settings())
+    verdict = judge_run(saved, head, gate_settings())
     text = render_annotations(verdict) if shape == "annotations" else render_markdown(verdict, price_per_hour)
     if output is None:
         typer.echo(text, nl=False)
@@ -64,35 +69,33 @@ def report(
 def merge(
     shards: Annotated[
         list[Path],
-        typer.Argument(help="Saved runs of some backends each, or a folder of them.", metavar="RUN.json ..."),
+        typer.Argument(help="Saved runs of some backends each, or folders of them.", metavar="RUN.json ..."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The saved run that they make.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write the whole run to.")],
 ) -> None:
     """Join runs of some backends each, of one commit and hardware class, into one."""
-    files = [file for path in shards for file in (_runs_in(path) if path.is_dir() else [path])]
+    files = [file for path in shards for file in run_files(path)]
     if not files:
         raise RecordError(f"{', '.join(map(str, shards))} has no saved run: the jobs that measure saved none")
-    merged = merge_shards([_shard(file) for file in files])
+    merged = merge_shards([Shard(saved=saved, content=content) for saved, content in map(read_file, files)])
     write_whole(output, json.dumps(merged))
     typer.echo(f"{output}: {', '.join(merged['embedopt']['backends'])}")
 
 
 def append(
     run: Annotated[Path, typer.Argument(help="A saved run, or a folder with one.", metavar="RUN.json")],
-    into: Annotated[Path, typer.Option(help="Folder to leave the files of the branch in.", metavar="DIR")],
-    remote: Annotated[str, typer.Option(help="Repository.", envvar="EMBEDOPT_REMOTE")] = "origin",
+    into: Annotated[Path, typer.Option(help="Folder to copy the branch's files into.", metavar="DIR")],
+    remote: Annotated[str, typer.Option(help="Repository to push to.", envvar="EMBEDOPT_REMOTE")] = "origin",
     branch: Annotated[str, typer.Option(help="Branch that holds the history.")] = "benchmark-history",
 ) -> None:
-    """Append a saved run to the branch that holds the history; it is made where there is none."""
-    typer.echo(f"{append_to_branch(_only_run(run), remote, branch, into)} is on {branch}")
+    """Append a saved run to the branch that holds the history, which is created if there is none."""
+    typer.echo(f"{append_to_branch(only_run_file(run), remote, branch, into)} is on {branch}")
 
 
 def comment(
     artifact: Annotated[
         Path,
-        typer.Argument(
-            help="Folder with the run that the benchmark workflow saved, if it did.", metavar="DIR"
-        ),
+        typer.Argument(help="Folder with what the benchmark workflow saved, if anything.", metavar="DIR"),
     ],
     price_per_hour: PriceOption = 0.05,
 ) -> None:
@@ -114,48 +117,26 @@ def comment(
     if number is None:
         typer.echo("no open pull request is at the commit that was measured: no comment")
         return
-    if _runs_in(artifact) or run.conclusion != "success":
-        done = github.comment(number, _said_of(run, artifact, price_per_hour))
+    judged_run = _judged_artifact(artifact)
+    if judged_run is None and run.conclusion == "success":
+        done = github.comment(number, NOTHING_TO_MEASURE, only_update=True)
     else:
-        done = github.comment(number, _SKIPPED, only_update=True)
+        job = Job(commit=run.head_sha, conclusion=run.conclusion, log_url=run.url)
+        done = github.comment(number, render_comment(job, judged_run, price_per_hour))
     typer.echo(f"comment on pull request {number}: {done}")
 
 
-def _said_of(run: WorkflowRun, artifact: Path, price_per_hour: float) -> str:
-    how, log = markdown(run.conclusion), f"[the log]({run.url})"
-    measured = f"\nMeasured at {markdown(run.head_sha[:12])}: {log}.\n"
-    if not _runs_in(artifact):
-        return f"### embedopt: no verdict: the job ended ({how}) before it saved a run\n{measured}"
+def _judged_artifact(folder: Path) -> JudgedRun | EmbedoptError | None:
+    """Judge the run in a folder: why that fails, where it does, and None where there is no run."""
+    if not folder.is_dir() or not run_files(folder):
+        return None
     try:
-        told = judge_run(History(), read_run(_only_run(artifact)), gate_settings())
-        # The required check holds more than the gate: all shards, and the floors of the suite itself.
-        only_job_failed = run.conclusion != "success" and not exit_code(told.verdicts)
-        besides = f", but the job failed ({how}): {log}" if only_job_failed else ""
-        return render_markdown(told, price_per_hour, besides=besides) + measured
-    except EmbedoptError as error:  # of whatever kind: anyone can have written what is read here
-        return f"### embedopt: no verdict: what the job saved can't be read\n\n{markdown(error)}\n{measured}"
-
-
-def _shard(file: Path) -> Shard:
-    saved, content = read_file(file)
-    return Shard(saved=saved, content=content)
-
-
-def _only_run(path: Path) -> Path:
-    """Return a file as it is, and of a folder the one run in it."""
-    if not path.is_dir():
-        return path
-    files = _runs_in(path)
-    if len(files) != 1:
-        raise RecordError(f"{path} has {len(files)} saved runs; wanted one: name the file, or merge them")
-    return files[0]
-
-
-def _runs_in(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.json"))
+        return judge_run(History(), read_run(only_run_file(folder)), gate_settings())
+    except EmbedoptError as error:  # anyone can have written what is read here
+        return error
 
 
 def _variable(name: str) -> str:
-    if not (found := os.environ.get(name)):
+    if not (value := os.environ.get(name)):
         raise GitHubError(f"{name} is not set: this command is a step of a workflow on GitHub")
-    return found
+    return value

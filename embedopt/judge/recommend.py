@@ -1,24 +1,30 @@
-"""Which configuration is the cheapest that meets what a user asks, and which are worth a look at all?"""
+"""The cheapest backend that meets a user's requirements, and the Pareto front of speed and fidelity."""
 
 import dataclasses
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from embedopt.judge.history.saved_runs import SavedRun
 from embedopt.records import Accuracy, Footprint, Latency, Run, Throughput
 
-# As in the bounds of the backends that promise it.
+# Lowest batch invariance that counts as independent of the batch: the bound of the backends that promise it.
 _INVARIANT = 0.99999
-# Nearer cosines than this differ by the order of additions only.
+# Cosines that agree to this many digits differ only by the order of additions.
 _SAME_COSINE_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A backend with what a wish can be held against; None for what was not measured.
+    """A backend with the figures that requirements are held against; None for what was not measured.
 
-    ``texts_per_s`` is sustained, in throughput mode; ``p99_ms``, of a call with one text, and the scores
-    of the embeddings are of latency mode.
+    Attributes:
+        backend: name of the backend.
+        texts_per_s: sustained rate in throughput mode.
+        p99_ms: 99th percentile of calls with one text, in latency mode.
+        cosine_mean: mean cosine to the reference's embeddings, in latency mode.
+        batch_invariance_min: lowest cosine between a text encoded alone and among others, in latency mode.
+        disk_bytes: size of the files that it loads.
     """
 
     backend: str
@@ -31,7 +37,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """What a user asks for; None or False for what does not matter."""
+    """What a user requires of a backend; None or False where anything will do.
+
+    Attributes:
+        p99_ms: longest 99th percentile of a call with one text.
+        min_cosine: lowest mean cosine to the reference.
+        batch_invariant: whether a text must have the same embedding in any batch.
+        max_mb: largest size on disk, in MB.
+    """
 
     p99_ms: float | None = None
     min_cosine: float | None = None
@@ -39,23 +52,19 @@ class Requirements:
     max_mb: float | None = None
 
     def unmet(self, candidate: Candidate) -> Mapping[str, str]:
-        """Say of each wish that a candidate does not meet, by its option, what stands in the way."""
-        checks = {
-            "--p99-ms": (self.p99_ms, candidate.p99_ms, 1.0, -1, "p99 {:.1f} ms"),
-            "--min-cosine": (self.min_cosine, candidate.cosine_mean, 1.0, 1, "mean cosine {:.4f}"),
-            "--batch-invariant": (
-                _INVARIANT if self.batch_invariant else None,
-                candidate.batch_invariance_min,
-                1.0,
-                1,
-                "batch invariance {:.5f}",
-            ),
-            "--max-mb": (self.max_mb, candidate.disk_bytes, 1e-6, -1, "{:.1f} MB"),
-        }
+        """Return the requirements that a candidate misses: by option, the figure that misses it."""
+        size_mb = None if candidate.disk_bytes is None else candidate.disk_bytes * 1e-6
+        invariance, lowest = candidate.batch_invariance_min, _INVARIANT if self.batch_invariant else None
+        checks = (
+            ("--p99-ms", self.p99_ms, candidate.p99_ms, operator.le, "p99 {:.1f} ms"),
+            ("--min-cosine", self.min_cosine, candidate.cosine_mean, operator.ge, "mean cosine {:.4f}"),
+            ("--batch-invariant", lowest, invariance, operator.ge, "batch invariance {:.5f}"),
+            ("--max-mb", self.max_mb, size_mb, operator.le, "{:.1f} MB"),
+        )
         return {
-            option: "not measured" if value is None else words.format(value * scale)
-            for option, (wanted, value, scale, sign, words) in checks.items()
-            if wanted is not None and (value is None or sign * value * scale < sign * wanted)
+            option: "not measured" if value is None else words.format(value)
+            for option, required, value, meets, words in checks
+            if required is not None and (value is None or not meets(value, required))
         }
 
 
@@ -64,9 +73,9 @@ class Recommendation:
     """The answer to :class:`Requirements`.
 
     Attributes:
-        chosen: the cheapest that meets all; None when none does.
+        chosen: the cheapest that meets all requirements; None where none does.
         others: the rest that meet all, the cheapest first.
-        obstacles: for each that does not, what stands in the way, by option.
+        obstacles: for each that does not, the requirements that it misses: by option, the figure.
     """
 
     chosen: Candidate | None
@@ -75,60 +84,67 @@ class Recommendation:
 
     @property
     def decisive(self) -> Mapping[str, tuple[str, ...]]:
-        """The requirements that alone stand in the way, each with the backends that would do without it."""
-        alone: dict[str, tuple[str, ...]] = {}
+        """The requirements that are the only one a backend misses, each with those backends."""
+        backends: dict[str, tuple[str, ...]] = {}
         for backend, unmet in self.obstacles.items():
             if len(unmet) == 1:
                 [option] = unmet
-                alone[option] = (*alone.get(option, ()), backend)
-        return alone
+                backends[option] = (*backends.get(option, ()), backend)
+        return backends
 
 
 def candidates(saved: SavedRun) -> tuple[Candidate, ...]:
     """Return the backends whose throughput was measured, the fastest (and so the cheapest) first."""
-    if saved.run is None:
+    run = saved.run
+    if run is None:
         return ()
     singles = {latency.backend: latency for latency in saved.latencies if latency.batch_size == 1}
-    found = [
-        _candidate(saved.run, name, rate, singles.get(name))
-        for name in saved.run.throughput
-        if (rate := _rate(saved.run, name))
-    ]
-    return tuple(sorted(found, key=lambda candidate: -candidate.texts_per_s))
+    return _fastest_first(
+        _candidate(run, name, rate, singles.get(name)) for name, rate in _rates(run).items()
+    )
 
 
-def cheapest(found: Iterable[Candidate], requirements: Requirements) -> Recommendation:
-    """Pick the cheapest candidate that meets all requirements: the machine's price is the same for all."""
-    ordered = sorted(found, key=lambda candidate: -candidate.texts_per_s)
+def cheapest(measured: Iterable[Candidate], requirements: Requirements) -> Recommendation:
+    """Pick the cheapest that meets all requirements: the fastest, since an hour costs the same for all."""
+    ordered = _fastest_first(measured)
     unmet = {candidate.backend: requirements.unmet(candidate) for candidate in ordered}
-    fitting = [candidate for candidate in ordered if not unmet[candidate.backend]]
+    suitable = tuple(candidate for candidate in ordered if not unmet[candidate.backend])
     return Recommendation(
-        chosen=fitting[0] if fitting else None,
-        others=tuple(fitting[1:]),
-        obstacles={backend: why for backend, why in unmet.items() if why},
+        chosen=suitable[0] if suitable else None,
+        others=suitable[1:],
+        obstacles={backend: figures for backend, figures in unmet.items() if figures},
     )
 
 
 def with_pareto_front(run: Run) -> Run:
-    """Mark the backends that no other beats on speed and fidelity at once."""
+    """Mark the backends on the Pareto front: no other is as fast and as near, and better in one."""
     points = {
         name: (rate, round(cosine, _SAME_COSINE_DIGITS))
-        for name in run.throughput
-        if (rate := _rate(run, name))
-        and (cosine := run.accuracy.get(name, Accuracy()).cosine_mean) is not None
+        for name, rate in _rates(run).items()
+        if (cosine := run.accuracy.get(name, Accuracy()).cosine_mean) is not None
     }
     front = tuple(
         name
-        for name, (rate, cosine) in points.items()
+        for name, point in points.items()
         if not any(
-            other != (rate, cosine) and other[0] >= rate and other[1] >= cosine for other in points.values()
+            other != point and other[0] >= point[0] and other[1] >= point[1] for other in points.values()
         )
     )
     return dataclasses.replace(run, pareto_front=front)
 
 
+def _fastest_first(unsorted: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    return tuple(sorted(unsorted, key=lambda candidate: -candidate.texts_per_s))
+
+
+def _rates(run: Run) -> dict[str, float]:
+    """Return texts per second of each backend whose throughput was measured."""
+    rates = {name: _rate(run, name) for name in run.throughput}
+    return {name: rate for name, rate in rates.items() if rate}
+
+
 def _rate(run: Run, name: str) -> float | None:
-    """Return texts per second, of another shard's backend as on the machine of the first shard."""
+    """Return texts per second; those of another shard are scaled to the machine of the first shard."""
     rate, here = run.throughput[name].texts_per_s, run.throughput.get(run.reference, Throughput()).texts_per_s
     there = run.shard_references[name].throughput.texts_per_s if name in run.shard_references else here
     return rate * here / there if rate and here and there else rate

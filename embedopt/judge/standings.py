@@ -1,4 +1,4 @@
-"""What backends that took turns say about each other: ratios of the same round, with their spread."""
+"""Ratios between backends that took turns on the same texts, taken round by round, with their spread."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """One backend in one case; None for what can't be said.
+    """One backend in one case; None for what was not measured.
 
     Attributes:
-        backend: its name.
-        texts_per_s: median over the rounds.
-        over_reference: its texts per second over those of the reference one by one.
-        default_over: the default backend's texts per second over its own.
-        p50_ms: of calls with one text.
-        p99_ms: likewise.
-        roofline_share: of plain products of its precision that its texts' own tokens amount to, padding not
-            counted.
+        backend: name of the backend.
+        texts_per_s: median over the rounds, in throughput mode.
+        over_reference: ``texts_per_s`` over the reference's texts per second one by one.
+        default_over: the default backend's ``texts_per_s`` over this one's.
+        p50_ms: median time of calls with one text, in latency mode.
+        p99_ms: 99th percentile of the same calls.
+        roofline_share: operations spent on the texts' own tokens (padding not counted), as a share of those
+            that plain matrix products of the backend's precision reach on the same cores.
     """
 
     backend: str
@@ -44,7 +44,7 @@ class Standing:
 def standings(run: Run, case: SideBySideCase) -> tuple[Standing, ...]:
     """Return the backends of a case, the fastest first."""
     reference, default = case.turns.get(run.reference), case.turns.get(case.default)
-    found = [
+    unsorted = [
         Standing(
             backend=name,
             texts_per_s=float(np.median(turns.texts_per_s)),
@@ -52,11 +52,11 @@ def standings(run: Run, case: SideBySideCase) -> tuple[Standing, ...]:
             default_over=_ratio(default.texts_per_s, turns.texts_per_s) if default else None,
             p50_ms=turns.p50_ms,
             p99_ms=turns.p99_ms,
-            roofline_share=_share(run.backends[name].precision, turns.texts_per_s, case),
+            roofline_share=_roofline_share(run.backends[name].precision, turns.texts_per_s, case),
         )
         for name, turns in case.turns.items()
     ]
-    return tuple(sorted(found, key=lambda standing: -standing.texts_per_s))
+    return tuple(sorted(unsorted, key=lambda standing: -standing.texts_per_s))
 
 
 def _ratio(rates: Sequence[float], others: Sequence[float]) -> Ratio:
@@ -64,9 +64,9 @@ def _ratio(rates: Sequence[float], others: Sequence[float]) -> Ratio:
     return Ratio(median=float(np.median(ratios)), low=float(ratios.min()), high=float(ratios.max()))
 
 
-def _share(precision: str, rates: Sequence[float], case: SideBySideCase) -> float | None:
-    roofs = case.roofline_per_s.get(precision)
-    if not roofs:
+def _roofline_share(precision: str, texts_per_s: Sequence[float], case: SideBySideCase) -> float | None:
+    rooflines_per_s = case.roofline_per_s.get(precision)
+    if not rooflines_per_s:
         return None
-    operations = case.mean_tokens * case.operations_per_token
-    return float(np.median(np.asarray(rates) * operations / np.asarray(roofs)))
+    operations_per_text = case.mean_tokens * case.operations_per_token
+    return float(np.median(np.asarray(texts_per_s) * operations_per_text / np.asarray(rooflines_per_s)))

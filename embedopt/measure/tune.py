@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import stats
 
-from embedopt.inference.backends import Backend, Mode, Settings
+from embedopt.errors import UsageError
+from embedopt.inference.backends import BACKENDS, Backend, Mode, Settings
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.threads import replicas_and_threads
 from embedopt.measure.latency import Clock, rotate, seconds_of
@@ -24,12 +26,14 @@ from embedopt.schema import Interval
 from embedopt.trial import Trial
 
 MIN_ROUNDS = 5
+TUNABLE = tuple(name for name, row in BACKENDS.items() if row.tunable)
 _COVERAGE = 0.95
 # In throughput mode, a round keeps each replica busy for some 0.2 s; in latency mode, it takes a median.
 _TEXTS_PER_REPLICA = 256
 _SINGLE_CALLS = 16
 
 Value = str | int | bool
+TunedFor = Literal[Mode, "both"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,22 @@ class Search:
     open_encoder: Callable[[Backend], Encoder]
     on_progress: Callable[[str, float], None] = lambda _, __: None
     clock: Clock = time.perf_counter
+
+
+def tunable_modes(row: Backend, mode: TunedFor) -> list[Mode]:
+    """Return the modes that ``mode`` names and the backend has settings to try in.
+
+    Raises:
+        UsageError: there is none.
+    """
+    chosen: tuple[Mode, ...] = get_args(Mode) if mode == "both" else (mode,)
+    modes = [one for one in chosen if row.tunable.get(one)]
+    if not modes:
+        others = [name for name in TUNABLE if any(BACKENDS[name].tunable.get(one) for one in chosen)]
+        raise UsageError(
+            f"{row.name} has no settings to try with --mode {mode}; choose one of {', '.join(others)}"
+        )
+    return modes
 
 
 def search(plan: Search) -> tuple[Trial, ...]:

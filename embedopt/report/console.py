@@ -1,7 +1,8 @@
-"""What all tables for a terminal share: at most 100 columns, and plain where it is none."""
+"""Building blocks of the tables for a terminal: at most 100 columns wide, in colours only where asked for."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -10,6 +11,10 @@ from rich.text import Text
 from embedopt.report.escape import plain, without_commands
 
 WIDTH = 100
+
+R = TypeVar("R")
+# The head of each column, and what makes its cell of a row.
+Columns = Sequence[tuple[str, Callable[[R], str]]]
 
 
 def rendered(parts: Sequence[RenderableType], *, color: bool) -> str:
@@ -28,17 +33,22 @@ def rendered(parts: Sequence[RenderableType], *, color: bool) -> str:
 
 
 def text(content: str, style: str = "") -> Text:
-    """Return lines of text of which nothing is taken as markup, or by the terminal."""
+    """Return lines of text in which neither Rich sees markup nor the terminal control characters."""
     return Text("\n".join(map(plain, content.split("\n"))), style=style)
 
 
 def lines(content: Sequence[str]) -> str:
-    """Return lines as they are, of any width, but for what a terminal or a runner would act on."""
+    """Return lines of any width without what a terminal or GitHub's runner would act on."""
     return without_commands("\n".join(plain(line) for part in content for line in part.split("\n"))) + "\n"
 
 
 def table(title: str, *columns: str) -> Table:
-    """Return an empty table: its first column is of names, the others of figures."""
+    """Return an empty table: names in its first column, figures in the others.
+
+    Args:
+        title: line above the table.
+        columns: heads; one with a line break stands in two lines, the others end in the second.
+    """
     made = Table(
         title=text(title),
         title_justify="left",
@@ -47,17 +57,26 @@ def table(title: str, *columns: str) -> Table:
         pad_edge=False,
         title_style="bold",
     )
-    made.add_column(columns[0], no_wrap=True)
-    for column in columns[1:]:
-        made.add_column(column, justify="right", no_wrap=True)
+    height = max(column.count("\n") for column in columns)
+    for column in columns:
+        head = "\n" * (height - column.count("\n")) + column
+        made.add_column(head, justify="right" if made.columns else "left", no_wrap=True)
+    return made
+
+
+def filled_table(title: str, columns: Columns[R], rows: Iterable[R]) -> Table:
+    """Return a table with a line for each row, its cells made by the functions of the columns."""
+    made = table(title, *(head for head, _ in columns))
+    for row in rows:
+        made.add_row(*(text(cell(row)) for _, cell in columns))
     return made
 
 
 def number(value: float | None, digits: int, scale: float = 1.0) -> str:
-    """Return a figure, or a dash for what was not measured."""
+    """Return a figure, or a dash where it was not measured."""
     return "-" if value is None else f"{value * scale:,.{digits}f}"
 
 
 def percent(value: float | None) -> str:
-    """Return a share in per cent, or a dash for what was not measured."""
+    """Return a share in per cent, or a dash where it was not measured."""
     return "-" if value is None else f"{value:.1%}"

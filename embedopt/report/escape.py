@@ -1,20 +1,20 @@
-"""Text that comes from a file stays text wherever it is shown.
+"""Escapes text from files, so that it stays text wherever it is shown.
 
-Names of backends and benchmarks, commits, CPUs and versions come from files that anyone can write: from the
-artifact of a pull request out of a fork, for one. HTML needs no escape from here: what a page shows is data
-in it, which its script sets as text.
+Names of backends and benchmarks, commits, CPUs and versions come from files that anyone can write, such as
+the artifact of a pull request from a fork. The HTML page needs no escape: what it shows is data in it, which
+its script sets as text.
 """
 
 import re
 
-# Longer than any name of ours: a cell of a table, not a page of text.
+# Characters in a cell of a table; longer than any name of ours.
 _LONGEST = 200
-# Control characters, those that turn the direction of what follows, those without width, and half pairs,
-# which no output can encode.
+# Control characters, those that change the direction of the text after them, those without width, and lone
+# surrogates, which no output can encode.
 _CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]+"
 )
-# GitHub's runner takes a line that begins so as a command, and the older form anywhere in a line.
+# GitHub's runner takes "::" at the beginning of a line as a command, and the older form "##[" anywhere.
 _COMMAND = re.compile(r"^((?:\s|\x1b\[[\d;]*m)*):(?=:)", re.MULTILINE)
 _OLD_COMMAND = re.compile(r"#(?=#\[)")
 
@@ -25,18 +25,18 @@ def plain(text: object) -> str:
 
 
 def short(text: object, longest: int = _LONGEST) -> str:
-    """Return plain text, cut where it is longer than a name."""
+    """Return plain text, cut after ``longest`` characters."""
     line = plain(text)
     return line if len(line) <= longest else f"{line[:longest]}…"
 
 
 def without_commands(output: str) -> str:
-    """Return lines for a terminal in which GitHub's runner finds no command."""
+    """Return lines for a terminal in which GitHub's runner sees no command."""
     return _OLD_COMMAND.sub("# ", _COMMAND.sub(r"\1: ", output))
 
 
 def markdown(text: object) -> str:
-    """Return text as code in Markdown and in HTML: no markup, link, mention or reference comes of it."""
+    """Return text as code in Markdown and in HTML, where it becomes no markup, link, mention or reference."""
     return f"<code>{entities(text)}</code>"
 
 
@@ -50,8 +50,8 @@ def annotation(level: str, title: str, message: str) -> str:
 
     Args:
         level: ``error``, ``warning`` or ``notice``.
-        title: in one line.
-        message: in one line.
+        title: one line in bold.
+        message: one line below it.
     """
     head = plain(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::{level} title={head}::{plain(message).replace('%', '%25')}"

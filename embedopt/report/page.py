@@ -1,32 +1,70 @@
-"""What the page shows: a history as plain values, made here, so that its script only draws."""
+"""The page of a history: one HTML file that opens from disk, without a network.
 
+All that it shows is data in it, made here as plain values, so that its script only draws. Its policy lets the
+browser run its own two scripts alone, known by their digests, and fetch nothing.
+"""
+
+import base64
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from string import Template
 from typing import Any
 
+from embedopt.errors import RecordError
 from embedopt.evidence import cell_name
-from embedopt.judge.cost import dollars_per_million
 from embedopt.judge.history.saved_runs import History, Kind, SavedRun
 from embedopt.judge.history.series import DEFAULT_METRIC, METRICS, Series, describe_metric, series_of
 from embedopt.judge.history.trend import changes, levels
-from embedopt.judge.summary import load_rows
+from embedopt.judge.summary import dollars_per_million, load_rows
 from embedopt.records import Accuracy, LoadPoint
 from embedopt.report.escape import short
 from embedopt.report.words import describe_damaged
 
-# Of a number that is drawn; a cosine needs six.
+# Significant digits of a number that is drawn; a cosine needs six.
 _DIGITS = 7
-# Of what is wrong with a file, which begins with the file's path.
+# Longest description of a damaged file in characters; it begins with the file's path.
 _LONGEST_NOTE = 500
+
+
+def render_page(history: History, price_per_hour: float) -> str:
+    """Return the page of a history as HTML.
+
+    Args:
+        history: at least one run.
+        price_per_hour: dollars for an hour of the machine.
+
+    Raises:
+        RecordError: the history has no run.
+    """
+    if not history.runs:
+        raise RecordError("the history has no run that can be shown: run pytest benchmarks/ first")
+    # Importing plotly takes a second; only this file of it is needed.
+    plotly = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf8")
+    script = _asset("page.js")
+    data = json.dumps(page_data(history, price_per_hour), allow_nan=False, separators=(",", ":"))
+    policy = (
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; base-uri 'none'; "
+        f"form-action 'none'; script-src {_digest(plotly)} {_digest(script)}"
+    )
+    return Template(_asset("page.html")).substitute(
+        policy=policy,
+        style=_asset("page.css"),
+        # Without "<", no string in the data can end the element that holds it.
+        data=data.replace("<", "\\u003c"),
+        plotly=plotly,
+        script=script,
+    )
 
 
 def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
     """Return all that the page shows, as JSON values.
 
     Args:
-        history: its runs, of all kinds.
-        price_per_hour: of the machine, in dollars.
+        history: runs of all kinds.
+        price_per_hour: dollars for an hour of the machine.
     """
     kinds = history.kinds
     newest_first = dict.fromkeys(run.kind for _, run in reversed(history.runs))
@@ -39,22 +77,30 @@ def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
     }
 
 
+def _asset(name: str) -> str:
+    return (resources.files("embedopt.report") / "assets" / name).read_text(encoding="utf8")
+
+
+def _digest(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
 def _kind(kind: Kind, runs: Sequence[SavedRun], price_per_hour: float) -> dict[str, Any]:
-    index = {id(run): place for place, run in enumerate(runs)}
-    series = {metric: [_series(of, index) for of in series_of(runs, metric)] for metric in METRICS}
+    index = {id(run): position for position, run in enumerate(runs)}
+    by_metric = {metric: [_series(one, index) for one in series_of(runs, metric)] for metric in METRICS}
     backends = dict.fromkeys(backend for run in reversed(runs) if run.run for backend in run.run.backends)
-    others = dict.fromkeys(of["backend"] for found in series.values() for of in found)
+    others = dict.fromkeys(one["backend"] for series in by_metric.values() for one in series)
     return {
         "label": _name(str(kind)),
         "hardware_class": _name(kind.hardware_class),
         "reference": " or ".join(sorted({_name(run.run.reference) for run in runs if run.run})),
         "backends": list(dict.fromkeys(map(_name, backends)) | others),
-        "runs": [_run(run, before) for before, run in zip((None, *runs), runs)],  # noqa: B905  # the last has no next
-        "series": {metric: found for metric, found in series.items() if found},
+        "runs": [_run(run, before) for before, run in zip((None, *runs), runs, strict=False)],
+        "series": {metric: series for metric, series in by_metric.items() if series},
         "latest": {
             "latency": _newest(runs, index, _latency),
             "throughput": _newest(runs, index, lambda run: _throughput(run, price_per_hour)),
-            "load": _newest(runs, index, lambda run: _load(run, price_per_hour)),
+            "load": _newest(runs, index, lambda run: _load_tests(run, price_per_hour)),
         },
     }
 
@@ -87,16 +133,16 @@ def _environment(run: SavedRun) -> Mapping[str, str]:
     }
 
 
-def _series(of: Series, index: Mapping[int, int]) -> dict[str, Any]:
-    changed = changes(of)
-    backend = _name(of.backend)
+def _series(series: Series, index: Mapping[int, int]) -> dict[str, Any]:
+    changed = changes(series)
+    backend = _name(series.backend)
     return {
-        "name": cell_name(backend, of.batch_size),
+        "name": cell_name(backend, series.batch_size),
         "backend": backend,
-        "batch": of.batch_size,
-        "is_log": of.is_log,
-        "at": [index[id(run)] for run in of.runs],
-        "value": [_rounded(value) for value in of.values],
+        "batch": series.batch_size,
+        "is_log": series.is_log,
+        "at": [index[id(run)] for run in series.runs],
+        "value": [_rounded(value) for value in series.values],
         "changes": [{"at": change.at, "effect": _rounded(change.effect)} for change in changed],
         "levels": [
             {
@@ -105,7 +151,7 @@ def _series(of: Series, index: Mapping[int, int]) -> dict[str, Any]:
                 "low": _rounded(level.low),
                 "high": _rounded(level.high),
             }
-            for level in levels(of, changed)
+            for level in levels(series, changed)
         ],
     }
 
@@ -123,17 +169,17 @@ def _newest(
 def _latency(run: SavedRun) -> list[dict[str, Any]]:
     return [
         {
-            "backend": _name(of.backend),
-            "batch": of.batch_size,
-            "p50": of.p50_ms,
-            "p50_ci": of.p50_ci_ms,
-            "p95": of.p95_ms,
-            "p95_ci": of.p95_ci_ms,
-            "p99": of.p99_ms,
-            "p99_ci": of.p99_ci_ms,
-            "rate": of.texts_per_s,
+            "backend": _name(latency.backend),
+            "batch": latency.batch_size,
+            "p50": latency.p50_ms,
+            "p50_ci": latency.p50_ci_ms,
+            "p95": latency.p95_ms,
+            "p95_ci": latency.p95_ci_ms,
+            "p99": latency.p99_ms,
+            "p99_ci": latency.p99_ci_ms,
+            "rate": latency.texts_per_s,
         }
-        for of in run.latencies
+        for latency in run.latencies
     ]
 
 
@@ -143,22 +189,22 @@ def _throughput(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
     return [
         {
             "backend": _name(backend),
-            "rate": found.texts_per_s,
-            "cost": dollars_per_million(found.texts_per_s, price_per_hour),
+            "rate": throughput.texts_per_s,
+            "cost": dollars_per_million(throughput.texts_per_s, price_per_hour),
             "cosine": run.run.accuracy.get(backend, Accuracy()).cosine_mean,
             "front": backend in run.run.pareto_front,
         }
-        for backend, found in run.run.throughput.items()
-        if found.texts_per_s
+        for backend, throughput in run.run.throughput.items()
+        if throughput.texts_per_s
     ]
 
 
-def _load(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
+def _load_tests(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
     return [
         {
             "backend": _name(row.backend),
             "batching": _name(row.batching),
-            "promise_ms": row.load.promise_ms,
+            "promise_ms": row.load_test.promise_ms,
             "points": [_point(point) for point in row.curve if point.p50_ms is not None],
         }
         for row in load_rows(run, price_per_hour)
@@ -173,7 +219,7 @@ def _point(point: LoadPoint) -> dict[str, Any]:
 
 
 def _name(text: str) -> str:
-    """Return text short enough to show, with a digest where that is not all of it: two stay two."""
+    """Return text short enough to show; a digest ends a shortened one, so that no two become the same."""
     shown = short(text)
     if shown == text:
         return shown

@@ -1,57 +1,131 @@
-"""Tables for a terminal: at most 100 columns, and plain where it is none."""
+"""What a terminal shows of a run: the tables that decide, comparisons, recommendations and searches."""
 
 from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import SavedRun, differences
 from embedopt.judge.recommend import Recommendation
-from embedopt.judge.standings import standings
-from embedopt.judge.summary import Factors, Row, load_rows, speed_up_factors, summary_rows
-from embedopt.records import Accuracy, Footprint, Run
-from embedopt.report.console import lines, number, percent, rendered, table, text
-from embedopt.report.rates import curves, highest_rates, side_by_side
+from embedopt.judge.summary import Factors, LoadRow, Row, load_rows, speed_up_factors, summary_rows
+from embedopt.records import Run
+from embedopt.report.console import Columns, filled_table, lines, number, percent, rendered, text
+from embedopt.report.detail_tables import detail_tables, promise
+from embedopt.schema import Interval
 from embedopt.trial import Trial
 
+_MORE = "more tables: pytest -v, or embedopt summary RUN.json --all"
 
-def render_summary(saved: SavedRun, price_per_hour: float, *, color: bool = False) -> str:
-    """Return the tables of one run: what to choose, and where the speed comes from.
+
+def render_summary(saved: SavedRun, price_per_hour: float, *, everything: bool, color: bool = False) -> str:
+    """Return the tables of one run that a choice of a backend rests on, or all tables.
+
+    A run without latencies, of scores only for example, shows all that it has.
 
     Args:
         saved: the run.
-        price_per_hour: of the machine, in dollars.
+        price_per_hour: dollars for an hour of the machine.
+        everything: whether to show all tables.
         color: whether to use the terminal's colours.
     """
-    rows = summary_rows(saved, price_per_hour)
-    run = saved.run
-    scored = sorted({*run.accuracy, *run.footprint}, key=list(run.backends).index) if run else []
-    cases = run.side_by_side if run else {}
-    loads = load_rows(saved, price_per_hour)
-    if not rows and not scored and not cases and not loads:
-        return f"{saved.name}: nothing that this suite measured in it\n"
+    deciding, details = _deciding(saved, price_per_hour), detail_tables(saved, price_per_hour)
+    if not deciding and not details:
+        return f"{saved.name} holds nothing that this suite measured\n"
+    is_short = bool(saved.latencies) and not everything
     parts: list[RenderableType] = []
+    for shown in (*deciding, *(() if is_short else details)):
+        parts += [shown, ""]
+    notes = [*(_provenance(saved.run, price_per_hour) if saved.run else ()), *([_MORE] if is_short else ())]
+    return rendered([*parts, *(text(note, style="dim") for note in notes)], color=color)
+
+
+def _deciding(saved: SavedRun, price_per_hour: float) -> list[Table | Text]:
+    rows, loads = summary_rows(saved, price_per_hour), load_rows(saved, price_per_hour)
+    shown: list[Table | Text] = []
     if rows:
-        parts += [_key_results(rows, run.pareto_front if run else ()), ""]
+        shown.append(_key_results(rows, saved.run.pareto_front if saved.run else ()))
     if factors := speed_up_factors(saved):
-        parts += [_speed_up(factors), ""]
-    if run and scored:
-        parts += [_scores(run, scored), ""]
-    if loads:
-        parts += [highest_rates(loads), ""]
+        shown.append(_speed_up(factors))
     if any(row.curve for row in loads):
-        parts += [curves(loads), ""]
-    for name, case in cases.items():
-        assert run is not None
-        parts += [side_by_side(name, case, standings(run, case)), ""]
-    if run:
-        parts += [text(_provenance(run), style="dim")]
-    return rendered(parts, color=color)
+        shown.append(_highest_rates(loads))
+    return shown
+
+
+def _key_results(rows: Sequence[Row], front: Collection[str]) -> Table:
+    smallest = {row.backend: row for row in sorted(rows, key=_batch_size, reverse=True)}
+    largest = {row.backend: row for row in sorted(rows, key=_batch_size)}
+    columns: Columns[str] = (
+        ("backend", lambda name: f"{name}{' *' * (name in front)}"),
+        ("p50 ms", lambda name: number(smallest[name].latency.p50_ms, 1)),
+        ("p95 ms", lambda name: number(smallest[name].latency.p95_ms, 1)),
+        ("p99 ms", lambda name: number(smallest[name].latency.p99_ms, 1)),
+        ("texts/s", lambda name: number(largest[name].texts_per_s, 0)),
+        ("speed-up", lambda name: number(largest[name].speed_up, 1)),
+        ("$/M\ntexts", lambda name: number(largest[name].dollars_per_million, 3)),
+        ("MB", lambda name: number(largest[name].footprint.disk_bytes, 1, 1e-6)),
+        ("mean\ncosine", lambda name: number(largest[name].accuracy.cosine_mean, 4)),
+        ("lowest\ncosine", lambda name: number(largest[name].accuracy.cosine_min, 4)),
+        ("in any\nbatch", lambda name: number(largest[name].accuracy.batch_invariance_min, 5)),
+    )
+    title = f"Key results: latency of a call at batch size {_sizes(smallest)}, texts/s at {_sizes(largest)}"
+    return filled_table(title, columns, dict.fromkeys(row.backend for row in rows))
+
+
+def _batch_size(row: Row) -> int:
+    return row.latency.batch_size
+
+
+def _sizes(rows: Mapping[str, Row]) -> str:
+    return " or ".join(map(str, sorted({_batch_size(row) for row in rows.values()})))
+
+
+def _speed_up(factors: Mapping[str, Factors]) -> Table:
+    columns: Columns[str] = (
+        ("backend", str),
+        ("speed-up", lambda name: number(factors[name].total, 2)),
+        ("runtime", lambda name: number(factors[name].runtime, 2)),
+        ("precision", lambda name: number(factors[name].precision, 2)),
+        ("batching", lambda name: number(factors[name].batching, 2)),
+        ("padding", lambda name: number(factors[name].padding, 2)),
+        ("padded in order", lambda name: percent(factors[name].in_order_padding)),
+        ("padded by length", lambda name: percent(factors[name].planned_padding)),
+    )
+    title = "Where the speed comes from: speed-up = runtime x precision x batching x padding"
+    return filled_table(title, columns, factors)
+
+
+def _highest_rates(rows: Sequence[LoadRow]) -> Text:
+    by_backend: dict[str, list[str]] = {}
+    for row in rows:
+        rate = number(row.load_test.highest_per_s, 0)
+        by_backend.setdefault(row.backend, []).append(f"{row.batching} {rate}")
+    head = f"Under load: the highest requests/s with 99 % answered within {promise(rows)}, by way of batching"
+    return text("\n".join([head, *(f"  {name}: {', '.join(rates)}" for name, rates in by_backend.items())]))
+
+
+def _provenance(run: Run, price_per_hour: float) -> list[str]:
+    tokens = f" of {run.corpus.mean_tokens:.1f} tokens" if run.corpus.mean_tokens else ""
+    return [
+        f"{run.profile} profile on {run.hardware_class}",
+        f"model {run.model.name} ({run.model.digest[:12]}), "
+        f"corpus {run.corpus.name} ({run.corpus.digest[:12]}): {run.corpus.texts} texts{tokens}",
+        f"speed-up: texts/s over {run.reference} one by one; $/M texts: dollars per million texts at "
+        f"${price_per_hour:g} an hour",
+        "in any batch: lowest cosine between a text encoded alone and the same text among 31 others",
+        "*: no other backend is as fast and as near to the reference, and better in one",
+        "-: not measured, or too few calls for an interval (a p95 takes 72, a p99 368)",
+    ]
 
 
 def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) -> str:
-    """Say of each stored run that pytest-benchmark was asked to compare with whether it can be compared."""
+    """Say of each stored run that pytest-benchmark compares with whether it can be compared.
+
+    Args:
+        bases: the stored runs, an error in the place of each that can't be read.
+        head: the run that was just measured.
+    """
     if not bases:
         return (
             "nothing to compare with yet: no earlier run that can be read; this one is saved for the next\n"
@@ -60,52 +134,53 @@ def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) 
 
 
 def render_recommendation(answer: Recommendation, source: str) -> str:
-    """Say what to use, by how much it is the cheapest, and what stands in the others' way.
+    """Say what to use, by how much it is the cheapest, and which requirements the others miss.
 
     Args:
         answer: to the user's requirements.
         source: the run that the figures are from.
     """
-    told = []
-    if answer.chosen is not None:
-        told += [f"{answer.chosen.backend}: {answer.chosen.texts_per_s:,.0f} texts/s (measured in {source})"]
-        told += [
-            f"  {answer.chosen.texts_per_s / other.texts_per_s:.2f}x {other.backend}, which would do too"
+    if chosen := answer.chosen:
+        shown = [f"{chosen.backend}: {chosen.texts_per_s:,.0f} texts/s (measured in {source})"]
+        shown += [
+            f"  {chosen.texts_per_s / other.texts_per_s:.2f}x {other.backend}, which meets them too"
             for other in answer.others
         ]
     else:
-        told += [f"no backend measured in {source} meets all that is asked"]
-        told += [f"  without {option}: {', '.join(names)}" for option, names in answer.decisive.items()]
-    told += [
-        f"  not {backend}: {', '.join(f'{why} ({option})' for option, why in unmet.items())}"
+        shown = [f"no backend measured in {source} meets all requirements"]
+        shown += [f"  without {option}: {', '.join(names)}" for option, names in answer.decisive.items()]
+    shown += [
+        f"  not {backend}: {', '.join(f'{figure} ({option})' for option, figure in unmet.items())}"
         for backend, unmet in answer.obstacles.items()
     ]
-    return lines(told)
+    return lines(shown)
 
 
 def render_tuning(title: str, trials: Sequence[Trial], *, color: bool = False) -> str:
-    """Return the table of a search for settings, and name the settings that there was no time for.
+    """Return the table of a search for settings, and name the settings that the budget was too small for.
 
     Args:
-        title: what was tuned, for what.
+        title: backend and mode that were tuned.
         trials: those of one setting follow each other, its default first.
         color: whether to use the terminal's colours.
     """
-    shown = table(title, "setting", "value", "x default", "95 % interval", "rounds", "")
-    for trial in trials:
-        shown.add_row(
-            text(trial.setting if trial.default else ""),
-            text(str(trial.value) or "none"),
-            number(trial.speed_up, 3),
-            "-" if trial.speed_up_ci is None else "{:.3f} to {:.3f}".format(*trial.speed_up_ci),
-            str(trial.rounds),
-            "kept" if trial.kept else "",
-        )
-    untold = [trial for trial in trials if trial.default and trial.speed_up is None]
+    columns: Columns[Trial] = (
+        ("setting", lambda trial: trial.setting if trial.default else ""),
+        ("value", lambda trial: str(trial.value) or "none"),
+        ("speed-up", lambda trial: number(trial.speed_up, 3)),
+        ("95 % interval", lambda trial: _interval(trial.speed_up_ci)),
+        ("rounds", lambda trial: str(trial.rounds)),
+        ("", lambda trial: "kept" if trial.kept else ""),
+    )
+    undecided = [trial.setting for trial in trials if trial.default and trial.speed_up is None]
     notes = [
-        text(f"{trial.setting}: the budget was too small for it, so the default stays") for trial in untold
+        text(f"{setting}: the budget was too small for it, so the default stays") for setting in undecided
     ]
-    return rendered([shown, *notes], color=color)
+    return rendered([filled_table(title, columns, trials), *notes], color=color)
+
+
+def _interval(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def _comparison(base: SavedRun, head: SavedRun) -> str:
@@ -115,89 +190,7 @@ def _comparison(base: SavedRun, head: SavedRun) -> str:
     shared = f"{common} of {len(head.benchmarks)} benchmarks are in both"
     if base.run is None or head.run is None:
         return f"{base.name} has no embedopt record: whether it can be compared is not known; {shared}"
-    if found := differences(base.run, head.run):
-        why = "".join(f"\n  {difference}" for difference in found)
-        return f"{base.name} can't be compared with this one, whatever the table above shows:{why}"
+    if reasons := differences(base.run, head.run):
+        listed = "".join(f"\n  {reason}" for reason in reasons)
+        return f"{base.name} can't be compared with this one, whatever the table above shows:{listed}"
     return f"compared with {base.name}: same hardware class, model, corpus and profile; {shared}"
-
-
-def _key_results(rows: Sequence[Row], front: Collection[str]) -> Table:
-    shown = table(
-        "Key results (times in ms, of one call with a whole batch)",
-        "backend", "batch", "p50", "p95", "p99", "texts/s", "x", "MB", "cosine", "min", "invar.", "$/M",
-    )  # fmt: skip
-    previous = None
-    for row in rows:
-        first = row.backend != previous
-        once = [
-            number(row.footprint.disk_bytes, 1, 1e-6),
-            number(row.accuracy.cosine_mean, 4),
-            number(row.accuracy.cosine_min, 4),
-            number(row.accuracy.batch_invariance_min, 5),
-        ]
-        shown.add_row(
-            text(f"{row.backend}{' *' * (row.backend in front)}" if first else ""),
-            str(row.latency.batch_size),
-            number(row.latency.p50_ms, 1),
-            number(row.latency.p95_ms, 1),
-            number(row.latency.p99_ms, 1),
-            number(row.texts_per_s, 0),
-            number(row.speed_up, 1),
-            *(once if first else [""] * len(once)),
-            number(row.dollars_per_million, 3),
-        )
-        previous = row.backend
-    return shown
-
-
-def _speed_up(factors: Mapping[str, Factors]) -> Table:
-    shown = table(
-        "Where the speed comes from: x = runtime x precision x batching x padding",
-        "backend", "x", "runtime", "precision", "batching", "padding", "padded in order", "planned",
-    )  # fmt: skip
-    for name, split in factors.items():
-        shown.add_row(
-            text(name),
-            *(
-                number(value, 2)
-                for value in (split.total, split.runtime, split.precision, split.batching, split.padding)
-            ),
-            percent(split.in_order_padding),
-            percent(split.planned_padding),
-        )
-    return shown
-
-
-def _scores(run: Run, names: Sequence[str]) -> Table:
-    paired = any(found.spearman is not None for found in run.accuracy.values())
-    columns = ("Spearman x 100", "to reference") if paired else ()
-    shown = table(
-        "What a search finds, and what it takes to start",
-        "backend", "recall@10", "top-10 overlap", "cosine p1", "load s", "peak MB", *columns,
-    )  # fmt: skip
-    for name in names:
-        found, weight = run.accuracy.get(name, Accuracy()), run.footprint.get(name, Footprint())
-        spearman = [number(found.spearman, 2), number(found.spearman_distance, 2)] if paired else []
-        shown.add_row(
-            text(name),
-            number(found.recall_at_10, 4),
-            number(found.overlap_at_10, 4),
-            number(found.cosine_p1, 4),
-            number(weight.load_s, 2),
-            number(weight.peak_rss_bytes, 0, 1e-6),
-            *spearman,
-        )
-    return shown
-
-
-def _provenance(run: Run) -> str:
-    tokens = f", {run.corpus.mean_tokens:.1f} tokens on average" if run.corpus.mean_tokens else ""
-    return (
-        f"{run.profile} profile on {run.hardware_class}\n"
-        f"model {run.model.name} ({run.model.digest[:12]})\n"
-        f"corpus {run.corpus.name} ({run.corpus.digest[:12]}): {run.corpus.texts} texts{tokens}\n"
-        f"x: texts/s over {run.reference} one by one     $/M: dollars per million texts\n"
-        "invar.: worst cosine of a text encoded alone to itself among 31 others\n"
-        "*: no other backend is as fast and as near to the reference, and better in one\n"
-        "-: not measured, or too few calls for an interval (a p95 takes 72, a p99 368)"
-    )

@@ -34,14 +34,14 @@ def test_build_names_size_and_place(
         main(["build", "--backends", "onnx-int8,onnx-fp32", "--model", model, "--cache-dir", str(tmp_path)])
         == 0
     )
-    told = capsys.readouterr()
-    assert "building onnx-fp32" in told.err  # a line a step, where there is no terminal for a spinner
-    lines = told.out.splitlines()
+    printed = capsys.readouterr()
+    assert "building onnx-fp32" in printed.err  # without a terminal for a spinner, each step is a line
+    lines = printed.out.splitlines()
     assert [line.split()[0] for line in lines] == ["onnx-fp32", "onnx-int8"]
     assert [Path(line.split()[-1]).parent for line in lines] == [tmp_path / "artifacts"] * 2
 
 
-def test_encode_writes_the_librarys_embeddings(
+def test_encode_writes_the_embeddings_of_each_line(
     tiny_model: Callable[..., Path], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out.npy"
@@ -61,19 +61,24 @@ def test_encode_writes_the_librarys_embeddings(
     assert sorted(path.name for path in tmp_path.glob("*")) == ["b.npy", "cache", "out.npy", "texts.txt"]
 
 
-def test_summary_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_prints_the_tables_that_decide_or_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "run.json"
     file.write_text(json.dumps(make_file(make_run())), encoding="utf8")
     assert main(["summary", str(file), "--price-per-hour", "0.10"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("Key results")
-    assert out.splitlines()[2].split()[-1] == "0.278"  # 100 texts/s at 10 cents
+    assert out.splitlines()[3].split()[6] == "0.111"  # 250 texts/s at 10 cents an hour
+    assert "Calls with a whole batch" not in out
+    assert main(["summary", str(file), "--all"]) == 0
+    assert "\nCalls with a whole batch\n" in capsys.readouterr().out
 
 
 def test_recommend_reads_the_newest_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last by name, as pytest-benchmark counts; exit code 1 when no backend will do."""
+    """The newest is the last by name, as for pytest-benchmark; exit code 1 when no backend will do."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / ".benchmarks" / "Linux"
     folder.mkdir(parents=True)
@@ -104,14 +109,13 @@ def test_recommend_without_a_run_is_one_line(
 def test_tune_and_reset(
     tiny_model: Callable[..., Path], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A budget that is over at once: a table a mode, and what was saved before stays."""
+    """A budget of nothing: one table for each mode, and the settings saved before stay."""
     weights = resolve_weights(str(tiny_model()))
     argv = ["tune", "--backend", "onnx-fp32", "--model", str(weights.path), "--cache-dir", str(tmp_path)]
     before = save(get_backend("onnx-fp32"), "throughput", weights, {"batch_tokens": 1024}, tmp_path)
     assert before is not None
     assert main([*argv, "--budget", "0", "--corpus", str(texts)]) == 0
-    told = capsys.readouterr()
-    lines = told.out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("onnx-fp32")] == [
         "onnx-fp32, latency",
         "onnx-fp32, throughput",
@@ -120,7 +124,7 @@ def test_tune_and_reset(
     assert list((tmp_path / "tuned").iterdir()) == [before]
     assert main([*argv, "--reset", "--mode", "latency"]) == 0
     assert main([*argv, "--reset"]) == 0
-    assert capsys.readouterr().out == f"nothing was saved\nforgot {before}\n"
+    assert capsys.readouterr().out == f"nothing was saved\ndeleted {before}\n"
     assert list((tmp_path / "tuned").iterdir()) == []
 
 
@@ -130,28 +134,28 @@ def test_tune_saves_the_winner(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the race finds is saved, and the artifact it raced with is loaded with it from then on."""
+    """The setting that won is saved, and load_encoder uses it from then on."""
     trials = [
         Trial(setting="batch_tokens", value=512, default=True, kept=False, rounds=5, speed_up=1.0),
         Trial(setting="batch_tokens", value=256, default=False, kept=True, rounds=5, speed_up=1.1),
     ]
-    monkeypatch.setattr(cli, "search", lambda wanted: trials)
+    monkeypatch.setattr(cli, "search", lambda _: trials)
     model, cache = str(tiny_model()), ["--cache-dir", str(tmp_path)]
     assert main(["tune", "--backend", "onnx-fp32", "--mode", "throughput", "--model", model, *cache]) == 0
     [file] = (tmp_path / "tuned").iterdir()
     assert capsys.readouterr().out.endswith(f"\nsaved in {file}\n")
     with load_encoder("onnx-fp32", mode="throughput", model=model, cache_dir=tmp_path) as encoder:
         assert [len(batch) for batch in encoder.plan(["welder"] * 128)] == [85, 43]  # 3 tokens each
-    monkeypatch.setattr(cli, "search", lambda wanted: trials[:1])
+    monkeypatch.setattr(cli, "search", lambda _: trials[:1])
     assert main(["tune", "--backend", "onnx-fp32", "--mode", "throughput", "--model", model, *cache]) == 0
     assert capsys.readouterr().out.endswith("\nnothing to save: no other value is faster\n")
     assert list((tmp_path / "tuned").iterdir()) == []
 
 
-def test_tune_races_for_real(
+def test_tune_tries_each_value_of_each_setting(
     tiny_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With hardly any time, and nothing said of it: the table names what was tried, whatever it found."""
+    """With hardly any time, and nothing faked: the table names what was tried, whatever won."""
     argv = ["tune", "--backend", "onnx-int8", "--model", str(tiny_model()), "--cache-dir", str(tmp_path)]
     assert main([*argv, "--budget", "2", "--mode", "throughput"]) == 0
     table = [line.split() for line in capsys.readouterr().out.splitlines()[2:8]]
@@ -161,13 +165,12 @@ def test_tune_races_for_real(
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["tune", "--backend", "x"], "embedopt: unknown backend 'x'"),
-        (["tune", "--mode", "fast"], "embedopt: unknown mode 'fast'; known are: latency, throughput, both"),
         (
             ["tune", "--backend", "ct2-int8", "--mode", "latency"],
-            "embedopt: ct2-int8 has no settings to try with --mode latency; choose of: onnx-fp32, onnx-int8",
+            "embedopt: ct2-int8 has no settings to try with --mode latency; choose one of onnx-fp32, ",
         ),
         (["tune", "--corpus", "nowhere.txt"], "embedopt: corpus nowhere.txt: no such file or directory"),
         (
@@ -189,12 +192,12 @@ def test_tune_races_for_real(
     ],
 )
 def test_wrong_input_is_one_line(
-    argv: list[str], said: str, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    argv: list[str], message: str, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     filled = [word.replace("{texts}", str(texts)).replace("{tmp}", str(tmp_path)) for word in argv]
     assert main(filled) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert len([line for line in error.splitlines() if "embedopt:" in line]) == 1
     assert "Traceback" not in error
 
@@ -205,10 +208,24 @@ def test_wrong_usage_is_exit_code_2(argv: list[str], capsys: pytest.CaptureFixtu
     assert "Usage:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "choices"),
+    [
+        (["tune", "--mode", "fast"], "'fast' is not one of 'latency', 'throughput', 'both'"),
+        (["report", "--format", "pdf"], "'pdf' is not one of 'html', 'markdown', 'annotations'"),
+    ],
+)
+def test_an_unknown_choice_is_refused_with_the_known_ones(
+    argv: list[str], choices: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    assert choices in " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
 def test_an_output_that_cant_be_written_leaves_nothing(
     tiny_model: Callable[..., Path], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The target is a folder: the finished file can't be moved there."""
+    """The output names a folder: the finished file can't be moved there."""
     (tmp_path / "out.npy").mkdir()
     argv = ["encode", str(texts), "-o", str(tmp_path / "out.npy"), "--backend", "torch-fp32"]
     assert main([*argv, "--model", str(tiny_model())]) == 2

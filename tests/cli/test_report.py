@@ -1,5 +1,6 @@
-"""report, merge, append and comment: what they write, and what they say of wrong input."""
+"""report, merge, append and comment: what they write, and their messages on wrong input."""
 
+import html
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,31 +85,30 @@ def test_a_damaged_file_is_named_on_the_page_and_beside_it(
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (
             ["report"],
             ".benchmarks has no saved run that can be read: run pytest benchmarks/ first, or name a file",
         ),
-        (["report", "--format", "pdf"], "unknown format 'pdf'; known are: html, markdown, annotations"),
         (["report", "none.json"], "none.json: no such file or directory; wanted a saved run"),
         (["merge", "none", "-o", "x.json"], "none: no such file or directory; wanted a saved run"),
         (["append", "none.json", "--into", "x"], "none.json: no such file or directory; wanted a saved run"),
         (["comment", "none"], "GITHUB_EVENT_PATH is not set: this command is a step of a workflow on GitHub"),
     ],
 )
-def test_wrong_input_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_input_is_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
-    assert capsys.readouterr().err == f"embedopt: {said}\n"
+    assert capsys.readouterr().err == f"embedopt: {message}\n"
 
 
-def test_a_folder_of_no_shards_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_folder_without_shards_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     assert main(["merge", "shards", "-o", "x.json"]) == 2
     assert capsys.readouterr().err == "embedopt: shards has no saved run: the jobs that measure saved none\n"
 
 
-def test_a_report_that_can_t_be_written_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_that_cant_be_written_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     file = _save("one.json")
     assert main(["report", str(file), "-o", "one.json/report.html"]) == 2
     assert "one.json/report.html can't be written" in capsys.readouterr().err
@@ -121,7 +121,9 @@ def test_shards_of_a_folder_are_merged(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["gate", "merged/run.json"]) == 1
 
 
-def test_a_command_in_a_name_is_none_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_looks_like_a_command_of_the_runner_is_text_on_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     content = make_file(make_run())
     content["benchmarks"][0]["fullname"] = f"::error::{HOSTILE}"
     before, after = _save("one.json"), _save("two.json", benchmarks=content["benchmarks"])
@@ -172,7 +174,7 @@ def test_a_comment_is_made_once_and_then_updated(github: FakeGitHub, comment: Co
     )
 
 
-def test_a_fork_s_pull_request_is_found_by_its_branch_and_commit(
+def test_the_pull_request_of_a_fork_is_identified_by_branch_and_commit(
     github: FakeGitHub, comment: Comment
 ) -> None:
     github.open(8, _SHA, "fork:other")
@@ -182,14 +184,14 @@ def test_a_fork_s_pull_request_is_found_by_its_branch_and_commit(
     assert github.requests[-1] == f"POST /repos/{REPOSITORY}/issues/9/comments"
 
 
-def test_a_run_of_an_older_commit_says_nothing(github: FakeGitHub, comment: Comment) -> None:
+def test_a_run_of_an_older_commit_makes_no_comment(github: FakeGitHub, comment: Comment) -> None:
     github.open(7, "6" * 40)
     _save("artifact/run.json")
     assert comment(7) == 0
     assert github.comments == []
 
 
-def test_of_several_pull_requests_from_one_branch_it_is_the_one_that_was_measured(
+def test_the_comment_goes_to_the_pull_request_whose_commit_was_measured(
     github: FakeGitHub, comment: Comment
 ) -> None:
     github.open(7, "6" * 40)
@@ -200,7 +202,7 @@ def test_of_several_pull_requests_from_one_branch_it_is_the_one_that_was_measure
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"head_repository": None}, "the fork that was measured is deleted: no comment\n"),
         ({"conclusion": "action_required"}, "the run measured nothing (action_required): no comment\n"),
@@ -208,19 +210,19 @@ def test_of_several_pull_requests_from_one_branch_it_is_the_one_that_was_measure
         ({"conclusion": "cancelled"}, "the run measured nothing (cancelled): no comment\n"),
     ],
 )
-def test_of_some_runs_nobody_is_told(
+def test_some_runs_get_no_comment(
     github: FakeGitHub,
     comment: Comment,
     capsys: pytest.CaptureFixture[str],
     changes: dict[str, Any],
-    said: str,
+    message: str,
 ) -> None:
     assert comment(**changes) == 0
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == message
     assert github.requests == []
 
 
-def test_a_pull_request_with_a_number_is_told_though_its_fork_is_gone(
+def test_a_pull_request_with_a_number_gets_a_comment_though_its_fork_is_gone(
     github: FakeGitHub, comment: Comment
 ) -> None:
     github.open(7, _SHA)
@@ -235,22 +237,22 @@ def test_a_comment_of_someone_else_is_left_alone(github: FakeGitHub, comment: Co
     github.add_comment("<!-- embedopt -->\nnobody's", None)
     _save("artifact/run.json")
     assert comment(7) == 0
-    assert [of["body"].splitlines()[1] for of in github.comments[:2]] == ["mine", "nobody's"]
+    assert [other["body"].splitlines()[1] for other in github.comments[:2]] == ["mine", "nobody's"]
     assert len(github.comments) == 3
 
 
-def test_a_job_that_saved_no_run_is_told(github: FakeGitHub, comment: Comment) -> None:
+def test_a_job_that_saved_no_run_gets_a_comment_that_says_so(github: FakeGitHub, comment: Comment) -> None:
     github.open(7, _SHA)
     assert comment(7) == 0
-    [told] = github.comments
+    [posted] = github.comments
     assert (
-        told["body"].splitlines()[1]
+        posted["body"].splitlines()[1]
         == "### embedopt: no verdict: the job ended (<code>failure</code>) before it saved a run"
     )
 
 
 @pytest.mark.parametrize(
-    ("conclusion", "said"),
+    ("conclusion", "message"),
     [
         ("success", ""),
         (
@@ -260,24 +262,26 @@ def test_a_job_that_saved_no_run_is_told(github: FakeGitHub, comment: Comment) -
         ),
     ],
 )
-def test_a_pass_of_a_job_that_failed_says_so_in_its_first_line(
-    github: FakeGitHub, comment: Comment, conclusion: str, said: str
+def test_a_passing_verdict_of_a_failed_job_says_so_in_its_first_line(
+    github: FakeGitHub, comment: Comment, conclusion: str, message: str
 ) -> None:
     """A shard is missing, or the suite missed a floor: the gate alone passes."""
     github.open(7, _SHA)
     _save("artifact/run.json", _THE_SAME)
     assert comment(7, conclusion=conclusion) == 0
-    assert github.comments[0]["body"].splitlines()[1] == f"### embedopt: pass: 1 equivalent{said}"
+    assert github.comments[0]["body"].splitlines()[1] == f"### embedopt: pass: 1 equivalent{message}"
 
 
-def test_a_verdict_that_fails_says_no_more_than_that(github: FakeGitHub, comment: Comment) -> None:
+def test_the_comment_on_a_failed_verdict_does_not_mention_the_failed_job(
+    github: FakeGitHub, comment: Comment
+) -> None:
     github.open(7, _SHA)
     _save("artifact/run.json")
     assert comment(7, conclusion="failure") == 0
     assert github.comments[0]["body"].splitlines()[1] == "### embedopt: slower or bigger: 1 regressed"
 
 
-def test_a_change_that_is_not_measured_updates_a_comment_and_makes_none(
+def test_a_change_that_is_not_measured_updates_a_comment_but_makes_none(
     github: FakeGitHub, comment: Comment
 ) -> None:
     github.open(7, _SHA)
@@ -288,8 +292,8 @@ def test_a_change_that_is_not_measured_updates_a_comment_and_makes_none(
     assert github.comments[0]["body"].splitlines()[1].startswith("### embedopt: nothing to measure")
 
 
-def test_ratios_beyond_reason_are_no_record(github: FakeGitHub, comment: Comment) -> None:
-    """Else the comment would end in an overflow."""
+def test_a_record_with_ratios_beyond_reason_is_refused(github: FakeGitHub, comment: Comment) -> None:
+    """exp(1e6) would overflow."""
     github.open(7, _SHA)
     cell = PairedCell(cell=Cell(backend="onnx-int8", batch_size=1), log_ratios=(1e6,) * 6)
     against = GateRun(base="main", base_commit="c" * 40, cells=(cell,), pairs=6, seconds=1.0, budget_s=1.0)
@@ -299,7 +303,7 @@ def test_ratios_beyond_reason_are_no_record(github: FakeGitHub, comment: Comment
 
 
 @pytest.mark.parametrize("error", [RecordError, UsageError, MeasureError])
-def test_whatever_of_an_artifact_can_t_be_judged_is_one_comment(
+def test_an_artifact_that_cant_be_judged_gets_one_comment(
     github: FakeGitHub, comment: Comment, monkeypatch: pytest.MonkeyPatch, error: type[EmbedoptError]
 ) -> None:
     def refuse(*_: object) -> None:
@@ -316,20 +320,31 @@ def test_whatever_of_an_artifact_can_t_be_judged_is_one_comment(
     ]
 
 
+def test_an_artifact_with_two_runs_gets_a_comment_that_asks_for_one(
+    github: FakeGitHub, comment: Comment
+) -> None:
+    github.open(7, _SHA)
+    _save("artifact/one.json")
+    _save("artifact/two.json")
+    assert comment(7) == 0
+    body = html.unescape(github.comments[0]["body"])
+    assert "artifact has 2 saved runs; wanted one: name the file, or merge them" in body
+
+
 @pytest.mark.parametrize("content", ["half-writ", "[" * 100_000, "[]", '{"benchmarks": [1]}'])
-def test_a_hostile_artifact_is_told_as_text(
+def test_a_hostile_artifact_gets_a_comment_of_plain_text(
     github: FakeGitHub, comment: Comment, tmp_path: Path, content: str
 ) -> None:
     github.open(7, _SHA)
     (tmp_path / "artifact").mkdir()
     (tmp_path / "artifact" / "run.json").write_text(content, encoding="utf8")
     assert comment(7) == 0
-    [told] = github.comments
-    assert told["body"].splitlines()[1] == "### embedopt: no verdict: what the job saved can't be read"
+    [posted] = github.comments
+    assert posted["body"].splitlines()[1] == "### embedopt: no verdict: what the job saved can't be read"
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         (401, "401 Unauthorized; the token is not valid, or has expired: run the job again"),
         (403, "403 Forbidden; the token may not comment: give the job the permission pull-requests: write"),
@@ -339,13 +354,13 @@ def test_a_hostile_artifact_is_told_as_text(
         (502, "502 Bad Gateway; GitHub has a problem of its own: run the job again later"),
     ],
 )
-def test_a_refusal_of_github_is_one_line_that_says_what_to_do(
-    github: FakeGitHub, comment: Comment, capsys: pytest.CaptureFixture[str], status: int, said: str
+def test_a_refusal_by_github_is_one_line_that_says_what_to_do(
+    github: FakeGitHub, comment: Comment, capsys: pytest.CaptureFixture[str], status: int, message: str
 ) -> None:
     github.refuses_with = status
     assert comment(7) == 2
     url = f"{github.url}/repos/{REPOSITORY}/pulls/7"
-    assert capsys.readouterr().err == f"embedopt: GET {url}: {said}\n"
+    assert capsys.readouterr().err == f"embedopt: GET {url}: {message}\n"
 
 
 def test_another_event_is_refused(comment: Comment, capsys: pytest.CaptureFixture[str]) -> None:

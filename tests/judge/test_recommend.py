@@ -1,4 +1,4 @@
-"""The cheapest that meets the requirements, and what stands in the way of the rest."""
+"""The cheapest backend that meets the requirements, and what the others miss."""
 
 import pytest
 
@@ -34,7 +34,7 @@ SLOW = Candidate(
 ALL = (SLOW, FAST, EXACT)
 
 
-def test_without_wishes_the_fastest_is_the_cheapest() -> None:
+def test_without_requirements_the_fastest_is_chosen() -> None:
     answer = cheapest(ALL, Requirements())
     assert (answer.chosen, answer.others, answer.obstacles) == (FAST, (EXACT, SLOW), {})
 
@@ -55,16 +55,18 @@ def test_without_wishes_the_fastest_is_the_cheapest() -> None:
         ),
     ],
 )
-def test_wishes(requirements: Requirements, chosen: Candidate, obstacles: dict[str, dict[str, str]]) -> None:
+def test_the_cheapest_that_meets_the_requirements_is_chosen(
+    requirements: Requirements, chosen: Candidate, obstacles: dict[str, dict[str, str]]
+) -> None:
     answer = cheapest(ALL, requirements)
     assert (answer.chosen, answer.obstacles) == (chosen, obstacles)
 
 
-def test_a_wish_is_met_by_what_equals_it() -> None:
+def test_a_requirement_is_met_by_a_figure_that_equals_it() -> None:
     assert cheapest(ALL, Requirements(p99_ms=5.0, min_cosine=0.96, max_mb=23.0)).chosen == FAST
 
 
-def test_when_none_does_the_wish_that_stands_in_the_way_is_named() -> None:
+def test_where_none_meets_all_the_requirement_that_alone_is_missed_is_named() -> None:
     """Fast fails on its cosine alone, exact on its p99 alone, slow on both its p99 and its size."""
     answer = cheapest(ALL, Requirements(p99_ms=10.0, min_cosine=0.99, max_mb=80.0))
     assert answer.chosen is None
@@ -72,19 +74,23 @@ def test_when_none_does_the_wish_that_stands_in_the_way_is_named() -> None:
 
 
 def test_candidates_come_from_a_run() -> None:
-    found = candidates(parse_run("run", make_file(make_run())))
-    assert [(candidate.backend, candidate.texts_per_s) for candidate in found] == [
+    measured = candidates(parse_run("run", make_file(make_run())))
+    assert [(candidate.backend, candidate.texts_per_s) for candidate in measured] == [
         ("onnx-int8", 1250),
         ("onnx-fp32", 400),
         ("torch-fp32", 250),
     ]
-    assert (found[0].cosine_mean, found[0].disk_bytes, found[0].p99_ms) == (0.99337, 23_400_000, None)
-    assert found[1].cosine_mean is None
+    assert (measured[0].cosine_mean, measured[0].disk_bytes, measured[0].p99_ms) == (
+        0.99337,
+        23_400_000,
+        None,
+    )
+    assert measured[1].cosine_mean is None
     assert candidates(parse_run("theirs", {"benchmarks": []})) == ()
 
 
 def test_the_pareto_front() -> None:
-    """Not on it: what is slower and no nearer, or as near but for rounding; equals share their place."""
+    """Off it: a slower one that is no nearer, or nearer by rounding only. Equal ones are both on it."""
     points = {
         "reference": (100, 1.0),
         "same but faster": (200, 0.9999999),

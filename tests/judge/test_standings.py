@@ -1,4 +1,4 @@
-"""Ratios are of the same round."""
+"""Ratios are taken between turns of the same round."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def _case(**changes: object) -> SideBySideCase:
     return SideBySideCase(**(values | changes))  # type: ignore[arg-type]  # changed by the tests
 
 
-def test_standings() -> None:
+def test_the_fastest_comes_first_with_medians_of_the_ratios_of_each_round() -> None:
     fast, slow = standings(make_run(), _case())
     assert (fast.backend, slow.backend) == ("onnx-int8", "torch-fp32")
     assert fast.texts_per_s == 2200

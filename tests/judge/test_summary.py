@@ -1,17 +1,16 @@
-"""What the table says follows from the record."""
+"""The rows, factors and costs of a run follow from its record."""
 
 import math
 
 import pytest
 
-from embedopt.judge.cost import dollars_per_million
 from embedopt.judge.history.saved_runs import parse_run
-from embedopt.judge.summary import load_rows, speed_up_factors, summary_rows
+from embedopt.judge.summary import dollars_per_million, load_rows, speed_up_factors, summary_rows
 from embedopt.records import Accuracy, Footprint
 from tests.runs import make_file, make_load, make_run
 
 
-def test_two_rows_a_backend() -> None:
+def test_each_backend_has_two_rows() -> None:
     """The smallest batch size and 32, or the largest where 32 was not measured."""
     rows = summary_rows(parse_run("run", make_file(make_run())), price_per_hour=0.05)
     assert [(row.backend, row.latency.batch_size, row.texts_per_s, row.speed_up) for row in rows] == [
@@ -26,7 +25,7 @@ def test_two_rows_a_backend() -> None:
 
 
 def test_what_was_not_measured_is_none() -> None:
-    """Without throughput, texts/s is of the timed calls; without a rate, there is no cost."""
+    """Without throughput, texts/s is the rate of the timed calls; without a rate, there is no cost."""
     file = make_file(make_run(throughput={}, accuracy={}, footprint={}))
     del file["benchmarks"][0]["extra_info"]["texts_per_s"]
     rows = summary_rows(parse_run("run", file), 0.05)
@@ -43,7 +42,7 @@ def test_a_file_without_our_record_has_rows_of_its_latencies() -> None:
     assert speed_up_factors(saved) == {}
 
 
-def test_the_factors_of_a_speed_up() -> None:
+def test_a_speed_up_is_split_into_its_factors() -> None:
     factors = speed_up_factors(parse_run("run", make_file(make_run())))["onnx-int8"]
     assert (factors.runtime, factors.precision, factors.batching, factors.padding) == (2.0, 2.5, 2.0, 1.25)
     assert factors.total == 12.5
@@ -51,7 +50,7 @@ def test_the_factors_of_a_speed_up() -> None:
 
 
 @pytest.mark.parametrize("name", ["torch-fp32", "onnx-fp32", "onnx-int8"])
-def test_the_product_of_the_factors_is_the_whole(name: str) -> None:
+def test_the_product_of_the_factors_is_the_total(name: str) -> None:
     factors = speed_up_factors(parse_run("run", make_file(make_run())))[name]
     product = factors.runtime * factors.precision * factors.batching * factors.padding
     assert math.isclose(product, factors.total)
@@ -64,12 +63,12 @@ def test_without_base_or_reference_one_by_one_there_are_no_factors(missing: str)
     assert "onnx-int8" not in speed_up_factors(parse_run("run", file))
 
 
-def test_cost_is_per_million_texts() -> None:
+def test_the_cost_is_that_of_a_million_texts() -> None:
     """The seed study's 68 texts/s at 5 cents an hour: 20 cents a million, not a thousand."""
     assert dollars_per_million(68, 0.05) == pytest.approx(0.2042, abs=1e-4)
 
 
-def test_load_is_priced_at_the_rate_that_a_user_can_run_at() -> None:
+def test_a_load_test_is_priced_at_its_highest_rate() -> None:
     rows = load_rows(parse_run("run", make_file(make_run(load=make_load()))), price_per_hour=0.05)
     assert [(row.backend, row.batching, row.speed_up) for row in rows] == [
         ("torch-fp32", "none", 1.0),
@@ -86,7 +85,7 @@ def test_load_is_priced_at_the_rate_that_a_user_can_run_at() -> None:
     assert [point.rate_per_s for point in rows[-1].curve] == [200.0, 600.0]
 
 
-def test_without_load_there_are_no_rows_and_without_the_reference_no_speed_up() -> None:
+def test_without_load_tests_there_are_no_rows_and_without_the_reference_no_speed_up() -> None:
     assert load_rows(parse_run("run", make_file(make_run())), 0.05) == ()
     assert load_rows(parse_run("run", make_file(None)), 0.05) == ()
     [row] = load_rows(

@@ -1,4 +1,4 @@
-"""What a stranger writes into a file is shown as they wrote it, and nothing acts on it."""
+"""Text from a stranger's file is shown as it was written, and nothing acts on it."""
 
 import html
 
@@ -36,7 +36,7 @@ def test_plain_text_is_one_line_without_control_characters(text: str, shown: str
         ("test_latency.py::test_latency[a-1]", "test_latency.py::test_latency[a-1]"),
     ],
 )
-def test_a_runner_finds_no_command_in_a_line(line: str, shown: str) -> None:
+def test_a_line_holds_no_command_for_the_runner(line: str, shown: str) -> None:
     assert without_commands(line) == shown
 
 
@@ -44,12 +44,12 @@ def test_markdown_is_code_of_entities() -> None:
     assert markdown("a_b <i>") == "<code>a&#95;b &#60;i&#62;</code>"
 
 
-def test_entities_say_what_was_there() -> None:
+def test_entities_read_back_as_the_text() -> None:
     hostile = "</script>|`**@me** #1 http://x www.x $ \\ &amp; ~~x~~ [a](b) ![c](d)"
     assert html.unescape(entities(hostile)) == hostile
 
 
-def test_a_name_is_cut_where_it_is_longer_than_a_name() -> None:
+def test_entities_are_cut_after_200_characters() -> None:
     assert html.unescape(entities("x" * 1000)) == "x" * 200 + "…"
 
 

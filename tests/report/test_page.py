@@ -1,4 +1,4 @@
-"""The page in a real browser: drawn, filtered, clicked, without a network, and with hostile names as text."""
+"""The page in a real browser: drawn, filtered and clicked without a network, hostile names shown as text."""
 
 import dataclasses
 import json
@@ -14,15 +14,14 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import History, read_history
 from embedopt.records import BackendInfo, LoadPoint, LoadTest
-from embedopt.report.html import render_page
-from embedopt.report.page import page_data
+from embedopt.report.page import page_data, render_page
 from tests.histories import SHIFTS, write_history
 from tests.runs import HOSTILE, make_file, make_load, make_run
 
 Open = Callable[..., Page]
 CHARTS = ("history", "latency", "throughput", "cost", "fidelity", "sweep", "load")
 
-# Visible texts of a chart that leave it, or that lie on another.
+# Visible texts that leave their chart or overlap another text.
 _CLASHES = """() => [...document.querySelectorAll(".chart")].flatMap((chart) => {
   const frame = chart.getBoundingClientRect();
   const boxes = [...chart.querySelectorAll("text")]
@@ -42,11 +41,11 @@ _CLASHES = """() => [...document.querySelectorAll(".chart")].flatMap((chart) => 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = shutil.which("chromium")
-    if found is None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
         pytest.skip("Debian's Chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield launched
         launched.close()
 
@@ -64,19 +63,19 @@ def one_run(tmp_path_factory: pytest.TempPathFactory) -> History:
 
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path, history: History) -> Iterator[Open]:
-    """Open a page from disk; at the end, nothing was fetched and nothing went wrong in it."""
+    """Open a page from disk; at the end, check that it fetched nothing and reported no error."""
     pages: list[Page] = []
     fetched: list[str] = []
-    wrong: list[str] = []
+    errors: list[str] = []
 
     def open_page(shown: History = history, width: int = 1280, scheme: Any = "light") -> Page:
         file = tmp_path / "report.html"
         file.write_text(render_page(shown, 0.05), encoding="utf8")
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.on("request", lambda request: fetched.append(request.url))
-        page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on("console", lambda message: errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: errors.append(dialog.message))
         page.goto(file.as_uri())
         pages.append(page)
         return page
@@ -85,7 +84,7 @@ def opened(browser: Browser, tmp_path: Path, history: History) -> Iterator[Open]
     for page in pages:
         page.close()
     assert [url for url in fetched if not url.startswith(("file:", "data:", "blob:"))] == []
-    assert wrong == []
+    assert errors == []
 
 
 def test_every_chart_is_drawn_and_says_its_unit_and_which_way_is_better(opened: Open) -> None:
@@ -113,7 +112,7 @@ def test_a_filter_changes_the_charts(opened: Open) -> None:
     assert "cosine_mean, higher is better" in page.locator("#n-history").inner_text()
 
 
-def test_keys_show_the_symbols_of_the_charts_and_the_promise_is_no_batching(opened: Open) -> None:
+def test_keys_show_the_symbols_of_the_charts_and_the_promise_has_a_line_of_its_own(opened: Open) -> None:
     page = opened()
     shapes = page.locator("#k-load .swatch path")
     assert shapes.count() == 2
@@ -154,7 +153,7 @@ def test_a_click_on_a_point_shows_its_commit_and_environment(opened: Open) -> No
     expect(page.locator("#details")).to_contain_text("torch 2.13.0")
 
 
-def test_the_keyboard_alone_gets_everywhere(opened: Open) -> None:
+def test_everything_can_be_reached_with_the_keyboard_alone(opened: Open) -> None:
     page = opened()
     page.locator("#run").focus()
     page.keyboard.press("Home")
@@ -202,14 +201,14 @@ def test_the_theme_can_be_changed_by_hand(opened: Open) -> None:
     assert page.evaluate(ink) != light
 
 
-def test_it_prints(opened: Open) -> None:
+def test_the_page_can_be_printed_and_keeps_its_theme(opened: Open) -> None:
     page = opened(scheme="dark")
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-def test_on_paper_all_that_is_chosen_is_named(opened: Open) -> None:
+def test_on_paper_the_chosen_filters_are_named(opened: Open) -> None:
     page = opened(width=718)
     page.locator("#batch").select_option("1")
     page.emulate_media(media="print")
@@ -225,7 +224,9 @@ def test_on_paper_all_that_is_chosen_is_named(opened: Open) -> None:
     assert page.locator("#k-history li").all_inner_texts() == ["onnx-fp32", "onnx-int8"]
 
 
-def test_where_most_runs_lie_is_shown_of_a_few_backends_and_told_of_all(opened: Open, tmp_path: Path) -> None:
+def test_bands_are_drawn_for_few_backends_and_their_figures_named_for_all(
+    opened: Open, tmp_path: Path
+) -> None:
     details = opened().locator("#details")
     expect(details).to_contain_text(
         re.compile(r"onnx-int8 batch 32: 1\.\d+ \(95 % of its level's runs: 1\.\d+ to 1")
@@ -233,8 +234,8 @@ def test_where_most_runs_lie_is_shown_of_a_few_backends_and_told_of_all(opened: 
     for day in range(1, 7):
         content = {
             "benchmarks": [
-                {"fullname": f"theirs {of}", "stats": {"median": 0.1 + of + 0.01 * (day % 2)}}
-                for of in range(5)
+                {"fullname": f"theirs {number}", "stats": {"median": 0.1 + number + 0.01 * (day % 2)}}
+                for number in range(5)
             ],
             "datetime": f"2026-03-0{day}T12:00:00+00:00",
         }
@@ -280,7 +281,7 @@ def test_hostile_names_stay_text(opened: Open, tmp_path: Path) -> None:
     assert "</script><img src=x one…" in page.locator("#throughput").inner_text()
 
 
-def test_a_name_is_cut_stays_its_own_and_is_no_formula(opened: Open, tmp_path: Path) -> None:
+def test_long_names_are_cut_but_stay_distinct_and_none_is_a_formula(opened: Open, tmp_path: Path) -> None:
     names = ("a" * 2999 + "b", "a" * 2999 + "c", "$x^2$")
     page = opened(read_history(_write_named(tmp_path / "long", *names)), 390)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -303,7 +304,7 @@ def test_the_page_opens_on_the_hardware_of_the_newest_run(tmp_path: Path) -> Non
     assert [kind["hardware_class"] for kind in kinds] == ["another", make_run().hardware_class]
 
 
-def test_the_times_of_another_suite_are_over_no_reference(opened: Open, tmp_path: Path) -> None:
+def test_the_times_of_another_suite_are_followed_in_seconds(opened: Open, tmp_path: Path) -> None:
     content = {
         "benchmarks": [{"fullname": "theirs batch big", "stats": {"median": 0.002}}],
         "datetime": "2026-03-01T12:00:00+00:00",
@@ -355,8 +356,8 @@ def test_three_planted_shifts_are_on_the_page_and_no_other(tmp_path: Path) -> No
     for (_, at, effect), (planted, shift) in zip(changes, SHIFTS.items(), strict=True):
         assert abs(at - planted) <= 2
         assert effect == pytest.approx(shift, abs=0.02)
-    others = [series for name, found in kind["series"].items() if name != "p50_ms" for series in found]
-    assert [series["name"] for series in others if series["changes"]] == []
+    others = [one for name, series in kind["series"].items() if name != "p50_ms" for one in series]
+    assert [one["name"] for one in others if one["changes"]] == []
 
 
 def test_a_series_knows_its_levels_and_what_changed_around_it(tmp_path: Path) -> None:
@@ -368,7 +369,7 @@ def test_a_series_knows_its_levels_and_what_changed_around_it(tmp_path: Path) ->
     [kind] = page_data(read_history(tmp_path), 0.05)["kinds"]
     assert kind["runs"][6]["changed"] == ["torch 2.13.0 -> 2.14.0", "onnxruntime none -> 1.33"]
     assert kind["runs"][0]["changed"] == []
-    [series] = [of for of in kind["series"]["p50_ms"] if of["name"] == "onnx-int8 batch 32"]
+    [series] = [one for one in kind["series"]["p50_ms"] if one["name"] == "onnx-int8 batch 32"]
     [level] = series["levels"]
     assert (level["start"], level["stop"]) == (0, 12)
     assert level["low"] < min(series["value"]) < max(series["value"]) < level["high"]

@@ -176,6 +176,23 @@ def choose_run(history: History, file: Path | None, folder: Path) -> SavedRun:
     return history.runs[-1][1]
 
 
+def run_files(path: Path) -> list[Path]:
+    """Return a file as it is; of a folder, all JSON files in it and below."""
+    return sorted(path.rglob("*.json")) if path.is_dir() else [path]
+
+
+def only_run_file(path: Path) -> Path:
+    """Return a file as it is; of a folder, the one saved run in it.
+
+    Raises:
+        RecordError: the folder holds none, or several.
+    """
+    files = run_files(path)
+    if len(files) != 1:
+        raise RecordError(f"{path} has {len(files)} saved runs; wanted one: name the file, or merge them")
+    return files[0]
+
+
 def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
     """Read the content of a saved file.
 

@@ -1,10 +1,10 @@
 "use strict";
-// The data is text of other people's files: it is set as text, and escaped where Plotly reads markup.
-// Plotly breaks no line, so that there long text loses its middle.
+// The data comes from files that anyone can write: it is set as text, and escaped where Plotly reads markup.
+// Plotly does not wrap lines, so long text in a chart loses its middle.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56a0d3", "#8a5fbf", "#c0392b", "#3b8a8a", "#7a7a7a", "#6b8e23", "#a0522d"];
-// Plotly's symbols, and the same as paths around the middle of a swatch.
+// Plotly's symbols, each with the same shape as an SVG path around the middle of a swatch.
 const SYMBOLS = Object.entries({
   circle: "M-6 0a6 6 0 0 0 12 0a6 6 0 0 0-12 0", square: "M-5-5H5V5H-5", diamond: "M0-7L7 0L0 7L-7 0",
   "triangle-up": "M0-6L7 6H-7", "triangle-down": "M0 6L7-6H-7", cross: "M-2-7H2V-2H7V2H2V7H-2V2H-7V-2H-2",
@@ -14,9 +14,9 @@ const SYMBOLS = Object.entries({
 });
 const DASHES = { none: "solid", adaptive: "dash", window: "dot" };
 const PERCENTILES = [["p50", "circle"], ["p95", "diamond"], ["p99", "triangle-up"]];
-// More bands than this hide what they are of.
+// Most backends whose bands can be distinguished in one chart.
 const FEW = 4;
-// A logarithmic axis by itself says 2 where it means 20.
+// Ticks of a logarithmic axis; Plotly's own would be labelled 2 where they mean 20.
 const ROUND = [-1, 0, 1, 2, 3, 4].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
 const state = { kind: 0, batch: "", metric: data.default_metric, hidden: new Set(), run: 0 };
 
@@ -52,17 +52,17 @@ function layout(x, y, more = {}) {
   };
 }
 
-// Of what is measured, whatever is chosen, nothing is drawn: says why.
+// Says why nothing is drawn although something may have been measured.
 function absence(measured) {
   if (!measured.length) return "No saved run of this kind has it.";
   const sizes = sorted(shown(measured).map((row) => row.batch));
   return sizes.length ? `Not measured at batch size ${state.batch}: choose ${sizes.join(" or ")}.` : "The backends that have it are switched off.";
 }
 
-// Draws a chart, or says in words that there is nothing to draw.
-function draw(id, measured, note, origin, traces, figureLayout) {
+// Draws a chart, or writes in its place why there is nothing to draw.
+function draw(id, measured, note, source, traces, figureLayout) {
   const place = $(id);
-  $(`n-${id}`).replaceChildren(note, element("span", origin));
+  $(`n-${id}`).replaceChildren(note, element("span", source));
   if (!traces.length) {
     if (place.data) { Plotly.purge(place); delete place.dataset.clicks; }
     place.classList.add("empty");
@@ -75,12 +75,12 @@ function draw(id, measured, note, origin, traces, figureLayout) {
   Plotly.react(place, traces, figureLayout, { displayModeBar: false, responsive: true, typesetMath: false });
 }
 
-function of(part) {
+function origin(part) {
   const run = kind().runs[part.run];
   return run ? `${clipped(run.name, 44)}, ${run.time.slice(0, 10)}` : "";
 }
 
-// Colours mean nothing without the filters, which are far above, or on paper not there.
+// The filters that explain the colours are far above a chart, and not on paper: each chart repeats them.
 function drawKey(id, rows) {
   $(`k-${id}`).replaceChildren(...[...new Set(rows.map((row) => row.backend))].map((backend) => {
     const item = element("li");
@@ -98,11 +98,11 @@ function swatch(backend) {
   return made;
 }
 
-// Bars and points with names grow from the first one down.
+// The axis of names: the first row is at the top.
 const names = (rows) => ({ type: "category", autorange: "reversed", ticks: "", tickvals: rows.map((row) => row.backend), ticktext: rows.map((row) => escaped(row.backend, innerWidth < 600 ? 20 : 32)) });
 
 function drawLatency() {
-  const found = kind().latest.latency, all = found.rows.filter((row) => PERCENTILES.some(([name]) => row[name] != null));
+  const latest = kind().latest.latency, all = latest.rows.filter((row) => PERCENTILES.some(([name]) => row[name] != null));
   const rows = shown(all).filter((row) => String(row.batch) === state.batch);
   const percentiles = PERCENTILES.filter(([name]) => rows.some((row) => row[name] != null));
   const traces = percentiles.map(([name, mark]) => ({
@@ -113,24 +113,24 @@ function drawLatency() {
       arrayminus: rows.map((row) => row[`${name}_ci`] ? row[name] - row[`${name}_ci`][0] : 0) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${name} ${figure(row[name])} ms`),
   }));
-  draw("latency", all, `${percentiles.map(([name]) => name).join(", ") || "Percentiles"} in ms with 95 % intervals${state.batch && `, batch size ${state.batch}`}; lower is better.`, of(found),
+  draw("latency", all, `${percentiles.map(([name]) => name).join(", ") || "Percentiles"} in ms with 95 % intervals${state.batch && `, batch size ${state.batch}`}; lower is better.`, origin(latest),
     traces, layout({ title: { text: "ms, lower is better" }, rangemode: "tozero" },
       { ...names(rows), autorange: false, range: [rows.length - 0.5, -0.5] }, { showlegend: true }));
 }
 
 function drawBars(id, note, unit, value) {
-  const found = kind().latest.throughput, all = found.rows.filter((row) => row[value] != null), rows = shown(all);
+  const latest = kind().latest.throughput, all = latest.rows.filter((row) => row[value] != null), rows = shown(all);
   const traces = rows.length ? [{
     type: "bar", orientation: "h", y: rows.map((row) => row.backend), x: rows.map((row) => row[value]),
     marker: { color: rows.map((row) => color(row.backend)) },
     hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}<br>${figure(row[value])} ${unit}`), textposition: "none",
   }] : [];
   const title = note.split(":")[0].replace(", ", innerWidth < 600 ? ",<br>" : ", ");
-  draw(id, all, note, of(found), traces, layout({ title: { text: title }, rangemode: "tozero" }, names(rows)));
+  draw(id, all, note, origin(latest), traces, layout({ title: { text: title }, rangemode: "tozero" }, names(rows)));
 }
 
 function drawFidelity() {
-  const found = kind().latest.throughput, all = found.rows.filter((row) => row.rate != null && row.cosine != null), rows = shown(all);
+  const latest = kind().latest.throughput, all = latest.rows.filter((row) => row.rate != null && row.cosine != null), rows = shown(all);
   const front = rows.filter((row) => row.front).sort((a, b) => a.rate - b.rate);
   const traces = rows.length ? [
     { type: "scatter", mode: "lines", name: "Pareto front", x: front.map((row) => row.rate), y: front.map((row) => row.cosine), line: { dash: "dot", color: style("--quiet") }, hoverinfo: "skip" },
@@ -139,12 +139,12 @@ function drawFidelity() {
       hoverinfo: "text", hovertext: rows.map((row) => `${escaped(row.backend)}${row.front ? ", on the Pareto front" : ""}<br>${figure(row.rate)} texts/s<br>cosine ${figure(row.cosine, 6)}`) },
   ] : [];
   drawKey("fidelity", rows);
-  draw("fidelity", all, `Sustained texts/s against mean cosine to the reference; upper right is better.`, of(found), traces,
+  draw("fidelity", all, `Sustained texts/s against mean cosine to the reference; upper right is better.`, origin(latest), traces,
     layout({ title: { text: "texts/s, higher is better" }, rangemode: "tozero" }, { title: { text: "cosine, higher is better" } }, { showlegend: true }));
 }
 
 function drawSweep() {
-  const found = kind().latest.latency, all = found.rows.filter((row) => row.rate != null), rows = shown(all);
+  const latest = kind().latest.latency, all = latest.rows.filter((row) => row.rate != null), rows = shown(all);
   const sizes = sorted(rows.map((row) => row.batch));
   const traces = [...new Set(rows.map((row) => row.backend))].map((backend) => {
     const own = rows.filter((row) => row.backend === backend).sort((a, b) => a.batch - b.batch);
@@ -155,12 +155,12 @@ function drawSweep() {
     };
   });
   drawKey("sweep", rows);
-  draw("sweep", all, `texts/s of calls with a whole batch, over the batch size; higher is better.`, of(found), traces,
+  draw("sweep", all, `texts/s of calls with a whole batch, over the batch size; higher is better.`, origin(latest), traces,
     layout({ title: { text: "texts in a call" }, type: "log", tickvals: sizes, ticktext: sizes.map(String) }, { title: { text: "texts/s, higher is better" }, rangemode: "tozero" }));
 }
 
 function drawLoad() {
-  const found = kind().latest.load, all = found.rows.filter((row) => row.points.length), rows = shown(all);
+  const latest = kind().latest.load, all = latest.rows.filter((row) => row.points.length), rows = shown(all);
   const traces = rows.map((row) => ({
     type: "scatter", mode: "lines+markers", showlegend: false, name: `${escaped(row.backend)} ${row.batching}`,
     x: row.points.map((point) => point.rate), y: row.points.map((point) => point[point.drawn]),
@@ -172,10 +172,10 @@ function drawLoad() {
   }
   const promise = rows.map((row) => row.promise_ms).find((value) => value != null);
   const shapes = promise == null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: promise, y1: promise, line: { color: style("--ink"), width: 3 }, opacity: 0.35 }];
-  const told = promise == null ? "" : ` The thick grey line is the promise of ${figure(promise)} ms.`;
+  const promised = promise == null ? "" : ` The thick grey line is the promise of ${figure(promise)} ms.`;
   const hollow = rows.some((row) => row.points.some((point) => point.drawn !== "p99")) ? " A hollow marker is a p95 or p50: too few answers for a p99." : "";
   drawKey("load", rows);
-  draw("load", all, `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${told}${hollow}`, of(found), traces,
+  draw("load", all, `p99 in ms over the rate at which requests come; lower, and further to the right, is better.${promised}${hollow}`, origin(latest), traces,
     layout({ title: { text: "requests/s" }, rangemode: "tozero" }, { title: { text: "p99 in ms, lower is better" }, type: "log", tickvals: ROUND, ticktext: ROUND.map((value) => figure(value)) }, { showlegend: true, shapes }));
 }
 
@@ -185,7 +185,7 @@ function visibleSeries() {
   return shown(followed()).filter((row) => row.batch === 0 || String(row.batch) === state.batch);
 }
 
-// By itself, an axis of one time shows a millisecond.
+// Where all runs have one time, Plotly's own axis would span a millisecond.
 function around(times) {
   const day_ms = 86_400_000, at = Date.parse(times[0]);
   return times.some((time) => time !== times[0]) ? {} : { range: [at - day_ms, at + day_ms], dtick: day_ms };
@@ -218,7 +218,7 @@ function drawHistory() {
     type: "rect", layer: "below", x0: time(row, level.start), x1: time(row, level.stop - 1), y0: level.low, y1: level.high, line: { width: 0 }, fillcolor: color(row.backend), opacity: 0.15,
   })));
   const unit = metric.relative ? `times ${kind().reference}'s` : metric.unit;
-  // Another suite has no reference: its medians are followed as they are.
+  // A benchmark of another suite has no reference: its median in seconds is followed.
   const measure = kind().reference ? `${state.metric}${unit ? ` in ${unit}` : ""}` : "median in s";
   const band = bands.length ? " Bands: where 95 % of runs lie between two changes."
     : rows.some((row) => row.levels.length) ? ` Choose up to ${FEW} backends to see bands: where 95 % of runs lie between two changes.` : "";
@@ -231,8 +231,8 @@ const cursor = () => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: kind().ru
 
 function describeValue(row, at) {
   const digits = row.is_log ? 4 : 6, level = row.levels.find(({ start, stop }) => start <= at && at < stop);
-  const usual = level ? ` (95 % of its level's runs: ${figure(level.low, digits)} to ${figure(level.high, digits)})` : "";
-  return `${row.name}: ${figure(row.value[at], digits)}${usual}`;
+  const range = level ? ` (95 % of its level's runs: ${figure(level.low, digits)} to ${figure(level.high, digits)})` : "";
+  return `${row.name}: ${figure(row.value[at], digits)}${range}`;
 }
 
 function showRun(index) {
@@ -255,7 +255,7 @@ function showRun(index) {
 
 function selectRun(index) {
   showRun(index);
-  // To draw a thousand runs of ten backends again takes longer than the slider's next step.
+  // Only the cursor moves: drawing a thousand runs of ten backends takes longer than a step of the slider.
   if ($("history").data) Plotly.relayout("history", { "shapes[0].x0": cursor().x0, "shapes[0].x1": cursor().x1 });
 }
 
@@ -265,26 +265,26 @@ function options(place, values, chosen) {
 }
 
 function fillFilters() {
-  const found = kind();
+  const chosen = kind();
   const sizesOf = (rows) => sorted(rows.map((row) => row.batch).filter(Boolean)).map(String);
-  const sizes = sizesOf([...found.latest.latency.rows, ...followed()]), ofMetric = sizesOf(followed());
-  // A metric may be measured at some sizes only: it is shown at one that it has.
-  const wanted = ofMetric.length ? ofMetric : sizes;
-  if (!wanted.includes(state.batch)) state.batch = wanted.includes("32") ? "32" : wanted[0] || "";
+  const sizes = sizesOf([...chosen.latest.latency.rows, ...followed()]), ofMetric = sizesOf(followed());
+  // A metric measured at some batch sizes only is shown at one of them.
+  const available = ofMetric.length ? ofMetric : sizes;
+  if (!available.includes(state.batch)) state.batch = available.includes("32") ? "32" : available[0] || "";
   options($("batch"), sizes.map((size) => [size, size]), state.batch);
-  options($("metric"), Object.keys(data.metrics).filter((name) => (found.series[name] || []).length || name === state.metric).map((name) => [name, name]), state.metric);
-  $("backends").replaceChildren(...found.backends.map((backend) => {
+  options($("metric"), Object.keys(data.metrics).filter((name) => (chosen.series[name] || []).length || name === state.metric).map((name) => [name, name]), state.metric);
+  $("backends").replaceChildren(...chosen.backends.map((backend) => {
     const label = element("label"), box = element("input", undefined, { type: "checkbox", value: backend });
     box.checked = !state.hidden.has(backend);
     box.addEventListener("change", () => { box.checked ? state.hidden.delete(backend) : state.hidden.add(backend); drawAll(); });
     label.append(box, swatch(backend), element("span", clipped(backend, 64)));
     return label;
   }));
-  $("subtitle").textContent = `${found.runs.length} run${found.runs.length === 1 ? "" : "s"} on ${found.hardware_class}`;
+  $("subtitle").textContent = `${chosen.runs.length} run${chosen.runs.length === 1 ? "" : "s"} on ${chosen.hardware_class}`;
 }
 
 function drawAll() {
-  // Paper shows what is chosen, whole and in words.
+  // On paper, the text beside each select names what is chosen.
   for (const select of document.querySelectorAll("select")) select.nextElementSibling.textContent = select.selectedOptions[0]?.text ?? "none";
   showRun(Math.min(state.run, kind().runs.length - 1));
   drawHistory();
@@ -322,7 +322,7 @@ $("kind").addEventListener("change", () => chooseKind(Number($("kind").value)));
 $("batch").addEventListener("change", () => { state.batch = $("batch").value; drawAll(); });
 $("metric").addEventListener("change", () => { state.metric = $("metric").value; fillFilters(); drawAll(); });
 $("run").addEventListener("input", () => selectRun(Number($("run").value)));
-// Paper is white and narrow, whatever the screen is.
+// Paper is white and narrow, whatever the screen's theme and width.
 let screenTheme = "light";
 addEventListener("beforeprint", () => {
   screenTheme = document.documentElement.dataset.theme;
@@ -336,5 +336,5 @@ addEventListener("afterprint", () => {
   for (const chart of document.querySelectorAll(".js-plotly-plot")) Plotly.relayout(chart, { autosize: true });
 });
 $("notes").replaceChildren(...data.notes.map((note) => element("li", note)));
-options($("kind"), data.kinds.map((found, index) => [index, found.label]), 0);
+options($("kind"), data.kinds.map((each, index) => [index, each.label]), 0);
 chooseKind(0);
