@@ -15,7 +15,8 @@ import pytest
 from embedopt import fixtures
 from embedopt.errors import EmbedoptError, RecordError
 from embedopt.evidence import cell_name
-from embedopt.inference.backends import BACKENDS, INSTALL_PEERS, REFERENCE
+from embedopt.inference.backend import INSTALL_PEERS
+from embedopt.inference.backends import BACKENDS, REFERENCE
 from embedopt.judge.gate.settings import GateSettings, read_settings
 from embedopt.judge.gate.whole_runs import judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun, parse_run, read_history

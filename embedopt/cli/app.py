@@ -18,10 +18,11 @@ from embedopt.cli import calibrate as calibrate_commands
 from embedopt.cli import judge as judge_commands
 from embedopt.cli import report as report_commands
 from embedopt.errors import EmbedoptError, InputError, RecordError, UsageError
-from embedopt.inference.artifacts.smooth import quantization_texts
+from embedopt.inference.artifacts.quantization_texts import quantization_texts
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
-from embedopt.inference.backends import BACKENDS, DEFAULT, Mode, get_backend, select_backends, split_names
+from embedopt.inference.backend import Mode
+from embedopt.inference.backends import BACKENDS, DEFAULT, get_backend, select_backends, split_names
 from embedopt.inference.loading import load_encoder, open_encoder
 from embedopt.inference.saved_settings import forget, save
 from embedopt.judge.history.saved_runs import newest_run, read_run
