@@ -1,7 +1,7 @@
-"""Everything embedopt raises on purpose.
+"""The errors that embedopt raises on purpose.
 
 Each message is one line that says what was found, what was wanted, and what to do.
-They are caught once, in the command line and in ``conftest.py``.
+They are caught once, in the command line and in ``plugin.py``.
 """
 
 
@@ -10,7 +10,7 @@ class EmbedoptError(Exception):
 
 
 class UsageError(EmbedoptError):
-    """An option or argument has a value that means nothing here."""
+    """An option or argument has a value that is not allowed."""
 
 
 class InputError(EmbedoptError):
@@ -22,15 +22,15 @@ class WeightsError(EmbedoptError):
 
 
 class ArtifactError(EmbedoptError):
-    """An artifact can't be built, stored or loaded."""
+    """An artifact can't be built, stored or opened, or saved settings are damaged."""
 
 
 class MissingPackageError(EmbedoptError):
-    """A backend needs a package of an extra that is not installed."""
+    """A backend needs a package of the extra ``peers`` that is not installed."""
 
 
 class Overloaded(EmbedoptError):  # noqa: N818  # a state of the service, which a caller answers with "try later"
-    """A request was refused: there is no room for it, or no time left to answer it."""
+    """A request was refused: the queue is full, or it can't be answered before its deadline."""
 
 
 class MeasureError(EmbedoptError):
@@ -50,9 +50,9 @@ class GitError(EmbedoptError):
 
 
 class GitHubError(EmbedoptError):
-    """GitHub can't be reached, refuses, or sent an event that means nothing here."""
+    """GitHub can't be reached, refuses a request, or sent an event that can't be used."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error that another library raised."""
+    """Return the first line of the message of another library's error."""
     return (str(error).strip().splitlines() or ["no message"])[0]

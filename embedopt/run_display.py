@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedopt.inference.backends import INSTALL_PEERS
+from embedopt.inference.backend import INSTALL_PEERS
 from embedopt.measure.options import Options
 from embedopt.measure.schedule import Schedule, step_of
 from embedopt.report.progress import RunProgress, Stage, in_words

@@ -1,4 +1,4 @@
-"""A clock, encoders and builders that tests control."""
+"""A clock, encoders and build functions that tests control."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedopt.inference.backends import Backend
+from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import Encoder, FloatArray, IntArray
 from embedopt.inference.pipeline import plan_batches
 
@@ -29,7 +29,7 @@ class FakeClock:
 
 
 def fake_embedding(text: str) -> FloatArray:
-    """A unit vector that depends on the text alone."""
+    """Return a unit vector that depends on the text alone."""
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
     vector = np.random.default_rng(seed).standard_normal(DIM)
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
@@ -61,7 +61,7 @@ class FakeEncoder(Encoder):
 
 
 class MoodyEncoder(FakeEncoder):
-    """Its embeddings lean towards the first text of the call: not batch invariant."""
+    """Not batch invariant: each embedding also depends on the first text of the call."""
 
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         embeddings = super()._encode(texts, batch_size) + np.float32(0.5) * fake_embedding(texts[0])
@@ -70,22 +70,22 @@ class MoodyEncoder(FakeEncoder):
 
 
 def fake_backend(
-    build: str = "build_ok", name: str = "fake", base: str | None = None, **options: str
+    build: str = "build_ok", name: str = "fake", derived_from: str | None = None, **options: str
 ) -> Backend:
-    """A row whose artifact one of the builders below makes."""
+    """Return a row whose artifact is built by one of the functions below."""
     return Backend(
         name=name,
         summary="for tests",
         precision="fp32",
-        load="tests.fakes:FakeEncoder",
+        opener="tests.fakes:FakeEncoder",
         build=f"tests.fakes:{build}",
-        base=base,
+        derived_from=derived_from,
         build_options=options,
     )
 
 
 def build_ok(source: Path, target: Path, **options: str) -> None:
-    """Build two files, and append to the log that the option names."""
+    """Write two files, and append a line to the file that the option ``log`` names."""
     if "log" in options:
         with Path(options["log"]).open("a", encoding="utf8") as log:
             log.write(f"{os.getpid()}\n")
@@ -95,29 +95,29 @@ def build_ok(source: Path, target: Path, **options: str) -> None:
 
 
 def build_half_then_wait(source: Path, target: Path, **options: str) -> None:
-    """Write half of it, say so, and wait for a line that never comes."""
+    """Write half of a file, print a line, and wait for input that never comes."""
     (target / "model.onnx").write_bytes(b"mod")
     print("half-written", flush=True)
     sys.stdin.readline()
 
 
 def build_slowly(source: Path, target: Path, **options: str) -> None:
-    """Say that the build has begun, and go on when told to."""
+    """Build, print a line, and wait for a line of input."""
     build_ok(source, target, **options)
     print("building", flush=True)
     sys.stdin.readline()
 
 
-def build_nothing_left(source: Path, target: Path, **options: str) -> None:
-    """Find the disk full."""
+def build_on_full_disk(source: Path, target: Path, **options: str) -> None:
+    """Fail as on a full disk."""
     raise OSError(28, "No space left on device")
 
 
-def build_full_in_words(source: Path, target: Path, **options: str) -> None:
-    """Find the disk full, in a library written in C++."""
+def build_on_full_disk_in_cpp(source: Path, target: Path, **options: str) -> None:
+    """Fail as a library written in C++ does on a full disk."""
     raise RuntimeError("write failed: No space left on device")
 
 
 def build_fails(source: Path, target: Path, **options: str) -> None:
-    """Fail as an exporter does on a model that it does not know."""
+    """Fail as an exporter does on an unknown architecture, with a message of several lines."""
     raise KeyError("unknown architecture\nand a long story")

@@ -1,61 +1,47 @@
-"""Tiny random models in the layout that sentence-transformers reads."""
+"""Tiny random models in the layout that sentence-transformers reads, and texts for every model."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+UNUSUAL_TEXTS = [
+    "welder, night shift in zurich",
+    "",
+    "nurse",
+    "c++ and python " * 40,
+    "Ünïcödé 👩‍🔧 \x00",
+    "a " * 500_000,
+]
 
 Pooling = Literal["mean", "cls", "max"]
 
-_WORDS = [
-    "a",
-    "the",
-    "and",
-    "for",
-    "with",
-    "at",
-    "in",
-    "of",
-    "welder",
-    "nurse",
-    "driver",
-    "baker",
-    "night",
-    "day",
-    "shift",
-    "zurich",
-    "java",
-    "python",
-    "c",
-    "++",
-    ",",
-    ".",
-    "%",
-    "80",
-]
+_WORDS = (
+    "a the and for with at in of welder nurse driver baker night day shift zurich java python c ++ , . % 80"
+)
 
 
 def make_model(folder: Path, pooling: Pooling = "mean", *, normalize: bool = True, prompt: str = "") -> Path:
-    """Write a random BERT of two layers and 32 dimensions, 24 tokens at the most, into ``folder``."""
+    """Write a random BERT into ``folder`` and return the model's folder.
+
+    It has two layers and embeddings of 32 components, and cuts texts to 24 tokens.
+    """
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    vocabulary = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *_WORDS,
-        *letters,
-        *(f"##{x}" for x in letters),
-    ]
-    words = folder / "bert"
-    words.mkdir()
-    (words / "vocab.txt").write_text("\n".join(dict.fromkeys(vocabulary)), encoding="utf8")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*special, *_WORDS.split(), *letters, *(f"##{letter}" for letter in letters)]
+    bert = folder / "bert"
+    bert.mkdir()
+    (bert / "vocab.txt").write_text("\n".join(dict.fromkeys(vocabulary)), encoding="utf8")
     tokenizer = BertTokenizerFast(  # type: ignore[no-untyped-call]  # transformers has no types
-        str(words / "vocab.txt")
+        str(bert / "vocab.txt")
     )
     torch.manual_seed(0)
     config = BertConfig(  # type: ignore[no-untyped-call]  # likewise
@@ -65,11 +51,11 @@ def make_model(folder: Path, pooling: Pooling = "mean", *, normalize: bool = Tru
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=32,
-        initializer_range=0.4,  # far from collapse, so that two texts differ
+        initializer_range=0.4,  # large enough for two texts to differ clearly
     )
-    BertModel(config).save_pretrained(words)  # type: ignore[no-untyped-call]  # likewise
-    tokenizer.save_pretrained(words)
-    transformer = modules.Transformer(str(words), max_seq_length=24)
+    BertModel(config).save_pretrained(bert)  # type: ignore[no-untyped-call]  # likewise
+    tokenizer.save_pretrained(bert)
+    transformer = modules.Transformer(str(bert), max_seq_length=24)
     stack = [transformer, modules.Pooling(32, pooling_mode=pooling)]
     model = SentenceTransformer(
         modules=[*stack, modules.Normalize()] if normalize else stack,
@@ -79,3 +65,11 @@ def make_model(folder: Path, pooling: Pooling = "mean", *, normalize: bool = Tru
     )
     model.save_pretrained(str(folder / "model"), create_model_card=False)
     return folder / "model"
+
+
+def weights_in(model: "ModelProto", name: str) -> np.ndarray[tuple[int, int], np.dtype[Any]]:
+    """Return the weights called ``name`` of an ONNX model."""
+    from onnx import numpy_helper
+
+    [tensor] = [tensor for tensor in model.graph.initializer if tensor.name == name]
+    return np.asarray(numpy_helper.to_array(tensor))

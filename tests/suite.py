@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from embedopt.inference.backends import Backend
+from embedopt.inference.backend import Backend
 from embedopt.measure import footprint as footprint_module
 from embedopt.measure import session as session_module
 from embedopt.measure.load_test import capacity as capacity_module

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
-from embedopt.inference.backends import Backend
+from embedopt.inference.backend import Backend
 from embedopt.measure import session as session_module
 from embedopt.records import run_from_json
 from tests.fakes import FakeEncoder

@@ -16,7 +16,7 @@ from embedopt.cli import judge as judge_commands
 from embedopt.cli import report as report_commands
 from embedopt.errors import EmbedoptError, RecordError
 from embedopt.files import replacing
-from embedopt.inference.artifacts.smooth import quantization_texts
+from embedopt.inference.artifacts.quantization_texts import quantization_texts
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import BACKENDS, DEFAULT, get_backend, select_backends, split_names

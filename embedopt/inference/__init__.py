@@ -1,1 +1,1 @@
-"""Makes embeddings. Torch, onnxruntime and their like are imported by the functions that need them."""
+"""Makes embeddings. Functions import torch, onnxruntime and other runtimes when they need them."""

@@ -1,4 +1,4 @@
-"""What every encoder offers, and the checks that all of them share."""
+"""The interface of all encoders, and their checks of arguments."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -15,8 +15,7 @@ from embedopt.errors import EmbedoptError, InputError
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-
-# Of all encoders: it is held for a moment only.
+# Shared by all encoders, since it is held for a moment only.
 _CLOSING = threading.Lock()
 
 
@@ -42,8 +41,8 @@ class Encoder(ABC):
 
     Attributes:
         name: the backend's name.
-        dim: components of an embedding.
-        replicas: batches that are encoded at a time.
+        dim: number of components of an embedding.
+        replicas: number of batches that can be encoded at a time.
     """
 
     name: str
@@ -55,15 +54,15 @@ class Encoder(ABC):
         """Embed texts.
 
         Args:
-            texts: any number of strings of any length. What exceeds the model's limit is cut off, as
-                sentence-transformers does.
-            batch_size: texts in a batch; None for what the backend does best.
+            texts: any number of strings of any length. A text longer than the model's limit is cut, as in
+                sentence-transformers.
+            batch_size: largest number of texts in a batch; None to let the backend choose.
 
         Returns:
-            ``(n, dim) float32``, L2-normalised, row ``i`` for ``texts[i]``.
+            ``(n, dim) float32``, L2-normalised; row ``i`` embeds ``texts[i]``.
 
         Raises:
-            InputError: ``texts`` is a single string, an item is no string or not valid Unicode, or
+            InputError: ``texts`` is a single string, an item is not a string of valid Unicode, or
                 ``batch_size`` is below 1.
             EmbedoptError: the encoder is closed.
         """
@@ -73,7 +72,7 @@ class Encoder(ABC):
         return self._encode(checked, batch_size)
 
     def plan(self, texts: Sequence[str], batch_size: int | None = None) -> list[IntArray]:
-        """Return the batches that :meth:`encode` makes of the same arguments, as indices into ``texts``."""
+        """Return the batches of :meth:`encode` for the same arguments, as indices into ``texts``."""
         return self._plan(self._checked(texts, batch_size), batch_size)
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
@@ -95,18 +94,18 @@ class Encoder(ABC):
         return self._encode_tokenized(texts) if texts else np.empty((0, self.dim), dtype=np.float32)
 
     def token_counts(self, texts: Sequence[str]) -> IntArray:
-        """Return ``(n,) int64``: tokens of each text after truncation, special tokens included."""
+        """Return ``(n,) int64``: number of tokens of each text as cut, special tokens included."""
         return self._token_counts(self._checked(texts))
 
     def _checked(self, texts: Sequence[str], batch_size: int | None = None) -> list[str]:
         if self._closed:
             raise self._closed_error()
         if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; wanted 1 or more")
+            raise InputError(f"batch_size is {batch_size}; wanted 1 or more: correct it or leave it out")
         return check_texts(texts)
 
     def _closed_error(self) -> EmbedoptError:
-        return EmbedoptError(f"the encoder {self.name} is closed; load it again with load_encoder")
+        return EmbedoptError(f"the encoder {self.name} is closed; open it again with load_encoder")
 
     @abstractmethod
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
@@ -129,12 +128,12 @@ class Encoder(ABC):
 
     @abstractmethod
     def _release(self) -> None:
-        """Let go of the runtime."""
+        """Free the model and its threads; called once."""
 
     def close(self) -> None:
         """Free the model and its threads. Closing twice is harmless.
 
-        Calls that other threads are in either finish or are refused.
+        Calls of other threads that are under way either finish or raise :class:`EmbedoptError`.
         """
         with _CLOSING:
             if self._closed:
@@ -155,8 +154,8 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     """Return ``texts`` as a list.
 
     Raises:
-        InputError: it is a single string, or an item is no string or not valid Unicode; the message names
-            the item by its index.
+        InputError: it is a single string, or an item is not a string of valid Unicode; the message gives the
+            index of the item.
     """
     if isinstance(texts, str):
         raise InputError("texts is a single string; wanted a list of strings: put it in a list")

@@ -1,4 +1,4 @@
-"""The library's front door."""
+"""Opens encoders by the name of a backend."""
 
 import pkgutil
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from typing import get_args
 from embedopt.errors import ArtifactError, EmbedoptError, UsageError, first_line
 from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import resolve_weights
-from embedopt.inference.backends import DEFAULT, Backend, Mode, get_backend
+from embedopt.inference.backend import Backend, Mode
+from embedopt.inference.backends import DEFAULT, get_backend
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.saved_settings import tuned
 
@@ -21,24 +22,24 @@ def load_encoder(
     cache_dir: Path | str | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> Encoder:
-    """Load a backend with the settings that ``embedopt tune`` saved for this hardware, or else the row's own.
+    """Open a backend with the settings that ``embedopt tune`` saved for this hardware, or else the row's own.
 
-    Its artifact is built first where the cache has none.
+    The backend's artifact is built first unless the cache has it.
 
     Args:
         name: a row of :data:`embedopt.inference.backends.BACKENDS`.
-        mode: ``latency`` for all cores on one call, ``throughput`` for a replica of the model on each core,
-            as far as ``OMP_NUM_THREADS`` allows, which encodes many texts faster and takes more memory. The
-            backends of other runtimes than ONNX Runtime have one mode only.
+        mode: ``latency`` gives a call all cores; ``throughput`` puts a replica of the model on each core, up
+            to ``OMP_NUM_THREADS`` of them, which encodes many texts faster and takes more memory. Backends on
+            PyTorch or sentence-transformers are the same in both modes.
         model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
-        cache_dir: where artifacts are kept; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
-        on_step: told in words what is being built.
+        cache_dir: folder of the artifacts; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
+        on_step: called with a line of text when a build starts, waits or ends.
 
     Raises:
         UsageError: there is no such backend or mode.
         MissingPackageError: the backend needs a runtime that is not installed.
         WeightsError: the model's files are missing or not the published ones.
-        ArtifactError: the artifact can't be built or stored, or the saved settings are damaged.
+        ArtifactError: the artifact can't be built, stored or opened, or the saved settings are damaged.
     """
     backend = get_backend(name)
     if mode not in get_args(Mode):
@@ -49,18 +50,18 @@ def load_encoder(
 
 
 def open_encoder(backend: Backend, folder: Path, mode: Mode = "latency") -> Encoder:
-    """Load a backend from the folder that :meth:`ArtifactStore.get` returned.
+    """Open a backend on the folder that :meth:`ArtifactStore.get` returned.
 
     Raises:
-        ArtifactError: its runtime can't load what is in the folder.
+        ArtifactError: the runtime can't open the folder.
     """
-    load: Callable[..., Encoder] = pkgutil.resolve_name(backend.load)
+    opener: Callable[..., Encoder] = pkgutil.resolve_name(backend.opener)
     try:
-        return load(backend, folder, mode) if backend.has_modes else load(backend, folder)
+        return opener(backend, folder, mode) if backend.has_modes else opener(backend, folder)
     except EmbedoptError:
         raise
-    except Exception as error:  # each runtime has errors of its own for a file that it can't read
+    except Exception as error:  # each runtime raises its own errors for a file that it can't read
         raise ArtifactError(
-            f"{backend.name} can't load {folder}: {type(error).__name__}: {first_line(error)}; "
+            f"{backend.name} can't open {folder}: {type(error).__name__}: {first_line(error)}; "
             "wanted a complete, undamaged model: fetch it again, or correct --model"
         ) from error

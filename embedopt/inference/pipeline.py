@@ -1,11 +1,12 @@
-"""Texts to tokens to planned batches to ``forward`` and back into the caller's order."""
+"""The encoder that is the same for every runtime but for ``forward``.
+
+Texts become tokens, tokens become batches of like length, and the embeddings return in the caller's order.
+"""
 
 import bisect
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
@@ -13,72 +14,44 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from typing_extensions import override
 
-from embedopt.inference.backends import Backend
+from embedopt.inference.artifacts.layout import TOKENIZER_FILE, TextSettings
+from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import Encoder, FloatArray, IntArray, TokenizedText
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Bounds what is held in memory at a time: an Encoding of the tokenizers library takes some kB.
+# Limits memory: an Encoding of the tokenizers library takes some kB.
 _TOKENIZE_AT_ONCE = 4096
-# The tokenizer shares several texts among threads of its own. For so few that costs more than it saves: they
-# wait for a core that another replica computes on.
+# The tokenizer shares several texts among threads of its own. For at most this many, that costs more than it
+# saves: its threads wait for a core on which another replica computes.
 _FEW_TEXTS = 64
-# With more batches than this for each replica, one that idles at last loses less than a per cent or so.
+# With more batches than this for each replica, a replica that idles at the end costs less than about 1 %.
 _FEW_BATCHES = 32
-_TEXT_SETTINGS = "text.json"
-TOKENIZER_FILE = "tokenizer.json"
 
 
 class Forward(Protocol):
-    """One runtime's model."""
+    """A model in one runtime."""
 
     def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
-        """Embed ``(n, length) int64`` token ids and their mask as ``(n, dim) float32``, L2-normalised."""
+        """Return ``(n, dim) float32``, L2-normalised, for ids and mask, each ``(n, length) int64``."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextSettings:
-    """What a model says about its texts, kept beside the artifact.
-
-    Attributes:
-        dim: components of an embedding.
-        max_length: tokens that a text is cut to, special tokens included; None for no limit.
-        pad_id: token that fills up the shorter texts of a batch.
-        prompt: put before every text.
-    """
-
-    dim: int
-    max_length: int | None
-    pad_id: int
-    prompt: str
-
-    def save(self, folder: Path) -> None:
-        """Write the settings into an artifact's folder."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        (folder / _TEXT_SETTINGS).write_text(json.dumps(values), encoding="utf8")
-
-    @classmethod
-    def load(cls, folder: Path) -> "TextSettings":
-        """Read them back."""
-        return cls(**json.loads((folder / _TEXT_SETTINGS).read_text(encoding="utf8")))
 
 
 def plan_batches(
     token_counts: IntArray, batch_size: int | None = None, batch_tokens: int | None = None
 ) -> list[IntArray]:
-    """Cut texts into batches of like length, the longest first.
+    """Group texts of like length into batches, the longest texts first.
 
     Args:
-        token_counts: ``(n,)``, the tokens of each text.
-        batch_size: texts in a batch at the most; None for any number.
-        batch_tokens: tokens in a batch at the most, padding included, where it holds more than one text; None
-            for any number.
+        token_counts: ``(n,)``, number of tokens of each text.
+        batch_size: largest number of texts in a batch; None for no limit.
+        batch_tokens: largest number of tokens in a batch of several texts, padding included; None for no
+            limit.
 
     Returns:
-        Indices into ``token_counts``; each index is in exactly one batch. Texts of the same length stay in
-        the caller's order.
+        Indices into ``token_counts`` for each batch; each index is in exactly one batch. Texts of the same
+        length keep their order.
     """
     order = np.argsort(-token_counts, kind="stable")
     batches, start = [], 0
@@ -92,25 +65,26 @@ def plan_batches(
 
 
 def plan_for_replicas(token_counts: IntArray, batch_tokens: int, replicas: int) -> list[IntArray]:
-    """Cut texts into batches of at most ``batch_tokens`` that keep all replicas busy to the end.
+    """Group texts into batches of at most ``batch_tokens`` that keep all replicas busy to the end.
 
-    Where few batches leave a replica idle at last, a smaller budget cuts as many more, all of like size: with
-    five batches for two replicas one would wait for a sixth of the time.
+    If the number of batches is small and no multiple of ``replicas``, a smaller limit raises it to the next
+    multiple, with batches of like size: with five batches for two replicas, one replica would idle for a
+    sixth of the time.
     """
     batches = plan_batches(token_counts, batch_tokens=batch_tokens)
-    wanted = -(-len(batches) // replicas) * replicas
-    if len(batches) == wanted or len(batches) > _FEW_BATCHES * replicas or len(token_counts) < wanted:
+    multiple = -(-len(batches) // replicas) * replicas
+    if len(batches) == multiple or len(batches) > _FEW_BATCHES * replicas or len(token_counts) < multiple:
         return batches
-    # The smallest budget that needs no more batches than that makes the most even ones.
+    # The smallest limit that needs no more batches than that makes the most even ones.
     budgets = range(min(int(token_counts.max()), batch_tokens), batch_tokens + 1)
     smallest = bisect.bisect_left(
-        budgets, -wanted, key=lambda budget: -len(plan_batches(token_counts, batch_tokens=budget))
+        budgets, -multiple, key=lambda budget: -len(plan_batches(token_counts, batch_tokens=budget))
     )
     return plan_batches(token_counts, batch_tokens=budgets[smallest])
 
 
 def padding_share(token_counts: IntArray, batches: Sequence[IntArray]) -> float:
-    """Return the share of padding among all tokens that the batches make a model compute, in [0, 1)."""
+    """Return the share of padding among all tokens that a model computes for the batches, in [0, 1)."""
     computed = sum(len(batch) * int(token_counts[batch].max()) for batch in batches)
     return 1.0 - int(token_counts.sum()) / computed if computed else 0.0
 
@@ -120,10 +94,11 @@ class Pipeline(Encoder):
 
     Args:
         name: the backend's name.
-        tokenizer: its padding and truncation are set here.
-        settings: what the model says about its texts.
-        forwards: the replicas; each is called by one thread at a time.
-        batch_tokens: padded tokens in a batch, at most, where the caller names no batch size.
+        tokenizer: the model's tokenizer, whose padding and truncation are set here.
+        settings: how the model reads texts.
+        forwards: the replicas of the model; each is called by one thread at a time.
+        batch_tokens: largest number of padded tokens in a batch when the caller names no batch size; None for
+            no limit.
     """
 
     def __init__(
@@ -140,24 +115,21 @@ class Pipeline(Encoder):
         self._settings = settings
         self._batch_tokens = batch_tokens
         self._tokenizer = tokenizer
-        self._tokenizer.no_padding()
-        if settings.max_length is None:
-            self._tokenizer.no_truncation()
-        else:
-            self._tokenizer.enable_truncation(settings.max_length)
+        settings.configure(tokenizer)
         self._free: SimpleQueue[Forward | None] = SimpleQueue()  # None: closed
         for forward in forwards:
             self._free.put(forward)
-        # One replica is driven by the caller's own thread: a hand-over costs as much as a short text.
+        # A single replica runs on the caller's thread: passing a batch to another thread takes as long as a
+        # short text.
         self._pool = ThreadPoolExecutor(len(forwards), f"embedopt-{name}") if len(forwards) > 1 else None
 
     @classmethod
     def of_artifact(cls, backend: Backend, folder: Path, forwards: Sequence[Forward]) -> "Pipeline":
-        """Put the tokenizer and the text settings in an artifact's folder before ``forwards``."""
+        """Return an encoder of ``forwards`` with the tokenizer and text settings of an artifact's folder."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-        return cls(backend.name, tokenizer, TextSettings.load(folder), forwards, backend.batch_tokens)
+        return cls(backend.name, tokenizer, TextSettings.read(folder), forwards, backend.batch_tokens)
 
     @override
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
@@ -174,7 +146,7 @@ class Pipeline(Encoder):
         embeddings = np.empty((len(tokens), self.dim), dtype=np.float32)
 
         def encode(batch: IntArray) -> None:
-            ids, mask = _pad([tokens[index] for index in batch], self._settings.pad_id)
+            ids, mask = self._settings.pad([tokens[index] for index in batch])
             with self._replica() as forward:
                 embeddings[batch] = forward(ids, mask)
 
@@ -204,7 +176,7 @@ class Pipeline(Encoder):
 
     @contextlib.contextmanager
     def _replica(self) -> Iterator[Forward]:
-        """Wait for a free replica, and give it back."""
+        """Wait for a free replica, and free it again after use."""
         forward = self._free.get()
         try:
             if forward is None:
@@ -218,7 +190,7 @@ class Pipeline(Encoder):
         return self._planned(self._token_counts(texts), batch_size)
 
     def _planned(self, token_counts: IntArray, batch_size: int | None) -> list[IntArray]:
-        # A caller who names a batch size gets just that: the budget is for those who leave it to the backend.
+        # A batch size that the caller names takes precedence over the backend's limit on tokens.
         if batch_size is not None or self._batch_tokens is None:
             return plan_batches(token_counts, batch_size)
         return plan_for_replicas(token_counts, self._batch_tokens, self.replicas)
@@ -247,19 +219,10 @@ class Pipeline(Encoder):
     def _release(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-        for _ in range(self.replicas):  # each is given back when its batch is done
+        for _ in range(self.replicas):  # a replica in use is free again when its batch is done
             self._free.get()
         self._free.put(None)
 
 
 def _lengths(tokens: Sequence[Sequence[int]]) -> IntArray:
     return np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
-
-
-def _pad(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[IntArray, IntArray]:
-    """Return ids and mask, each ``(n, length) int64``, padded on the right."""
-    lengths = _lengths(tokens)
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(mask.shape, pad_id, dtype=np.int64)
-    ids[mask] = np.concatenate(tokens)
-    return ids, mask.astype(np.int64)

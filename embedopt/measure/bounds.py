@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from embedopt.inference.backends import BACKENDS, Backend
+from embedopt.inference.backend import Backend
+from embedopt.inference.backends import BACKENDS
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import Options
 from embedopt.records import Accuracy

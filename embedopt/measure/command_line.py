@@ -9,7 +9,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 
 from embedopt.errors import UsageError
-from embedopt.inference.backends import BACKENDS, REFERENCE, Backend, select_backends, split_names
+from embedopt.inference.backend import Backend
+from embedopt.inference.backends import BACKENDS, REFERENCE, select_backends, split_names
 from embedopt.measure.constraints import describe_mistake
 from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, GateRunOptions, Options
 from embedopt.measure.pairs.worktree import resolve

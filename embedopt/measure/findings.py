@@ -92,7 +92,7 @@ class Findings:
         single, many = self._session.backend(name), self._session.backend(name, "throughput")
         return BackendInfo(
             precision=single.precision,
-            base=single.base,
+            base=single.derived_from,
             settings={**single.build_options, **single.settings},
             throughput_settings={**many.build_options, **many.settings} if many.has_modes else {},
         )

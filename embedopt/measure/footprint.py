@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from embedopt.errors import MeasureError
 from embedopt.inference.artifacts.store import disk_bytes
 from embedopt.inference.artifacts.weights import Weights
-from embedopt.inference.backends import Backend, get_backend
+from embedopt.inference.backend import Backend
+from embedopt.inference.backends import get_backend
 from embedopt.inference.loading import open_encoder
 
 if TYPE_CHECKING:

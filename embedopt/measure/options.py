@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from embedopt.inference.backends import Backend
+from embedopt.inference.backend import Backend
 from embedopt.measure.pairs.gate_run import GatePlan
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.profiles import PROFILES, ProfileName

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from embedopt.inference.encoders.onnxruntime import MODEL_FILE
-from embedopt.inference.threads import replicas_and_threads
+from embedopt.inference.artifacts.layout import MODEL_FILE
+from embedopt.inference.hardware import replicas_and_threads
 from embedopt.measure.latency import Clock
 
 Shapes = Mapping[tuple[int, int], int]

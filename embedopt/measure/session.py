@@ -10,7 +10,8 @@ import numpy as np
 
 from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import Weights, resolve_weights
-from embedopt.inference.backends import BACKENDS, REFERENCE, Backend, Mode
+from embedopt.inference.backend import Backend, Mode
+from embedopt.inference.backends import BACKENDS, REFERENCE
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.loading import open_encoder
 from embedopt.inference.saved_settings import tuned

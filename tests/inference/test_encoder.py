@@ -61,7 +61,7 @@ def test_a_closed_encoder_says_so() -> None:
     encoder.close()
     assert encoder.released == 1
     for call in (encoder.encode, encoder.plan, encoder.token_counts):
-        with pytest.raises(EmbedoptError, match="the encoder onnx-int8 is closed; load it again with"):
+        with pytest.raises(EmbedoptError, match="the encoder onnx-int8 is closed; open it again with"):
             call(["a"])
     with pytest.raises(EmbedoptError, match="the encoder onnx-int8 is closed"):
         encoder.encode_tokenized([])

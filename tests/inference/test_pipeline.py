@@ -1,4 +1,4 @@
-"""Nothing is lost, order is kept, padding is what sorting leaves."""
+"""Every text gets its row, in the caller's order, and batches have little padding."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedopt.errors import EmbedoptError
+from embedopt.inference.artifacts.layout import TextSettings
 from embedopt.inference.encoder import FloatArray, IntArray, TokenizedText
 from embedopt.inference.pipeline import (
     Pipeline,
-    TextSettings,
     padding_share,
     plan_batches,
     plan_for_replicas,
@@ -24,7 +24,7 @@ lengths = st.lists(st.integers(1, 256), max_size=300).map(lambda values: np.asar
 
 
 class CountingForward:
-    """Embeds a text as (its number, how many tokens it has), and keeps the shapes it was given."""
+    """Embeds a text as (its first token, its number of tokens), and records the shapes of the batches."""
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, int]] = []
@@ -36,7 +36,7 @@ class CountingForward:
 
 
 def _tokenizer(words: int = 2000) -> Tokenizer:
-    """Each word is its own number; 0 is padding."""
+    """A tokenizer in which each number is its own token; 0 is padding."""
     tokenizer = Tokenizer(models.WordLevel({str(number): number for number in range(words)}, unk_token="0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return tokenizer
@@ -52,7 +52,7 @@ budgets = st.none() | st.integers(1, 2048)
 
 
 @given(lengths, sizes, budgets)
-def test_a_plan_holds_each_text_once_in_batches_of_falling_length(
+def test_a_plan_has_each_text_once_in_batches_of_falling_length(
     counts: IntArray, batch_size: int | None, batch_tokens: int | None
 ) -> None:
     batches = plan_batches(counts, batch_size, batch_tokens)
@@ -64,16 +64,18 @@ def test_a_plan_holds_each_text_once_in_batches_of_falling_length(
 
 
 @given(lengths, sizes, budgets)
-def test_a_plan_wastes_no_room(counts: IntArray, batch_size: int | None, batch_tokens: int | None) -> None:
-    """Each batch but the last is full: one text more would break a bound."""
+def test_the_batches_of_a_plan_are_full(
+    counts: IntArray, batch_size: int | None, batch_tokens: int | None
+) -> None:
+    """One more text in any batch but the last would exceed a limit."""
     for batch in plan_batches(counts, batch_size, batch_tokens)[:-1]:
         full = len(batch) == batch_size
         assert full or (batch_tokens is not None and (len(batch) + 1) * counts[batch].max() > batch_tokens)
 
 
 @given(lengths, st.integers(1, 64))
-def test_a_plan_pads_no_more_than_any_order_of_the_same_batches(counts: IntArray, batch_size: int) -> None:
-    """Sorted batches have the least padding there is for their size, where all are full."""
+def test_a_plan_pads_no_more_than_batches_in_the_given_order(counts: IntArray, batch_size: int) -> None:
+    """Sorting gives the least padding for a batch size when all batches are full."""
     counts = counts[: len(counts) // batch_size * batch_size]
     as_given = [
         np.arange(start, min(start + batch_size, len(counts))) for start in range(0, len(counts), batch_size)
@@ -86,7 +88,7 @@ def test_a_plan_pads_no_more_than_any_order_of_the_same_batches(counts: IntArray
 def test_a_plan_for_replicas_is_a_plan_within_the_budget(
     counts: IntArray, batch_tokens: int, replicas: int
 ) -> None:
-    """It is what some budget up to the given one cuts, and no worse a fit for the replicas."""
+    """It needs as many rounds of the replicas as the plan with the whole limit."""
     batches = plan_for_replicas(counts, batch_tokens, replicas)
     assert sorted(index for batch in batches for index in batch) == list(range(len(counts)))
     assert all(len(batch) == 1 or len(batch) * counts[batch].max() <= batch_tokens for batch in batches)
@@ -95,7 +97,7 @@ def test_a_plan_for_replicas_is_a_plan_within_the_budget(
 
 
 def test_a_plan_for_replicas_leaves_none_idle() -> None:
-    """Five batches become six for two replicas, and one becomes two."""
+    """For two replicas, five batches become six, and one batch becomes two."""
     counts = np.full(100, 10)
     assert [len(batch) for batch in plan_batches(counts, batch_tokens=220)] == [22, 22, 22, 22, 12]
     assert [len(batch) for batch in plan_for_replicas(counts, 220, 2)] == [17, 17, 17, 17, 17, 15]
@@ -104,25 +106,25 @@ def test_a_plan_for_replicas_leaves_none_idle() -> None:
     assert [len(batch) for batch in plan_for_replicas(counts[:1], 1000, 2)] == [1]
 
 
-def test_texts_of_one_length_stay_in_their_order() -> None:
+def test_texts_of_the_same_length_keep_their_order() -> None:
     assert [batch.tolist() for batch in plan_batches(np.asarray([2, 3, 2, 3, 2]), 2)] == [[1, 3], [0, 2], [4]]
 
 
-def test_padding_share_counts_what_is_computed_in_vain() -> None:
+def test_padding_share_is_the_share_of_padding_among_computed_tokens() -> None:
     counts = np.asarray([2, 4, 4, 2])
     assert padding_share(counts, [np.asarray([0, 1]), np.asarray([2, 3])]) == pytest.approx(4 / 16)
     assert padding_share(counts, [np.asarray([1, 2]), np.asarray([0, 3])]) == 0.0
     assert padding_share(counts[:0], []) == 0.0
 
 
-def test_rows_come_back_in_the_callers_order() -> None:
+def test_rows_are_in_the_callers_order() -> None:
     forward = CountingForward()
     embeddings = _pipeline(forward).encode(["5", "7 1 1", "6 1", "9 1 1 1"], batch_size=2)
     assert embeddings.tolist() == [[5, 1], [7, 3], [6, 2], [9, 4]]
     assert forward.shapes == [(2, 4), (2, 2)]
 
 
-def test_a_named_batch_size_is_taken_at_its_word_else_the_budget_cuts() -> None:
+def test_a_named_batch_size_takes_precedence_over_the_limit_on_tokens() -> None:
     forward = CountingForward()
     settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
     pipeline = Pipeline("test", _tokenizer(), settings, [forward], batch_tokens=6)
@@ -133,40 +135,40 @@ def test_a_named_batch_size_is_taken_at_its_word_else_the_budget_cuts() -> None:
     assert [batch.tolist() for batch in pipeline.plan(texts)] == [[0, 1], [2, 3]]
 
 
-def test_long_texts_are_cut_and_empty_ones_are_kept() -> None:
+def test_long_texts_are_cut_and_empty_texts_are_kept() -> None:
     forward = CountingForward()
     pipeline = _pipeline(forward, max_length=3)
     assert pipeline.token_counts(["1 2 3 4 5", "1", ""]).tolist() == [3, 1, 0]
 
 
-def test_without_a_limit_nothing_is_cut() -> None:
+def test_without_a_largest_length_nothing_is_cut() -> None:
     assert _pipeline(CountingForward(), max_length=None).token_counts(["1 " * 999]).tolist() == [999]
 
 
-def test_a_prompt_stands_before_each_text() -> None:
+def test_a_prompt_is_put_before_each_text() -> None:
     assert _pipeline(CountingForward(), prompt="8 ").encode(["1", "2 2"]).tolist() == [[8, 2], [8, 3]]
 
 
-def test_a_hundred_thousand_texts() -> None:
-    """More than is tokenised at a time: each gets its own row."""
+def test_each_of_a_hundred_thousand_texts_gets_its_own_row() -> None:
+    """These are more texts than are tokenized at a time."""
     texts = [f"{index % 1999 + 1} " * (index % 7 + 1) for index in range(100_000)]
     embeddings = _pipeline(CountingForward()).encode(texts, batch_size=512)
     expected = np.asarray([[index % 1999 + 1, index % 7 + 1] for index in range(100_000)], dtype=np.float32)
     assert np.array_equal(embeddings, expected)
 
 
-def test_threads_get_their_own_answers() -> None:
+def test_each_thread_gets_its_own_embeddings() -> None:
     pipeline = _pipeline(CountingForward())
-    asked = [[f"{thread * 20 + index + 1}" for index in range(20)] for thread in range(16)]
+    lists = [[f"{thread * 20 + index + 1}" for index in range(20)] for thread in range(16)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(pipeline.encode, asked))
-    assert [answer[:, 0].tolist() for answer in answers] == [
-        [float(text) for text in texts] for texts in asked
+        results = list(pool.map(pipeline.encode, lists))
+    assert [result[:, 0].tolist() for result in results] == [
+        [float(text) for text in texts] for texts in lists
     ]
 
 
 class MeetingForward(CountingForward):
-    """Answers only once another replica is asked at the same time, and is never asked twice at a time."""
+    """Waits until another replica is called as well, and asserts that it is not called twice at a time."""
 
     def __init__(self, barrier: threading.Barrier) -> None:
         super().__init__()
@@ -182,7 +184,7 @@ class MeetingForward(CountingForward):
             self._busy.release()
 
 
-def test_replicas_work_at_the_same_time_one_batch_each() -> None:
+def test_replicas_encode_one_batch_each_at_the_same_time() -> None:
     barrier = threading.Barrier(2)
     forwards = [MeetingForward(barrier), MeetingForward(barrier)]
     settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
@@ -193,15 +195,15 @@ def test_replicas_work_at_the_same_time_one_batch_each() -> None:
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_an_error_of_one_batch_is_the_callers_and_breaks_nothing(replicas: int) -> None:
-    class Choosy(CountingForward):
+def test_an_error_in_one_batch_reaches_the_caller_and_leaves_the_encoder_usable(replicas: int) -> None:
+    class FailsOn13(CountingForward):
         def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
             if 13 in ids:
                 raise ValueError("13")
             return super().__call__(ids, mask)
 
     settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
-    pipeline = Pipeline("test", _tokenizer(), settings, [Choosy() for _ in range(replicas)])
+    pipeline = Pipeline("test", _tokenizer(), settings, [FailsOn13() for _ in range(replicas)])
     with pytest.raises(ValueError, match="13"):
         pipeline.encode([f"{number + 1}" for number in range(40)], batch_size=1)
     assert pipeline.encode(["7", "8"], batch_size=1)[:, 0].tolist() == [7, 8]
@@ -209,8 +211,8 @@ def test_an_error_of_one_batch_is_the_callers_and_breaks_nothing(replicas: int) 
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_a_call_that_comes_with_the_closing_is_refused(replicas: int) -> None:
-    """Past the first check, as a thread may be that was there a moment before."""
+def test_a_call_during_closing_is_refused(replicas: int) -> None:
+    """A thread may be past the check of arguments when another thread closes the encoder."""
     settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
     pipeline = Pipeline("test", _tokenizer(), settings, [CountingForward() for _ in range(replicas)])
     pipeline.close()

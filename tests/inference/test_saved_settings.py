@@ -1,4 +1,4 @@
-"""Tuned settings are used where they were found, and nowhere else."""
+"""Saved settings are used under the conditions for which they were saved, and nowhere else."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedopt.errors import ArtifactError
-from embedopt.inference import saved_settings as tuning
+from embedopt.errors import ArtifactError, OutputError
+from embedopt.inference import saved_settings
 from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import Weights, resolve_weights
-from embedopt.inference.backends import BACKENDS, Mode
+from embedopt.inference.backend import Mode
+from embedopt.inference.backends import BACKENDS
 from embedopt.inference.hardware import Hardware
 from embedopt.inference.loading import load_encoder, open_encoder
 from embedopt.inference.saved_settings import forget, save, tuned
@@ -22,7 +23,7 @@ _ROW = BACKENDS["onnx-fp32"]
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "this_hardware", lambda: _HERE)
+    monkeypatch.setattr(saved_settings, "this_hardware", lambda: _HERE)
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def weights(tiny_model: Callable[..., Path]) -> Weights:
 
 
 def test_saved_settings_are_used(weights: Weights) -> None:
-    """Only what was found is changed, only in its mode, and only of its backend."""
+    """Only the saved settings change, in their mode and for their backend only."""
     file = save(_ROW, "throughput", weights, {"batch_tokens": 1024, "disabled_optimizers": ""})
     assert file is not None
     assert [path.name for path in file.parent.iterdir()] == [file.name]
@@ -39,24 +40,24 @@ def test_saved_settings_are_used(weights: Weights) -> None:
     assert tuned(_ROW, "latency", weights) is _ROW
     assert tuned(BACKENDS["onnx-int8"], "throughput", weights) is BACKENDS["onnx-int8"]
     save(_ROW, "throughput", weights, {"disabled_optimizers": "SkipLayerNormFusion"})
-    found = tuned(_ROW, "throughput", weights)
-    assert found.settings == {**_ROW.settings, "disabled_optimizers": "SkipLayerNormFusion"}
+    row = tuned(_ROW, "throughput", weights)
+    assert row.settings == {**_ROW.settings, "disabled_optimizers": "SkipLayerNormFusion"}
 
 
 @pytest.mark.parametrize(
     "elsewhere",
     [{"cpu": "Other CPU"}, {"instruction_sets": ("avx2", "vnni")}, {"cores": 4}, {"threads": 1}],
 )
-def test_other_hardware_has_its_own(
+def test_settings_saved_on_other_hardware_are_not_used(
     weights: Weights, monkeypatch: pytest.MonkeyPatch, elsewhere: dict[str, object]
 ) -> None:
     save(_ROW, "throughput", weights, {"batch_tokens": 1024})
     other = dataclasses.replace(_HERE, **elsewhere)  # type: ignore[arg-type]  # one field each
-    monkeypatch.setattr(tuning, "this_hardware", lambda: other)
+    monkeypatch.setattr(saved_settings, "this_hardware", lambda: other)
     assert tuned(_ROW, "throughput", weights) is _ROW
 
 
-def test_another_model_library_or_default_has_its_own(
+def test_settings_saved_for_another_model_library_or_default_are_not_used(
     weights: Weights, tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(_ROW, "throughput", weights, {"batch_tokens": 1024})
@@ -64,25 +65,25 @@ def test_another_model_library_or_default_has_its_own(
     other_row = dataclasses.replace(_ROW, batch_tokens=256)
     assert tuned(_ROW, "throughput", other_model) is _ROW
     assert tuned(other_row, "throughput", weights) is other_row
-    monkeypatch.setattr(tuning, "library_versions", lambda packages: {"onnxruntime": "2.0"})
+    monkeypatch.setattr(saved_settings, "library_versions", lambda packages: {"onnxruntime": "2.0"})
     assert tuned(_ROW, "throughput", weights) is _ROW
 
 
-def test_without_a_file_nobody_looks_at_the_hardware(
+def test_without_a_file_the_hardware_is_not_looked_at(
     weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That would cost every load the time that it takes."""
+    """That takes 0.2 s, which each opening of an encoder would pay."""
 
     def refuse() -> Hardware:
         raise AssertionError
 
     save(_ROW, "throughput", weights, {"batch_tokens": 1024})
-    monkeypatch.setattr(tuning, "this_hardware", refuse)
+    monkeypatch.setattr(saved_settings, "this_hardware", refuse)
     assert tuned(_ROW, "latency", weights) is _ROW
     assert tuned(BACKENDS["onnx-int8"], "throughput", weights) is BACKENDS["onnx-int8"]
 
 
-def test_nothing_to_save_deletes_what_was_saved(weights: Weights) -> None:
+def test_saving_no_settings_deletes_the_saved_ones(weights: Weights) -> None:
     file = save(_ROW, "throughput", weights, {"batch_tokens": 1024})
     assert file is not None
     assert save(_ROW, "throughput", weights, {}) is None
@@ -90,7 +91,7 @@ def test_nothing_to_save_deletes_what_was_saved(weights: Weights) -> None:
     assert tuned(_ROW, "throughput", weights) is _ROW
 
 
-def test_forgetting_is_of_one_backend_and_mode(weights: Weights) -> None:
+def test_forget_deletes_the_settings_of_one_backend_and_mode(weights: Weights) -> None:
     block = BACKENDS["onnx-int8-block"]
     int8 = BACKENDS["onnx-int8"]
     file = save(int8, "throughput", weights, {"batch_tokens": 1024})
@@ -104,7 +105,7 @@ def test_forgetting_is_of_one_backend_and_mode(weights: Weights) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "what"),
+    ("content", "fault"),
     [
         ('{"schema": 1, "sett', "is damaged"),
         ("[]", "is damaged"),
@@ -119,26 +120,26 @@ def test_forgetting_is_of_one_backend_and_mode(weights: Weights) -> None:
         ),
     ],
 )
-def test_a_damaged_file_is_one_line(weights: Weights, content: str, what: str) -> None:
+def test_a_damaged_file_is_one_line(weights: Weights, content: str, fault: str) -> None:
     file = save(_ROW, "throughput", weights, {"batch_tokens": 1024})
     assert file is not None
     file.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(ArtifactError) as caught:
         load_encoder("onnx-fp32", mode="throughput", model=str(weights.path))
     assert str(caught.value) == (
-        f"{file} {what}; wanted settings that embedopt tune saved: "
-        "forget them with embedopt tune --backend onnx-fp32 --reset"
+        f"{file} {fault}; wanted settings that embedopt tune saved: "
+        "delete them with embedopt tune --backend onnx-fp32 --reset"
     )
 
 
 def test_a_cache_that_cant_be_written_is_one_line(weights: Weights, tmp_path: Path) -> None:
     (tmp_path / "tuned").write_text("in the way", encoding="utf8")
-    with pytest.raises(ArtifactError, match=r"tuned can't be written \(.*\); wanted a folder"):
+    with pytest.raises(OutputError, match=r"can't be written \(.*\): give another cache with --cache-dir"):
         save(_ROW, "throughput", weights, {"batch_tokens": 1024}, tmp_path)
 
 
-def test_load_encoder_uses_them(weights: Weights, tmp_path: Path) -> None:
-    """A budget of 256 padded tokens makes two batches of what fits one of 512."""
+def test_load_encoder_uses_saved_settings(weights: Weights, tmp_path: Path) -> None:
+    """With at most 256 padded tokens in a batch, texts that fit one batch of 512 make two."""
     texts = ["welder"] * 128  # 3 tokens each
     row = dataclasses.replace(_ROW, batch_tokens=256)
     save(_ROW, "throughput", weights, {"batch_tokens": 256}, tmp_path)
@@ -152,7 +153,7 @@ def test_load_encoder_uses_them(weights: Weights, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["latency", "throughput"])
 def test_no_setting_alters_an_embedding(weights: Weights, mode: Mode) -> None:
-    """In full precision, whatever tune tries is as near as floats are."""
+    """In full precision, every value that tune tries differs by float rounding only."""
     texts = ["welder, night shift", "nurse in zurich", "a", "baker with python and java at day"] * 40
     folder = ArtifactStore().get(_ROW, weights)
     with open_encoder(_ROW, folder, mode) as encoder:

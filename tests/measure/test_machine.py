@@ -6,7 +6,7 @@ from typing import Any
 import cpuinfo
 import pytest
 
-from embedopt.inference import hardware, threads
+from embedopt.inference import hardware
 from embedopt.measure.machine import this_machine
 
 
@@ -18,7 +18,6 @@ def _empty_caches() -> None:
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, **info: Any) -> None:
     monkeypatch.setattr(cpuinfo, "get_cpu_info", lambda: info)
-    monkeypatch.setattr(threads, "usable_cores", lambda: 4)
     monkeypatch.setattr(hardware, "usable_cores", lambda: 4)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from embedopt.inference.artifacts.export import onnx_fp32
+from embedopt.inference.artifacts.store import quiet
 from embedopt.measure import roofline
 from embedopt.measure.roofline import measure_roofline, operations_per_token, product_shapes
 from tests.fakes import FakeClock
@@ -15,7 +16,8 @@ def test_the_shapes_are_those_of_the_models_products_by_weights(
     tiny_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Two layers: query, key, value and output of 32 x 32, one to 64 and one back."""
-    onnx_fp32(tiny_model(), tmp_path)
+    with quiet():
+        onnx_fp32(tiny_model(), tmp_path)
     shapes = product_shapes(tmp_path)
     assert shapes == {(32, 32): 8, (32, 64): 2, (64, 32): 2}
     assert operations_per_token(shapes) == 2 * (8 * 32 * 32 + 4 * 32 * 64)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from embedopt.errors import ArtifactError, InputError
-from embedopt.inference.backends import BACKENDS, Backend
+from embedopt.inference.backend import Backend
+from embedopt.inference.backends import BACKENDS
 from embedopt.inference.saved_settings import save
 from embedopt.measure import session as session_module
 from embedopt.measure.findings import Findings

@@ -6,7 +6,8 @@ from itertools import cycle
 
 import pytest
 
-from embedopt.inference.backends import BACKENDS, Backend, Mode
+from embedopt.inference.backend import Backend, Mode
+from embedopt.inference.backends import BACKENDS
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.tune import MIN_ROUNDS, Search, judge, search, winners
 from embedopt.trial import Trial
@@ -39,7 +40,7 @@ class _Bench:
     ) -> tuple[Trial, ...]:
         row = dataclasses.replace(
             fake_backend(),
-            load_options={name: values[0] for name, values in tunable.items()},
+            open_options={name: values[0] for name, values in tunable.items()},
             tunable={mode: tunable},
         )
         return search(

@@ -1,1 +1,1 @@
-"""What backends open: built once, kept in a cache."""
+"""The files that backends open: built once and kept in a cache."""

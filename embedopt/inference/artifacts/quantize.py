@@ -1,17 +1,16 @@
-"""ONNX to INT8: one function a recipe, each from one artifact's folder to another's."""
+"""INT8 recipes: each function quantises the ONNX graph of one artifact into the folder of another."""
 
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedopt.inference.artifacts.export import quiet
-from embedopt.inference.artifacts.store import MANIFEST
-from embedopt.inference.encoders.onnxruntime import MODEL_FILE
+from embedopt.inference.artifacts.layout import MODEL_FILE, copy_without_graph
+from embedopt.inference.artifacts.smooth import smooth
 
 if TYPE_CHECKING:
-    from onnx import GraphProto
+    from onnx import GraphProto, NodeProto
 
 # Smaller tables are left to the library, which gives a table one scale.
 _TABLE_ROWS = 1000
@@ -20,7 +19,7 @@ _TABLE_ROWS = 1000
 def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bool = False) -> None:
     """Quantise weights to signed 8 bits now and activations to unsigned 8 bits at run time.
 
-    Activations share one scale per tensor, so an embedding depends on its batch mates.
+    Activations share one scale per tensor, so an embedding depends on the other texts of its batch.
 
     Args:
         source: an artifact of ``export.onnx_fp32``.
@@ -32,33 +31,30 @@ def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bo
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    from embedopt.inference.artifacts.smooth import smooth
-
-    copy_all_but_the_graph(source, target)
+    copy_without_graph(source, target)
     model = onnx.load(source / MODEL_FILE)
-    done: list[str] = []
-    with quiet():
-        if smoothing:
-            smooth(model, source)
-            done = _quantize_tables(model.graph)
-        quantize_dynamic(
-            model,
-            target / MODEL_FILE,
-            weight_type=QuantType.QInt8,
-            per_channel=per_channel,
-            nodes_to_exclude=done,
-        )
+    quantized: list[str] = []
+    if smoothing:
+        smooth(model, source)
+        quantized = _quantize_tables(model.graph)
+    quantize_dynamic(
+        model,
+        target / MODEL_FILE,
+        weight_type=QuantType.QInt8,
+        per_channel=per_channel,
+        nodes_to_exclude=quantized,
+    )
 
 
 def _quantize_tables(graph: "GraphProto") -> list[str]:
     """Give each row of the large tables of embeddings its own scale; return the names of the new nodes."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import numpy_helper
 
     uses = [name for node in graph.node for name in node.input]
     tables = {tensor.name: tensor for tensor in graph.initializer if tensor.dims[:1] >= [_TABLE_ROWS]}
     added = []
     for lookup in [node for node in graph.node if node.op_type == "Gather" and node.input[0] in tables]:
-        table, ids, output = lookup.input[0], lookup.input[1], lookup.output[0]
+        table = lookup.input[0]
         if uses.count(table) > 1:
             continue
         rows = numpy_helper.to_array(tables[table])
@@ -67,23 +63,35 @@ def _quantize_tables(graph: "GraphProto") -> list[str]:
         graph.initializer.remove(tables[table])
         for array, suffix in ((values, "int8"), (scales, "scale")):
             graph.initializer.append(numpy_helper.from_array(array, f"{table}_{suffix}"))
-        # A node's name is that of what it makes.
-        nodes = [
-            helper.make_node(kind, inputs, [made], made)
-            for kind, inputs, made in (
-                ("Gather", [f"{table}_int8", ids], f"{output}_int8"),
-                ("Cast", [f"{output}_int8"], f"{output}_cast"),
-                ("Gather", [f"{table}_scale", ids], f"{output}_scale"),
-                ("Mul", [f"{output}_cast", f"{output}_scale"], output),
-            )
-        ]
-        nodes[1].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
-        index = list(graph.node).index(lookup)
-        graph.node.remove(lookup)
-        for node in reversed(nodes):
-            graph.node.insert(index, node)
+        nodes = _quantized_lookup(lookup)
+        _replace(graph, lookup, nodes)
         added += [node.name for node in nodes]
     return added
+
+
+def _quantized_lookup(lookup: "NodeProto") -> list["NodeProto"]:
+    """Return nodes that look up a row and its scale, and multiply them. Each is named like its output."""
+    from onnx import TensorProto, helper
+
+    table, ids, output = lookup.input[0], lookup.input[1], lookup.output[0]
+    nodes = [
+        helper.make_node(kind, inputs, [made], made)
+        for kind, inputs, made in (
+            ("Gather", [f"{table}_int8", ids], f"{output}_int8"),
+            ("Cast", [f"{output}_int8"], f"{output}_cast"),
+            ("Gather", [f"{table}_scale", ids], f"{output}_scale"),
+            ("Mul", [f"{output}_cast", f"{output}_scale"], output),
+        )
+    ]
+    nodes[1].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+    return nodes
+
+
+def _replace(graph: "GraphProto", old: "NodeProto", new: Sequence["NodeProto"]) -> None:
+    index = list(graph.node).index(old)
+    graph.node.remove(old)
+    for node in reversed(new):
+        graph.node.insert(index, node)
 
 
 def blockwise_int8(source: Path, target: Path, *, block_size: int) -> None:
@@ -92,17 +100,15 @@ def blockwise_int8(source: Path, target: Path, *, block_size: int) -> None:
     A row's scales depend on that row alone, so an embedding is the same in any batch.
     """
     import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    copy_all_but_the_graph(source, target)
-    with quiet():
-        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-        # Accuracy level 4 is the kernel that multiplies in int8.
-        quantizer = MatMulNBitsQuantizer(
-            onnx.load(source / MODEL_FILE), bits=8, block_size=block_size, is_symmetric=True, accuracy_level=4
-        )
-        quantizer.process()
-        quantizer.model.save_model_to_file(str(target / MODEL_FILE))
+    copy_without_graph(source, target)
+    # Accuracy level 4 is the kernel that multiplies in int8.
+    quantizer = MatMulNBitsQuantizer(
+        onnx.load(source / MODEL_FILE), bits=8, block_size=block_size, is_symmetric=True, accuracy_level=4
+    )
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(target / MODEL_FILE))
 
 
 def sentence_transformers_int8(source: Path, target: Path, *, quantization_config: str) -> None:
@@ -110,13 +116,7 @@ def sentence_transformers_int8(source: Path, target: Path, *, quantization_confi
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.backend import export_dynamic_quantized_onnx_model
 
-    with quiet():
-        model_kwargs = {"file_name": "onnx/model.onnx", "provider": "CPUExecutionProvider"}
-        model = SentenceTransformer(str(source), device="cpu", backend="onnx", model_kwargs=model_kwargs)
-        export_dynamic_quantized_onnx_model(model, quantization_config, str(target))
-    copy_all_but_the_graph(source, target)
-
-
-def copy_all_but_the_graph(source: Path, target: Path) -> None:
-    """Copy what an artifact of ``export.onnx_fp32`` says about its texts."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.onnx", MANIFEST), dirs_exist_ok=True)
+    model_kwargs = {"file_name": "onnx/model.onnx", "provider": "CPUExecutionProvider"}
+    model = SentenceTransformer(str(source), device="cpu", backend="onnx", model_kwargs=model_kwargs)
+    export_dynamic_quantized_onnx_model(model, quantization_config, str(target))
+    copy_without_graph(source, target)

@@ -1,9 +1,8 @@
-"""Makes a graph easier to quantise without changing what it computes.
+"""Smoothing: makes a graph easier to quantise without changing what it computes.
 
-Activations share one scale per tensor, so the few channels that reach far beyond the others take the
-resolution away from all of them. Such a channel is divided by how far it reaches, and its row of the
-weights multiplied by the same (SmoothQuant, https://arxiv.org/abs/2211.10438, with a rule of our own for
-the factors).
+Activations share one scale per tensor, so a few channels with values far larger than the others' cost all of
+them resolution. Such a channel is divided by a factor, and its row of the weights multiplied by the same
+factor (SmoothQuant, https://arxiv.org/abs/2211.10438, with a rule of our own for the factors).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,15 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedopt.inference.backends import get_backend
-from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.pipeline import Pipeline
+from embedopt.inference.artifacts.quantization_texts import quantization_inputs
+from embedopt.inference.encoder import FloatArray
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
-# A channel may reach three times as far as the median one; an input in which none reaches four times as
-# far is left alone. Of limits from 2 to 4, these kept the worst cosine highest.
+# A channel keeps values up to three times the reach of the median channel; a tensor in which no channel
+# reaches four times as far is left alone. Of limits from 2 to 4, these kept the worst cosine highest.
 _REACH = 3.0
 _OUTLIER = 4.0
 
@@ -29,8 +27,8 @@ def smooth(model: "ModelProto", source: Path) -> None:
     """Divide the outlying channels of the inputs of matrix products, in place.
 
     Args:
-        model: the graph of the artifact ``source``.
-        source: an artifact of ``export.onnx_fp32``, which says how to read texts.
+        model: the graph in ``source``.
+        source: an artifact of ``export.onnx_fp32``.
     """
     products = _products_by_input(model.graph)
     for name, reach in _reaches(model, source, list(products)).items():
@@ -40,7 +38,7 @@ def smooth(model: "ModelProto", source: Path) -> None:
 
 
 def _products_by_input(graph: "GraphProto") -> dict[str, list["NodeProto"]]:
-    """Return the products of an activation with weights of their own, by the activation's name."""
+    """Return the products of an activation with weights that no other node uses, by the activation's name."""
     weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
     uses = [name for node in graph.node for name in node.input]
     products: dict[str, list[NodeProto]] = {}
@@ -55,7 +53,7 @@ def _products_by_input(graph: "GraphProto") -> dict[str, list["NodeProto"]]:
 
 
 def _reaches(model: "ModelProto", source: Path, names: Sequence[str]) -> Mapping[str, FloatArray]:
-    """Return the largest magnitude of each channel of the named tensors, ``(channels,)`` each."""
+    """Return the reach of each channel of the named tensors, ``(channels,)`` each: its largest magnitude."""
     import onnx
     import onnxruntime
 
@@ -63,27 +61,16 @@ def _reaches(model: "ModelProto", source: Path, names: Sequence[str]) -> Mapping
     observed.CopyFrom(model)
     observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     session = onnxruntime.InferenceSession(observed.SerializeToString(), providers=["CPUExecutionProvider"])
-    inputs = [value.name for value in session.get_inputs()]
     reaches: dict[str, FloatArray] = {}
-
-    def observe(ids: IntArray, mask: IntArray) -> FloatArray:
-        embeddings, *values = session.run(None, dict(zip(inputs, (ids, mask), strict=True)))
-        for name, value in zip(names, values, strict=True):
+    for inputs in quantization_inputs(source):
+        for name, value in zip(names, session.run(names, inputs), strict=True):
             reach = np.abs(value).max(axis=tuple(range(value.ndim - 1)))
             reaches[name] = np.maximum(reach, reaches.get(name, reach))
-        return np.asarray(embeddings)
-
-    with Pipeline.of_artifact(get_backend("onnx-fp32"), source, [observe]) as encoder:
-        encoder.encode(quantization_texts(), batch_size=1)
     return reaches
 
 
-def quantization_texts() -> list[str]:
-    """Return texts of no corpus, so that no embedding is judged on what its recipe was made with."""
-    return Path(__file__).with_name("quantization_texts.txt").read_text(encoding="utf8").splitlines()
-
-
 def _divide(graph: "GraphProto", name: str, products: Sequence["NodeProto"], factors: FloatArray) -> None:
+    """Divide the channels of the tensor ``name`` and multiply the weights of its ``products`` instead."""
     from onnx import helper, numpy_helper
 
     divided, inverse = f"{name}_smoothed", f"{name}_smoothing"

@@ -1,14 +1,15 @@
-"""Built once, kept in a cache: what the backends load.
+"""The cache of artifacts, each built once.
 
-An artifact is a folder whose name holds the digest of all that it depends on. It is built in a
-temporary folder and moved into place, so that it is there whole or not at all; a lock lets one of
-several processes build while the others wait; a manifest with digests is checked on every load.
+An artifact is a folder whose name holds the digest of all that it depends on. It is built in a temporary
+folder and moved into place, so it is there whole or not at all. A lock lets one of several processes build
+while the others wait. A manifest with the digest of each file is checked before every use.
 """
 
 import contextlib
 import errno
 import importlib.metadata
 import json
+import logging
 import os
 import pkgutil
 import shutil
@@ -21,15 +22,13 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from embedopt.errors import ArtifactError, first_line
+from embedopt.inference.artifacts.layout import MANIFEST
 from embedopt.inference.artifacts.weights import Weights, digest_of, sha256_of
-from embedopt.inference.backends import Backend, get_backend
+from embedopt.inference.backend import Backend
+from embedopt.inference.backends import get_backend
 
-# Builds one artifact: (source folder, target folder, **build_options of the row) -> None.
-Build = Callable[..., None]
-
-MANIFEST = "manifest.json"
 _SCHEMA = 1
-# The libraries that decide what an artifact holds.
+# The libraries that the content of an artifact depends on.
 _LIBRARIES = (
     "numpy",
     "onnx",
@@ -42,9 +41,17 @@ _LIBRARIES = (
     "torch",
     "transformers",
 )
-# What the recipes of several runtimes are made of.
+# The files that the recipes of several runtimes use.
 _RECIPES = tuple(
-    Path(__file__).with_name(name) for name in ("quantize.py", "smooth.py", "quantization_texts.txt")
+    Path(__file__).with_name(name)
+    for name in (
+        "layout.py",
+        "quantization_texts.py",
+        "quantization_texts.txt",
+        "quantize.py",
+        "smooth.py",
+        "source_model.py",
+    )
 )
 
 
@@ -59,10 +66,10 @@ def cache_root(cache_dir: Path | None) -> Path:
 
 
 def library_versions(packages: Iterable[str] = ()) -> dict[str, str]:
-    """Return the versions of the libraries that decide an embedding, by package name.
+    """Return the versions of the libraries that an embedding depends on, by package name.
 
     Args:
-        packages: of other runtimes, to be named too.
+        packages: further packages to include, such as another runtime's.
     """
     return {name: importlib.metadata.version(name) for name in (*_LIBRARIES, *packages)}
 
@@ -71,8 +78,8 @@ class ArtifactStore:
     """The artifacts under one cache folder.
 
     Args:
-        cache_dir: where they are kept; None for :func:`default_cache_dir`.
-        on_step: told in words what is being built; None for silence.
+        cache_dir: the cache folder; None for :func:`default_cache_dir`.
+        on_step: called with a line of text when a build starts, waits or ends; None for silence.
     """
 
     def __init__(self, cache_dir: Path | None = None, on_step: Callable[[str], None] | None = None) -> None:
@@ -80,9 +87,9 @@ class ArtifactStore:
         self._on_step = on_step or (lambda _: None)
 
     def get(self, backend: Backend, weights: Weights) -> Path:
-        """Return the folder that ``backend`` loads, built if it is not there or damaged.
+        """Return the folder that ``backend`` opens; build it if it is missing or damaged.
 
-        A backend without a ``build`` loads the weights themselves.
+        A backend without a ``build`` opens the folder of the weights.
 
         Raises:
             MissingPackageError: the backend needs a runtime that is not installed.
@@ -95,14 +102,21 @@ class ArtifactStore:
         folder = self.root / f"{backend.name}-{digest_of(key)[:16]}"
         if _damage(folder, key) is None:
             return folder
-        source = self.get(get_backend(backend.base), weights) if backend.base else weights.path
+        source = self._source(backend, weights)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with self._locked(f"{folder}.lock", backend.name):
-                self._build_unless_sound(backend, source, folder, key)
+                if damage := _damage(folder, key):  # None: another process built it meanwhile
+                    self._clear(folder, damage)
+                    self._build(backend, source, folder, key)
         except OSError as error:
             raise ArtifactError(_cannot_write(self.root, error)) from error
         return folder
+
+    def _source(self, backend: Backend, weights: Weights) -> Path:
+        if backend.derived_from is None:
+            return weights.path
+        return self.get(get_backend(backend.derived_from), weights)
 
     @contextlib.contextmanager
     def _locked(self, path: str, name: str) -> Iterator[None]:
@@ -117,25 +131,23 @@ class ArtifactStore:
         finally:
             lock.release()
 
-    def _build_unless_sound(
-        self, backend: Backend, source: Path, folder: Path, key: Mapping[str, object]
-    ) -> None:
-        damage = _damage(folder, key)
-        if damage is None:  # another process built it while this one waited for the lock
-            return
+    def _clear(self, folder: Path, damage: str) -> None:
+        """Delete a damaged artifact, and what killed processes left."""
         if folder.exists():
             notice = f"{folder} is damaged ({damage}): building it again"
             self._on_step(notice)
-            warnings.warn(notice, stacklevel=5)
+            warnings.warn(notice, stacklevel=4)  # the line that calls load_encoder
             shutil.rmtree(folder)
-        for stale in self.root.glob(f"{folder.name}.*.tmp"):  # left by a process that was killed
+        for stale in self.root.glob(f"{folder.name}.*.tmp"):
             shutil.rmtree(stale)
+
+    def _build(self, backend: Backend, source: Path, folder: Path, key: Mapping[str, object]) -> None:
         self._on_step(f"building {backend.name}: {backend.summary}")
         started_s = time.perf_counter()
         target = self.root / f"{folder.name}.{os.getpid()}.tmp"
         target.mkdir()
         try:
-            _build(backend, source, target)
+            _run_build(backend, source, target)
             _write_manifest(target, key)
             target.rename(folder)
         finally:
@@ -144,16 +156,33 @@ class ArtifactStore:
 
 
 def disk_bytes(folder: Path) -> int:
-    """Return the size of an artifact's files, its manifest left out."""
+    """Return the size of an artifact's files without its manifest."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
 
 
-def _build(backend: Backend, source: Path, target: Path) -> None:
-    assert backend.build is not None
-    build: Build = pkgutil.resolve_name(backend.build)
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the logs and warnings of the libraries that build, and undo their ``logging.basicConfig``."""
+    root = logging.getLogger()
+    handlers, level, disabled = root.handlers[:], root.level, logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        build(source, target, **backend.build_options)
-    except Exception as error:  # whatever the export and quantisation libraries raise ends the same way
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def _run_build(backend: Backend, source: Path, target: Path) -> None:
+    assert backend.build is not None
+    build: Callable[..., None] = pkgutil.resolve_name(backend.build)
+    try:
+        with quiet():
+            build(source, target, **backend.build_options)
+    except Exception as error:  # the libraries that export and quantise raise errors of any class
         if _is_unwritable(error):
             raise OSError(getattr(error, "errno", None) or errno.ENOSPC, str(error)) from error
         raise ArtifactError(
@@ -165,20 +194,21 @@ def _build(backend: Backend, source: Path, target: Path) -> None:
 def _is_unwritable(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-    return "no space left" in str(error).lower()  # libraries written in C++ report a full disk in words only
+    # Libraries written in C++ report a full disk by their message only.
+    return "no space left" in str(error).lower()
 
 
 def _key(backend: Backend, weights: Weights) -> dict[str, object]:
     """Return all that an artifact depends on, as JSON."""
     assert backend.build is not None
-    base = get_backend(backend.base) if backend.base else None
+    origin = get_backend(backend.derived_from) if backend.derived_from else None
     module = pkgutil.resolve_name(backend.build.partition(":")[0])
     return {
         "schema": _SCHEMA,
         "backend": backend.name,
         "options": dict(backend.build_options),
-        "source": [sha256_of(file) for file in (Path(module.__file__), *_RECIPES)],
-        "base": _key(base, weights) if base and base.build else weights.digest,
+        "recipe": [sha256_of(file) for file in (Path(module.__file__), *_RECIPES)],
+        "built_from": _key(origin, weights) if origin and origin.build else weights.digest,
         "libraries": library_versions(backend.packages),
     }
 
@@ -191,7 +221,7 @@ def _write_manifest(folder: Path, key: Mapping[str, object]) -> None:
 
 
 def _damage(folder: Path, key: Mapping[str, object]) -> str | None:
-    """Say what is wrong with an artifact; None when it is sound."""
+    """Return what is wrong with an artifact, as text; None for a sound one."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
         files = dict(manifest["files"])

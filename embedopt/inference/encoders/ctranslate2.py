@@ -1,57 +1,53 @@
-"""CTranslate2, whose activations are quantised row by row."""
+"""CTranslate2, which quantises activations with one scale for each row."""
 
 from pathlib import Path
 
 import numpy as np
 
 from embedopt.errors import ArtifactError
-from embedopt.inference.artifacts.export import load_sentence_transformer, quiet, text_settings, tokenizer_of
-from embedopt.inference.backends import Backend, Mode
+from embedopt.inference.artifacts.source_model import open_source_model, save_text_files
+from embedopt.inference.backend import Backend, Mode
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.pipeline import TOKENIZER_FILE, Pipeline
-from embedopt.inference.threads import replicas_and_threads
+from embedopt.inference.hardware import replicas_and_threads
+from embedopt.inference.pipeline import Pipeline
 
 
 def convert(source: Path, target: Path, *, quantization: str) -> None:
     """Convert the sentence-transformers folder ``source``.
 
     Raises:
-        ArtifactError: the model does not take the mean of its tokens; the runtime leaves pooling to us.
+        ArtifactError: the model's pooling is not the mean, the only one that :func:`open_pipeline` computes.
     """
     import ctranslate2
     from sentence_transformers.sentence_transformer.modules import Pooling
 
-    with quiet():
-        model = load_sentence_transformer(source)
-        poolings = [str(module.pooling_mode) for module in model if isinstance(module, Pooling)]
-        if poolings != ["mean"]:
-            raise ArtifactError(
-                f"the model pools by {poolings}; wanted mean: leave the CTranslate2 backend out"
-            )
-        ctranslate2.converters.TransformersConverter(str(source)).convert(
-            str(target), quantization=quantization, force=True
-        )
-    tokenizer_of(model).save(str(target / TOKENIZER_FILE), pretty=False)
-    text_settings(model).save(target)
+    model = open_source_model(source)
+    poolings = [str(module.pooling_mode) for module in model if isinstance(module, Pooling)]
+    if poolings != ["mean"]:
+        raise ArtifactError(f"the model pools by {poolings}; wanted mean: leave the CTranslate2 backend out")
+    ctranslate2.converters.TransformersConverter(str(source)).convert(
+        str(target), quantization=quantization, force=True
+    )
+    save_text_files(model, target)
 
 
-def load(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
-    """Load an artifact of :func:`convert`.
+def open_pipeline(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
+    """Open an artifact of :func:`convert`.
 
     Raises:
-        ArtifactError: CTranslate2 computes in another type than the row's on this CPU.
+        ArtifactError: on this CPU, CTranslate2 computes in another number type than the row's.
     """
     import ctranslate2
 
     replicas, threads = replicas_and_threads(mode)
-    wanted = str(backend.load_options["compute_type"])
+    compute_type = str(backend.open_options["compute_type"])
     encoder = ctranslate2.Encoder(
-        str(folder), compute_type=wanted, inter_threads=replicas, intra_threads=threads
+        str(folder), compute_type=compute_type, inter_threads=replicas, intra_threads=threads
     )
-    if encoder.compute_type != wanted:
+    if encoder.compute_type != compute_type:
         raise ArtifactError(
-            f"CTranslate2 computes {backend.name} in {encoder.compute_type} on this CPU; wanted {wanted}: "
-            "leave it out"
+            f"CTranslate2 computes {backend.name} in {encoder.compute_type} on this CPU; "
+            f"wanted {compute_type}: leave it out"
         )
 
     def forward(ids: IntArray, mask: IntArray) -> FloatArray:

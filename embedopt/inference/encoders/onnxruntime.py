@@ -1,32 +1,31 @@
-"""ONNX Runtime on an exported graph whose one output is the embedding."""
+"""ONNX Runtime, on an exported graph whose one output is the embedding."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedopt.inference.backends import Backend, Mode
+from embedopt.inference.artifacts.layout import MODEL_FILE
+from embedopt.inference.backend import Backend, Mode, Settings
 from embedopt.inference.encoder import FloatArray, IntArray
+from embedopt.inference.hardware import replicas_and_threads
 from embedopt.inference.pipeline import Pipeline
-from embedopt.inference.threads import replicas_and_threads
 
 if TYPE_CHECKING:
     from onnxruntime import SessionOptions
 
-MODEL_FILE = "model.onnx"
 _DISABLED = "disabled_optimizers"
 
 
 class OnnxForward:
-    """One session.
+    """One session on a graph.
 
     Args:
         file: the exported graph.
         options: session configuration entries by name; ``disabled_optimizers`` is a comma-separated list of
             graph optimisers to leave out.
-        threads: that one call uses.
+        threads: number of threads that a call uses.
     """
 
-    def __init__(self, file: Path, options: Mapping[str, str | int | bool], threads: int) -> None:
+    def __init__(self, file: Path, options: Settings, threads: int) -> None:
         import onnxruntime
 
         self._session = onnxruntime.InferenceSession(
@@ -35,29 +34,27 @@ class OnnxForward:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=[name for name in str(options.get(_DISABLED, "")).split(",") if name],
         )
-        self._inputs = [value.name for value in self._session.get_inputs()]
 
     def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
         """See :class:`embedopt.inference.pipeline.Forward`."""
-        feeds = dict(zip(self._inputs, (ids, mask), strict=True))
-        embeddings: FloatArray = self._session.run(None, feeds)[0]
+        embeddings: FloatArray = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
         return embeddings
 
 
-def session_options(options: Mapping[str, str | int | bool], threads: int) -> "SessionOptions":
-    """Return the options of a session but for ``disabled_optimizers``, which the session itself takes."""
+def session_options(options: Settings, threads: int) -> "SessionOptions":
+    """Return a session's options without ``disabled_optimizers``, an argument of the session itself."""
     import onnxruntime
 
-    found = onnxruntime.SessionOptions()
-    found.intra_op_num_threads = threads
+    session = onnxruntime.SessionOptions()
+    session.intra_op_num_threads = threads
     for name, value in options.items():
         if name != _DISABLED:
-            found.add_session_config_entry(name, str(value))
-    return found
+            session.add_session_config_entry(name, str(value))
+    return session
 
 
-def load(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
-    """Load an artifact of ``export.onnx_fp32`` or of a recipe made from it."""
+def open_pipeline(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
+    """Open an artifact of ``export.onnx_fp32``, or one that a recipe of ours made from it."""
     replicas, threads = replicas_and_threads(mode)
-    forwards = [OnnxForward(folder / MODEL_FILE, backend.load_options, threads) for _ in range(replicas)]
+    forwards = [OnnxForward(folder / MODEL_FILE, backend.open_options, threads) for _ in range(replicas)]
     return Pipeline.of_artifact(backend, folder, forwards)

@@ -1,45 +1,35 @@
-"""OpenVINO, in the precision that the row names: left alone, it picks one by itself."""
+"""OpenVINO, in the precision that the row names: by default it picks one by itself."""
 
 from pathlib import Path
 
 import numpy as np
 
 from embedopt.errors import ArtifactError
-from embedopt.inference.artifacts.quantize import copy_all_but_the_graph
-from embedopt.inference.artifacts.smooth import quantization_texts
-from embedopt.inference.backends import Backend, Mode, get_backend
+from embedopt.inference.artifacts.layout import MODEL_FILE as ONNX_FILE
+from embedopt.inference.artifacts.layout import copy_without_graph
+from embedopt.inference.artifacts.quantization_texts import quantization_inputs
+from embedopt.inference.backend import Backend, Mode
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.encoders.onnxruntime import MODEL_FILE as ONNX_FILE
-from embedopt.inference.pipeline import Forward, Pipeline, TextSettings
-from embedopt.inference.threads import replicas_and_threads
+from embedopt.inference.hardware import replicas_and_threads
+from embedopt.inference.pipeline import Forward, Pipeline
 
 _MODEL_FILE = "model.xml"
+_PRECISION = "INFERENCE_PRECISION_HINT"
 
 
 def convert(source: Path, target: Path) -> None:
     """Convert an artifact of ``export.onnx_fp32``."""
     import openvino
 
-    openvino.save_model(
-        openvino.convert_model(source / ONNX_FILE), target / _MODEL_FILE, compress_to_fp16=False
-    )
-    copy_all_but_the_graph(source, target)
+    _save(openvino.convert_model(source / ONNX_FILE), source, target)
 
 
 def static_int8(source: Path, target: Path) -> None:
-    """Quantise an artifact of ``export.onnx_fp32`` with nncf: scales of activations are settled now."""
+    """Quantise an artifact of ``export.onnx_fp32`` with nncf; the scales of activations are fixed now."""
     import nncf
     import openvino
 
-    samples: list[dict[str, IntArray]] = []
-    dim = TextSettings.load(source).dim
-
-    def sample(ids: IntArray, mask: IntArray) -> FloatArray:
-        samples.append({"input_ids": ids, "attention_mask": mask})
-        return np.zeros((len(ids), dim), dtype=np.float32)
-
-    with Pipeline.of_artifact(get_backend("onnx-fp32"), source, [sample]) as encoder:
-        encoder.encode(quantization_texts(), batch_size=1)
+    samples = quantization_inputs(source)
     model = nncf.quantize(
         openvino.convert_model(source / ONNX_FILE),
         nncf.Dataset(samples),
@@ -48,26 +38,31 @@ def static_int8(source: Path, target: Path) -> None:
         fast_bias_correction=True,
         subset_size=len(samples),
     )
+    _save(model, source, target)
+
+
+def _save(model: object, source: Path, target: Path) -> None:
+    import openvino
+
     openvino.save_model(model, target / _MODEL_FILE, compress_to_fp16=False)
-    copy_all_but_the_graph(source, target)
+    copy_without_graph(source, target)
 
 
-def load(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
-    """Load an artifact of this module.
+def open_pipeline(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
+    """Open an artifact of this module.
 
     Raises:
-        ArtifactError: OpenVINO computes in another precision than the row's on this CPU.
+        ArtifactError: on this CPU, OpenVINO computes in another precision than the row's.
     """
     import openvino
 
     replicas, threads = replicas_and_threads(mode)
-    wanted = str(backend.load_options["INFERENCE_PRECISION_HINT"])
-    options = {"NUM_STREAMS": replicas, "INFERENCE_NUM_THREADS": replicas * threads, **backend.load_options}
+    options = {"NUM_STREAMS": replicas, "INFERENCE_NUM_THREADS": replicas * threads, **backend.open_options}
     model = openvino.Core().compile_model(folder / _MODEL_FILE, "CPU", options)
-    found = model.get_property("INFERENCE_PRECISION_HINT").to_string()
-    if found != wanted:
+    expected, precision = backend.open_options[_PRECISION], model.get_property(_PRECISION).to_string()
+    if precision != expected:
         raise ArtifactError(
-            f"OpenVINO computes {backend.name} in {found} on this CPU; wanted {wanted}: leave it out"
+            f"OpenVINO computes {backend.name} in {precision} on this CPU; wanted {expected}: leave it out"
         )
     return Pipeline.of_artifact(backend, folder, [_forward(model) for _ in range(replicas)])
 

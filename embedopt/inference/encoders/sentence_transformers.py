@@ -1,4 +1,4 @@
-"""sentence-transformers as its users call it: the reference, and its own ONNX backend."""
+"""sentence-transformers as its users call it, on PyTorch (the reference) or on its own ONNX backend."""
 
 import gc
 import threading
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
-from embedopt.inference.backends import Backend
+from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import Encoder, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _DEFAULT_BATCH_SIZE = 32  # the library's own
 
 
 class SentenceTransformerEncoder(Encoder):
-    """``SentenceTransformer.encode(texts, normalize_embeddings=True)``, nothing tuned."""
+    """``SentenceTransformer.encode(texts, normalize_embeddings=True)``, not tuned in any way."""
 
     def __init__(self, name: str, model: "SentenceTransformer") -> None:
         dim = model.get_embedding_dimension()
@@ -26,13 +26,13 @@ class SentenceTransformerEncoder(Encoder):
         self.name = name
         self.dim = dim
         self._model: SentenceTransformer | None = model
-        # Its tokenizer sets padding anew on each call and refuses to when another thread is in it.
+        # The tokenizer's padding is set on each call, which fails while another thread is tokenizing.
         self._lock = threading.Lock()
 
     @override
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         with self._lock:
-            embeddings = self._opened().encode(
+            embeddings = self._open_model().encode(
                 texts,
                 batch_size=batch_size or _DEFAULT_BATCH_SIZE,
                 normalize_embeddings=True,
@@ -42,7 +42,7 @@ class SentenceTransformerEncoder(Encoder):
 
     @override
     def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
-        # The library sorts by characters, the longest first, with numpy's default sort.
+        # The library sorts texts by number of characters, the longest first, with numpy's default sort.
         order = np.argsort([-len(text) for text in texts])
         size = batch_size or _DEFAULT_BATCH_SIZE
         return [order[start : start + size] for start in range(0, len(order), size)]
@@ -51,7 +51,7 @@ class SentenceTransformerEncoder(Encoder):
     def _token_counts(self, texts: list[str]) -> IntArray:
         counts = np.empty(len(texts), dtype=np.int64)
         with self._lock:
-            model = self._opened()
+            model = self._open_model()
             prompt = model.prompts.get(model.default_prompt_name or "")
             for start in range(0, len(texts), _DEFAULT_BATCH_SIZE):
                 chunk = texts[start : start + _DEFAULT_BATCH_SIZE]
@@ -59,7 +59,7 @@ class SentenceTransformerEncoder(Encoder):
                 counts[start : start + len(chunk)] = mask.sum(dim=1)
         return counts
 
-    def _opened(self) -> "SentenceTransformer":
+    def _open_model(self) -> "SentenceTransformer":
         if self._model is None:
             raise self._closed_error()
         return self._model
@@ -67,18 +67,18 @@ class SentenceTransformerEncoder(Encoder):
     @override
     def _release(self) -> None:
         self._model = None
-        gc.collect()  # the model is in reference cycles, and holds a thread pool until they are found
+        gc.collect()  # the model is in reference cycles, and keeps a thread pool until they are collected
 
 
-def load_torch(backend: Backend, folder: Path) -> SentenceTransformerEncoder:
-    """Load the weights as ``SentenceTransformer(folder)`` does."""
+def open_torch(backend: Backend, folder: Path) -> SentenceTransformerEncoder:
+    """Open the weights as ``SentenceTransformer(folder)`` does."""
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformerEncoder(backend.name, SentenceTransformer(str(folder), device="cpu"))
 
 
-def load_onnx(backend: Backend, folder: Path) -> SentenceTransformerEncoder:
-    """Load an artifact of ``export.sentence_transformers_onnx`` or of the library's INT8 made from it."""
+def open_onnx(backend: Backend, folder: Path) -> SentenceTransformerEncoder:
+    """Open an artifact of ``export.sentence_transformers_onnx``, or the library's INT8 version of it."""
     from sentence_transformers import SentenceTransformer
 
     [file] = (folder / "onnx").glob("*.onnx")

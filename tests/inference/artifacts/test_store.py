@@ -1,7 +1,8 @@
-"""Artifacts are there whole or not at all, and built once."""
+"""Artifacts are whole or missing, and built once."""
 
 import errno
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from embedopt.errors import ArtifactError
-from embedopt.inference.artifacts import store as artifacts
-from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
+from embedopt.inference.artifacts import store as store_module
+from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes, quiet
 from embedopt.inference.artifacts.weights import Weights
-from embedopt.inference.backends import Backend
+from embedopt.inference.backend import Backend
 from tests.fakes import fake_backend
 
 _CHILD = """
@@ -65,8 +66,8 @@ def _line(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline().strip()
 
 
-def test_is_built_once(tmp_path: Path, backend: Backend, weights: Weights, log: Path) -> None:
-    """Two stores on one cache share one build, and the steps are told."""
+def test_an_artifact_is_built_once(tmp_path: Path, backend: Backend, weights: Weights, log: Path) -> None:
+    """Two stores on one cache share one build, and the steps of the build are reported."""
     steps: list[str] = []
     first = ArtifactStore(tmp_path, steps.append).get(backend, weights)
     second = ArtifactStore(tmp_path).get(backend, weights)
@@ -77,14 +78,14 @@ def test_is_built_once(tmp_path: Path, backend: Backend, weights: Weights, log: 
     assert disk_bytes(first) == len(b"model") + len("words")
 
 
-def test_without_a_build_the_weights_are_loaded(tmp_path: Path, weights: Weights) -> None:
-    row = Backend(name="plain", summary="", precision="fp32", load="tests.fakes:FakeEncoder")
+def test_without_a_build_function_the_weights_are_opened(tmp_path: Path, weights: Weights) -> None:
+    row = Backend(name="plain", summary="", precision="fp32", opener="tests.fakes:FakeEncoder")
     assert ArtifactStore(tmp_path).get(row, weights) == weights.path
     assert list(tmp_path.glob("artifacts/*")) == []
 
 
 @pytest.mark.parametrize("change", ["weights", "options", "libraries"])
-def test_whatever_decides_an_artifact_is_in_its_key(
+def test_another_model_recipe_or_library_version_has_an_artifact_of_its_own(
     tmp_path: Path,
     backend: Backend,
     weights: Weights,
@@ -92,7 +93,6 @@ def test_whatever_decides_an_artifact_is_in_its_key(
     change: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Another model, recipe or library version gets an artifact of its own."""
     before = ArtifactStore(tmp_path).get(backend, weights)
     if change == "weights":
         (weights.path / "model.safetensors").write_bytes(b"others")
@@ -100,13 +100,13 @@ def test_whatever_decides_an_artifact_is_in_its_key(
     elif change == "options":
         backend = fake_backend(log=str(log), more="1")
     else:
-        monkeypatch.setattr(artifacts, "library_versions", lambda packages: {"onnxruntime": "0.0"})
+        monkeypatch.setattr(store_module, "library_versions", lambda packages: {"onnxruntime": "0.0"})
     assert ArtifactStore(tmp_path).get(backend, weights) != before
     assert _builds(log) == 2
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "damage"),
     [
         ("model.onnx", b"mod", "model.onnx has changed"),
         ("model.onnx", None, "model.onnx is missing"),
@@ -117,18 +117,24 @@ def test_whatever_decides_an_artifact_is_in_its_key(
     ],
 )
 def test_a_damaged_artifact_is_built_again(
-    tmp_path: Path, backend: Backend, weights: Weights, log: Path, name: str, content: bytes | None, said: str
+    tmp_path: Path,
+    backend: Backend,
+    weights: Weights,
+    log: Path,
+    name: str,
+    content: bytes | None,
+    damage: str,
 ) -> None:
-    """Truncated, missing or half-written: a warning that names it, a new build, never a use."""
+    """A file is truncated, missing or another's: a warning names it."""
     folder = ArtifactStore(tmp_path).get(backend, weights)
     if content is None:
         (folder / name).unlink()
     else:
         (folder / name).write_bytes(content)
     steps: list[str] = []
-    with pytest.warns(UserWarning, match=said):
+    with pytest.warns(UserWarning, match=damage):
         assert ArtifactStore(tmp_path, steps.append).get(backend, weights) == folder
-    assert steps[0] == f"{folder} is damaged ({said}): building it again"
+    assert steps[0] == f"{folder} is damaged ({damage}): building it again"
     assert (folder / "model.onnx").read_bytes() == b"model"
     assert _builds(log) == 2
 
@@ -142,8 +148,8 @@ def test_a_failed_build_leaves_nothing_and_says_why_in_one_line(tmp_path: Path, 
     assert [path.suffix for path in (tmp_path / "artifacts").iterdir()] == [".lock"]
 
 
-@pytest.mark.parametrize("build", ["build_nothing_left", "build_full_in_words"])
-def test_a_full_disk_is_one_clear_error(tmp_path: Path, weights: Weights, build: str) -> None:
+@pytest.mark.parametrize("build", ["build_on_full_disk", "build_on_full_disk_in_cpp"])
+def test_a_full_disk_is_one_line(tmp_path: Path, weights: Weights, build: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         ArtifactStore(tmp_path).get(fake_backend(build), weights)
     assert str(caught.value) == (
@@ -153,10 +159,10 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, weights: Weights, build:
     assert [path.suffix for path in (tmp_path / "artifacts").iterdir()] == [".lock"]
 
 
-def test_a_read_only_cache_is_one_clear_error_or_is_read(
+def test_a_read_only_cache_is_read_but_not_written(
     tmp_path: Path, backend: Backend, weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is there can be used; what is not there can't be built."""
+    """An artifact in it can be opened; a missing one is one line."""
     folder = ArtifactStore(tmp_path / "full").get(backend, weights)
 
     def refuse(*_: object, **__: object) -> None:
@@ -168,14 +174,14 @@ def test_a_read_only_cache_is_one_clear_error_or_is_read(
         ArtifactStore(tmp_path / "empty").get(backend, weights)
 
 
-def test_a_cache_inside_a_file_is_one_clear_error(tmp_path: Path, backend: Backend, weights: Weights) -> None:
+def test_a_cache_inside_a_file_is_one_line(tmp_path: Path, backend: Backend, weights: Weights) -> None:
     (tmp_path / "file").write_text("", encoding="utf8")
     with pytest.raises(ArtifactError, match=r"can't be written \(not a directory\)"):
         ArtifactStore(tmp_path / "file").get(backend, weights)
 
 
-def test_killed_in_the_middle_of_a_build(tmp_path: Path, weights: Weights, log: Path) -> None:
-    """What a killed process leaves is never used, holds nobody up, and is cleared away."""
+def test_a_build_that_was_killed_is_cleared_away(tmp_path: Path, weights: Weights, log: Path) -> None:
+    """What the killed process left is not used, and its lock does not block the next build."""
     process = _child(tmp_path, weights, "build_half_then_wait", log)
     with process:
         assert _line(process).startswith("building fake")
@@ -186,7 +192,7 @@ def test_killed_in_the_middle_of_a_build(tmp_path: Path, weights: Weights, log: 
     assert not (tmp_path / "artifacts" / name).exists()
 
     with pytest.MonkeyPatch.context() as patch:
-        # The same artifact, from a builder that finishes.
+        # The same key, with a build function that finishes.
         patch.setattr("tests.fakes.build_half_then_wait", lambda source, target, **_: (target / "ok").touch())
         folder = ArtifactStore(tmp_path).get(fake_backend("build_half_then_wait", log=str(log)), weights)
     assert folder.name == name
@@ -194,8 +200,8 @@ def test_killed_in_the_middle_of_a_build(tmp_path: Path, weights: Weights, log: 
     assert list((tmp_path / "artifacts").glob("*.tmp")) == []
 
 
-def test_of_two_builds_at_once_one_wins(tmp_path: Path, weights: Weights, log: Path) -> None:
-    """The second waits, says so, and uses what the first has built."""
+def test_two_processes_at_once_build_once(tmp_path: Path, weights: Weights, log: Path) -> None:
+    """The second process waits, says so, and uses the artifact of the first."""
     first = _child(tmp_path, weights, "build_slowly", log)
     second = None
     try:
@@ -217,19 +223,30 @@ def test_of_two_builds_at_once_one_wins(tmp_path: Path, weights: Weights, log: P
     assert _builds(log) == 1
 
 
-def test_the_manifest_says_what_the_artifact_is_made_of(
+def test_the_manifest_lists_the_files_and_all_that_the_artifact_depends_on(
     tmp_path: Path, backend: Backend, weights: Weights
 ) -> None:
     folder = ArtifactStore(tmp_path).get(backend, weights)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf8"))
     assert set(manifest["files"]) == {"model.onnx", "part/words.txt"}
     assert manifest["key"]["backend"] == "fake"
-    assert manifest["key"]["base"] == weights.digest
+    assert manifest["key"]["built_from"] == weights.digest
     assert set(manifest["key"]["libraries"]) >= {"torch", "onnxruntime", "optimum-onnx"}
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDOPT_CACHE", str(tmp_path / "here"))
     assert ArtifactStore().root == tmp_path / "here" / "artifacts"
     monkeypatch.delenv("EMBEDOPT_CACHE")
     assert ArtifactStore().root.parent.name == "embedopt"
+
+
+def test_building_leaves_the_users_logging_alone() -> None:
+    """The libraries that quantise call logging.basicConfig when they are imported."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, logging.root.manager.disable
+    with quiet():
+        root.addHandler(logging.NullHandler())
+        root.setLevel(logging.DEBUG)
+        assert not logging.getLogger("any").isEnabledFor(logging.WARNING)
+    assert (root.handlers[:], root.level, logging.root.manager.disable) == before

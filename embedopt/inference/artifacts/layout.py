@@ -1,0 +1,81 @@
+"""What the folder of an artifact holds beside its graph, and the inputs that the graph takes."""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedopt.inference.encoder import IntArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+MODEL_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+MANIFEST = "manifest.json"
+_TEXT_SETTINGS = "text.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSettings:
+    """How a model reads texts.
+
+    Attributes:
+        dim: number of components of an embedding.
+        max_length: number of tokens that a text is cut to, special tokens included; None for no limit.
+        pad_id: token that fills up the shorter texts of a batch.
+        prompt: string that is put before every text.
+    """
+
+    dim: int
+    max_length: int | None
+    pad_id: int
+    prompt: str
+
+    def save(self, folder: Path) -> None:
+        """Write the settings into the folder of an artifact."""
+        (folder / _TEXT_SETTINGS).write_text(json.dumps(asdict(self)), encoding="utf8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "TextSettings":
+        """Return the settings in the folder of an artifact."""
+        return cls(**json.loads((folder / _TEXT_SETTINGS).read_text(encoding="utf8")))
+
+    def configure(self, tokenizer: "Tokenizer") -> None:
+        """Make a tokenizer cut texts to :attr:`max_length`, without padding."""
+        tokenizer.no_padding()
+        if self.max_length is None:
+            tokenizer.no_truncation()
+        else:
+            tokenizer.enable_truncation(self.max_length)
+
+    def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
+        """Return ids and mask of a batch of texts, each ``(n, length) int64``, padded on the right."""
+        lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
+        ids[mask] = np.concatenate(tokens)
+        return ids, mask.astype(np.int64)
+
+
+def graph_inputs(folder: Path, batches: Iterable[Sequence[str]]) -> list[dict[str, IntArray]]:
+    """Return the inputs of the graph in ``folder`` for each batch: ``(n, length) int64`` by name."""
+    from tokenizers import Tokenizer
+
+    settings, tokenizer = TextSettings.read(folder), Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    settings.configure(tokenizer)
+    inputs = []
+    for texts in batches:
+        encodings = tokenizer.encode_batch_fast([settings.prompt + text for text in texts])
+        ids, mask = settings.pad([encoding.ids for encoding in encodings])
+        inputs.append({"input_ids": ids, "attention_mask": mask})
+    return inputs
+
+
+def copy_without_graph(source: Path, target: Path) -> None:
+    """Copy an artifact's folder but for its ONNX graph and its manifest."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.onnx", MANIFEST), dirs_exist_ok=True)

@@ -1,0 +1,85 @@
+"""One way to turn texts into embeddings, as data."""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from embedopt.errors import MissingPackageError
+
+INSTALL_PEERS = "pip install -e '.[peers]' in embedopt's folder"
+Precision = Literal["fp32", "bf16", "int8"]
+# latency: one copy of the model that uses all cores; throughput: a copy of the model for each core.
+Mode = Literal["latency", "throughput"]
+Settings = Mapping[str, str | int | bool]
+Tunable = Mapping[Mode, Mapping[str, tuple[str | int | bool, ...]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One row of :data:`embedopt.inference.backends.BACKENDS`.
+
+    Attributes:
+        name: unique, as in ``--backends``.
+        summary: one line for people.
+        precision: number format of the weights.
+        opener: ``module:function`` that makes an encoder of the row, a folder and, if ``has_modes``, a mode.
+        build: ``module:function`` that builds the artifact; None to open the model's own folder.
+        build_options: keyword arguments of ``build``.
+        derived_from: row of full precision that the artifact is built from; the ratio of the two rows' speeds
+            shows what the lower precision gains. None for a row of full precision.
+        open_options: settings of the runtime, by its own names.
+        batch_tokens: largest number of padded tokens in a batch when the caller names no batch size; None for
+            no limit.
+        has_modes: whether ``opener`` takes a :data:`Mode`.
+        tunable: values that ``embedopt tune`` tries in a mode, by setting; the row's own value is among them.
+        bounds: accuracy that the tests require on the default model, by field of
+            :class:`embedopt.records.Accuracy`: a minimum, or a maximum where lower is better.
+        bounds_need_vnni: whether ``bounds`` hold on CPUs with VNNI only; on others, 8-bit products saturate.
+        packages: packages of the extra ``peers`` that the row needs.
+    """
+
+    name: str
+    summary: str
+    precision: Precision
+    opener: str
+    build: str | None = None
+    build_options: Settings = field(default_factory=dict)
+    derived_from: str | None = None
+    open_options: Settings = field(default_factory=dict)
+    batch_tokens: int | None = None
+    has_modes: bool = False
+    tunable: Tunable = field(default_factory=dict)
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    bounds_need_vnni: bool = False
+    packages: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> Settings:
+        """:attr:`open_options`, and ``batch_tokens`` unless it is None."""
+        budget = {} if self.batch_tokens is None else {"batch_tokens": self.batch_tokens}
+        return {**self.open_options, **budget}
+
+    def with_settings(self, changes: Settings) -> "Backend":
+        """Return the row with some of its :attr:`settings` changed."""
+        settings = {**self.settings, **changes}
+        batch_tokens = settings.pop("batch_tokens", None)
+        return replace(
+            self, batch_tokens=None if batch_tokens is None else int(batch_tokens), open_options=settings
+        )
+
+    @property
+    def missing_packages(self) -> tuple[str, ...]:
+        """Those of :attr:`packages` that are not installed."""
+        return tuple(name for name in self.packages if importlib.util.find_spec(name) is None)
+
+    def require_packages(self) -> None:
+        """Check that all :attr:`packages` are installed.
+
+        Raises:
+            MissingPackageError: one is not; the message gives the command that installs it.
+        """
+        if missing := self.missing_packages:
+            raise MissingPackageError(
+                f"{self.name} needs {' and '.join(missing)}, which is not installed: {INSTALL_PEERS}"
+            )

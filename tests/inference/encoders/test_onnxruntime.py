@@ -1,0 +1,92 @@
+"""ONNX Runtime fuses the graphs of our recipes, and uses the threads of its mode."""
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+
+from embedopt.inference.artifacts.layout import MODEL_FILE
+from embedopt.inference.artifacts.store import ArtifactStore
+from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.inference.backend import Backend, Mode
+from embedopt.inference.backends import BACKENDS
+from embedopt.inference.encoders.onnxruntime import OnnxForward, session_options
+from embedopt.inference.loading import load_encoder
+from embedopt.inference.pipeline import Pipeline
+
+_INT8_PRODUCTS = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
+
+
+def test_a_session_has_the_options_of_its_row() -> None:
+    options = session_options(BACKENDS["onnx-int8"].open_options, 2)
+    assert options.intra_op_num_threads == 2
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("onnx-fp32", {"MatMul": 42, "FusedMatMul": 6, "BiasGelu": 6, "LayerNormalization": 13}),
+        (
+            "onnx-int8",
+            # The products for query, key and value share one quantised input; each other product quantises
+            # its own.
+            {
+                "DynamicQuantizeLinear": 6,
+                "MatMulIntegerToFloat": 18,
+                "DynamicQuantizeMatMul": 18,
+                "MatMul": 6,
+                "FusedMatMul": 6,
+                "Gelu": 6,
+                "LayerNormalization": 13,
+            },
+        ),
+        ("onnx-int8-block", {"MatMulNBits": 36, "MatMul": 6, "FusedMatMul": 6, "LayerNormalization": 13}),
+    ],
+)
+def test_the_optimised_graph_is_fused_and_multiplies_in_int8(
+    real_cache: Path, tmp_path: Path, name: str, expected: dict[str, int]
+) -> None:
+    """No product by weights of an INT8 row is left in fp32, and none runs unfused."""
+    graph = _optimised(BACKENDS[name], real_cache, tmp_path / "optimised.onnx")
+    kinds = Counter(node.op_type for node in graph.node)
+    assert {kind: kinds[kind] for kind in expected} == expected
+    unfused = {"MatMulInteger", "Erf", "SkipLayerNormalization", "ReduceMean"}
+    assert unfused & set(kinds) == set()
+    int8 = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    quantised = [node for node in graph.node if node.op_type in _INT8_PRODUCTS]
+    assert all(node.input[1] in int8 for node in quantised)
+
+
+def _optimised(row: Backend, cache: Path, file: Path) -> onnx.GraphProto:
+    """Return the graph that a session runs after its own optimisation."""
+    options = session_options(row.open_options, 2)
+    options.optimized_model_filepath = str(file)
+    options.log_severity_level = 3  # hides the warning that the file suits this machine only
+    disabled = str(row.open_options["disabled_optimizers"]).split(",")
+    onnxruntime.InferenceSession(
+        ArtifactStore(cache).get(row, resolve_weights()) / MODEL_FILE,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=[optimizer for optimizer in disabled if optimizer],
+    )
+    return onnx.load(file).graph
+
+
+@pytest.mark.parametrize(("mode", "replicas", "threads"), [("latency", 1, 3), ("throughput", 3, 1)])
+def test_a_session_has_the_threads_of_its_mode(
+    real_cache: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, replicas: int, threads: int
+) -> None:
+    """All threads for one call, or one thread for each replica."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr("embedopt.inference.hardware.usable_cores", lambda: 4)
+    with load_encoder("onnx-int8", mode=mode, cache_dir=real_cache) as encoder:
+        assert isinstance(encoder, Pipeline)
+        forwards = [encoder._free.get() for _ in range(replicas)]
+        for forward in forwards:
+            assert isinstance(forward, OnnxForward)
+            assert forward._session.get_session_options().intra_op_num_threads == threads
+            encoder._free.put(forward)

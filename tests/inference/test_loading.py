@@ -1,0 +1,51 @@
+"""An encoder is opened by name, or one line says why it can't be."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from embedopt.errors import ArtifactError, MissingPackageError, UsageError
+from embedopt.inference.loading import load_encoder
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown backend 'onnx'; known are: torch-fp32"):
+        load_encoder("onnx")
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown mode 'fast'; known are: latency, throughput"):
+        load_encoder("onnx-int8", mode="fast")  # type: ignore[arg-type]  # what is tested
+
+
+def test_a_missing_package_is_one_line_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing is built before the check."""
+    find_spec = importlib.util.find_spec
+    specs = {"nncf": None, "openvino": find_spec("json")}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: specs[name] if name in specs else find_spec(name)
+    )
+    with pytest.raises(MissingPackageError) as caught:
+        load_encoder("openvino-int8", cache_dir=tmp_path)
+    assert str(caught.value) == (
+        "openvino-int8 needs nncf, which is not installed: pip install -e '.[peers]' in embedopt's folder"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["torch-fp32", "onnx-fp32"])
+def test_a_damaged_model_is_one_line(tiny_model: Callable[..., Path], tmp_path: Path, name: str) -> None:
+    """Only the first bytes of the weights are there, as after a broken copy."""
+    folder = shutil.copytree(tiny_model(), tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(ArtifactError) as caught:
+        load_encoder(name, model=str(folder))
+    assert name in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
