@@ -4,6 +4,7 @@ It is the only file that touches pytest-benchmark's internals. In a run that col
 ``benchmarks/``, it only declares its options.
 """
 
+import math
 from collections.abc import Generator, Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ from embedopt.run_display import RunDisplay, parameters_of
 from embedopt.schema import to_json
 
 _Collecting = Generator[None, pytest.CollectReport, pytest.CollectReport]
+# Name and benchmarks of each table of pytest-benchmark.
+_Groups = list[tuple[str | None, list[dict[str, Any]]]]
 _MARKERS = (
     "only_for(*backends): collect the benchmark for these backends only",
     "needs(*needs): collect the benchmark only where the run has these, see embedopt.measure.needs",
@@ -153,6 +156,12 @@ class Suite:
     def pytest_benchmark_update_json(self, output_json: MutableMapping[str, Any]) -> None:
         """Put the record of the run into the saved file."""
         output_json["embedopt"] = to_json(with_pareto_front(self._findings.run()))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_benchmark_group_stats(self) -> Generator[None, _Groups, _Groups]:
+        """Sort the tables of pytest-benchmark by batch size; by name, 16 comes before 2."""
+        groups = yield
+        return sorted(groups, key=lambda group: (group[1][0]["params"] or {}).get("batch_size", math.inf))
 
     def pytest_benchmark_compare_machine_info(self, compared_benchmark: Mapping[str, Any]) -> None:
         """Keep the runs that pytest-benchmark compares with."""
