@@ -5,6 +5,7 @@ It is the only file that touches pytest-benchmark's internals. In a run that col
 """
 
 import math
+import os
 from collections.abc import Generator, Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -69,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _root(config: pytest.Config) -> Path | None:
     """Return the folder of the ``benchmarks/`` that the run collects from; None if it collects from none."""
     for argument in config.args:
-        path = Path(config.invocation_params.dir, argument.split("::")[0])
+        path = Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # without ".."
         for folder in (path, *path.parents):
             benchmarks = folder / "benchmarks"
             if benchmarks.is_dir() and (path == folder or benchmarks in (path, *path.parents)):

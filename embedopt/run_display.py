@@ -9,7 +9,7 @@ import pytest
 
 from embedopt.inference.backend import INSTALL_PEERS
 from embedopt.measure.options import Options
-from embedopt.measure.schedule import Schedule, step_of
+from embedopt.measure.schedule import Schedule, plan_steps
 from embedopt.report.progress import RunProgress, Stage, in_words
 
 
@@ -34,8 +34,8 @@ class RunDisplay:
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
         """Say what will be measured and about how long it takes, and name the backends that are left out."""
         profile, left_out = self._options.profile, self._options.left_out
-        names = [getattr(item, "originalname", item.name) for item in items]
-        steps = [step_of(name, parameters_of(item), profile) for name, item in zip(names, items, strict=True)]
+        tests = [(getattr(item, "originalname", item.name), parameters_of(item)) for item in items]
+        steps = plan_steps(tests, self._options)
         self._schedule = Schedule(steps)
         questions = ", ".join(dict.fromkeys(step.question for step in steps))
         backends = ", ".join(dict.fromkeys(step.backend for step in steps if step.backend))
@@ -70,8 +70,12 @@ class RunDisplay:
             return (yield)
         finally:
             self._schedule.finish_step()
-            if self._progress is not None:
-                self._progress.clear()
+            self._clear()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self) -> None:
+        """Take the line away before pytest writes the letter of a test that did not pass."""
+        self._clear()
 
     def show(self, detail: str = "") -> None:
         """Show where the run stands.
@@ -98,8 +102,13 @@ class RunDisplay:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             with self._uncaptured():
+                self._clear()
                 reporter.ensure_newline()
                 reporter.write_line(line)
+
+    def _clear(self) -> None:
+        if self._progress is not None:
+            self._progress.clear()
 
     @contextlib.contextmanager
     def _uncaptured(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The code and the commands that the README shows run, and its two first commands run in .ci/run."""
+"""The code and the commands in README and docs run; the README's two first commands run in .ci/run."""
 
 import asyncio
 import json
@@ -15,26 +15,36 @@ import numpy as np
 import pytest
 
 import embedopt
-from embedopt.cli.app import main
+from embedopt.cli import calibrate
+from embedopt.cli.app import app, main
 from embedopt.errors import Overloaded
-from tests.fakes import FakeEncoder, fake_embedding
+from embedopt.judge.gate.error_rates import Drawing
+from tests.fakes import DIM, FakeEncoder, fake_embedding
 from tests.histories import write_history
 from tests.repositories import git
 from tests.shards import make_shard
+from tests.slowdowns import make_samples
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf8")
-COMMANDS = re.findall(r"^    ((?:embedopt|pytest) .*?)(?:  +#.*)?$", README, re.MULTILINE)
-# Where the README's command takes minutes: the same, with less to do.
+PAGES = {
+    file.name: file.read_text(encoding="utf8") for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+}
+COMMANDS = sorted(
+    {
+        command
+        for page in PAGES.values()
+        for command in re.findall(r"^    ((?:embedopt|pytest) .*?)(?:  +#.*)?$", page, re.MULTILINE)
+    }
+)
+SNIPPETS = [block for page in PAGES.values() for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
+# Where the command takes minutes: the same, with less to do.
 _SHORTER = {"tune": ["--budget", "0.5"]}
 
 
 @pytest.fixture
 def handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What the snippet defines, on a fake encoder."""
-    [code] = [
-        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "async def" in block
-    ]
+    [code] = [block for block in SNIPPETS if "async def" in block]
     monkeypatch.setattr(embedopt, "load_encoder", lambda name, mode: FakeEncoder(f"{name} {mode}"))
     defined: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), defined)
@@ -74,6 +84,32 @@ def test_the_handler_says_when_it_is_overloaded(
     assert (start["status"], body["body"]) == (503, b"try again later")
 
 
+@pytest.mark.parametrize("code", [block for block in SNIPPETS if "async def" not in block])
+def test_a_snippet_runs(
+    code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a fake encoder, which prints another number of dimensions."""
+    monkeypatch.setattr(embedopt, "load_encoder", lambda name, mode="latency": FakeEncoder(name))
+    exec(compile(code, "README.md", "exec"), {})
+    assert f"{DIM}" in capsys.readouterr().out
+
+
+def test_the_readme_is_for_people_in_a_hurry() -> None:
+    """At most 200 lines; no line of a page is over 120 characters."""
+    assert PAGES["README.md"].count("\n") <= 200
+    lines = [line for page in PAGES.values() for line in page.splitlines()]
+    assert [line for line in lines if len(line) > 120 or "@@" in line] == []
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    links = [
+        (ROOT / page).parent / link
+        for page, text in PAGES.items()
+        for link in re.findall(r"\]\(([^)#:]+)\)", text)
+    ]
+    assert [link for link in links if not link.exists()] == []
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a user is who has measured for a while."""
@@ -91,6 +127,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_command_runs(
     folder: Path, real_cache: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
+    """Of ``calibrate``, the process pairs are made up."""
+    monkeypatch.setattr(calibrate, "Drawing", lambda: Drawing(runs=20, other_tool_runs=20))
+    monkeypatch.setattr(calibrate, "collect_samples", lambda start, plan, *_: make_samples(plan.cells))
     monkeypatch.setenv("EMBEDOPT_CACHE", str(real_cache))
     argv = shlex.split(command)[1:]
     assert main([*argv, *_SHORTER.get(argv[0], [])]) == 0
@@ -114,8 +153,13 @@ def test_a_run_of_the_suite_finds_its_benchmarks(
     argv = [sys.executable, "-m", *shlex.split(command), "--collect-only", "-q"]
     done = subprocess.run(argv, cwd=clone, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^\d+ tests collected", done.stdout, re.MULTILINE)
+    assert re.search(r"\d+ tests collected", done.stdout)
 
 
-def test_the_commands_are_found() -> None:
-    assert len(COMMANDS) == 13
+def test_each_command_of_ours_is_on_a_page() -> None:
+    """But for those that only a workflow calls."""
+    shown = {shlex.split(command)[1] for command in COMMANDS if command.startswith("embedopt ")}
+    known = {
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    }
+    assert known - shown == {"append", "comment"}

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedopt.measure.latency import Clock
+from embedopt.measure.options import Options
 from embedopt.measure.profiles import ProfileName
 
 
@@ -16,8 +17,10 @@ class Question:
     seconds: Mapping[ProfileName, float]
 
 
-# By the name of the benchmark's function; means over the backends of two cores (AMD Zen 4).
+# By the name of the benchmark's function; means over the backends on two cores (AMD Zen 4). The soak and the
+# gate run take what their options say.
 QUESTIONS: Mapping[str, Question] = {
+    "test_against": Question(words="comparison with the base", seconds={"full": 0.0, "quick": 0.0}),
     "test_agreement": Question(words="agreement with the reference", seconds={"full": 1.5, "quick": 1.0}),
     "test_retrieval": Question(words="retrieval", seconds={"full": 0.1, "quick": 0.1}),
     "test_batch_invariance": Question(words="batch invariance", seconds={"full": 1.5, "quick": 0.4}),
@@ -27,11 +30,12 @@ QUESTIONS: Mapping[str, Question] = {
     "test_throughput": Question(words="throughput", seconds={"full": 9.0, "quick": 1.5}),
     "test_side_by_side": Question(words="turns side by side", seconds={"full": 40.0, "quick": 0.0}),
     "test_load": Question(words="load test", seconds={"full": 45.0, "quick": 5.0}),
+    "test_soak": Question(words="soak", seconds={"full": 0.0, "quick": 0.0}),
 }
-# A benchmark of another suite, of which nothing is known.
+# Seconds assumed for a benchmark that is not in the table.
 _OTHER_S = 1.0
-# The table is trusted as if so many seconds of it had already come true.
-_TRUSTED_S = 10.0
+# Weight of the table, in seconds, against the measured pace.
+_TABLE_WEIGHT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ class Step:
     """One benchmark of one backend.
 
     Attributes:
-        backend: the backend's name; empty where the benchmark is of none.
+        backend: name of the backend; empty where the benchmark has none.
         question: what is asked, in words.
         seconds: about how long it takes.
         batch_size: texts in a call; 0 where the benchmark has no batch size.
@@ -51,21 +55,30 @@ class Step:
     batch_size: int = 0
 
 
-def step_of(function: str, parameters: Mapping[str, object], profile: ProfileName) -> Step:
-    """Return the step of one test.
+def plan_steps(tests: Sequence[tuple[str, Mapping[str, object]]], options: Options) -> tuple[Step, ...]:
+    """Return the steps of a run.
 
     Args:
-        function: the name of its function.
-        parameters: its parameters by name; those known here are ``encoder`` and ``batch_size``.
-        profile: how much is measured.
+        tests: name of the function and parameters by name of each test, in the order in which they run; the
+            parameters known here are ``encoder`` and ``batch_size``.
+        options: options of the run.
     """
-    question = QUESTIONS.get(function)
-    return Step(
-        backend=str(parameters.get("encoder", "")),
-        question=question.words if question else function,
-        seconds=question.seconds[profile] if question else _OTHER_S,
-        batch_size=int(str(parameters.get("batch_size", 0))),
-    )
+    extra_s = {"test_soak": options.soak_s}
+    if options.against:
+        extra_s["test_against"] = options.against.budget_s
+    steps = []
+    for function, parameters in tests:
+        question = QUESTIONS.get(function)
+        steps.append(
+            Step(
+                backend=str(parameters.get("encoder", "")),
+                question=question.words if question else function,
+                # The first test of the gate measures for all of them.
+                seconds=extra_s.pop(function, question.seconds[options.profile] if question else _OTHER_S),
+                batch_size=int(str(parameters.get("batch_size", 0))),
+            )
+        )
+    return tuple(steps)
 
 
 class Schedule:
@@ -94,6 +107,6 @@ class Schedule:
         """About how many seconds are left, the current step included."""
         planned_s = sum(step.seconds for step in self.steps[: self.done])
         elapsed_s = self._step_started_s - self._started_s
-        slowness = (elapsed_s + _TRUSTED_S) / (planned_s + _TRUSTED_S)
+        slowness = (elapsed_s + _TABLE_WEIGHT_S) / (planned_s + _TABLE_WEIGHT_S)
         current_s, *later_s = [slowness * step.seconds for step in self.steps[self.done :]] or [0.0]
         return max(current_s - (self._clock() - self._step_started_s), 0.0) + sum(later_s)

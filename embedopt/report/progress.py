@@ -53,7 +53,6 @@ class RunProgress:
         """Show what is being measured and the time left; in a log, every 15 seconds at the most."""
         doing, left = plain(stage.doing), f"{in_words(stage.left_s)} left"
         if self._bar is not None:
-            self._bar.start()
             self._bar.update(
                 self._bar.task_ids[0],
                 description=doing,
@@ -61,6 +60,7 @@ class RunProgress:
                 total=stage.steps,
                 left=left,
             )
+            self._bar.start()
             self._bar.refresh()
         elif stage.now_s - self._logged_s >= _LOG_EVERY_S:
             self._logged_s = stage.now_s

@@ -2,21 +2,40 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
-from embedopt.measure.schedule import QUESTIONS, Schedule, Step, step_of
+from embedopt.measure.options import GateRunOptions, Options
+from embedopt.measure.schedule import QUESTIONS, Schedule, Step, plan_steps
 from tests.fakes import FakeClock
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def test_the_step_of_a_test_says_what_is_measured_of_which_backend() -> None:
-    step = step_of("test_latency", {"encoder": "onnx-int8", "batch_size": 8}, "full")
-    assert (step.backend, step.question, step.batch_size) == ("onnx-int8", "latency", 8)
-    assert step.seconds == QUESTIONS["test_latency"].seconds["full"]
+def _options(**values: Any) -> Options:
+    return Options(backends=(), batch_sizes=(), profile="full", corpus=Path(), **values)
+
+
+def test_a_step_says_what_is_measured_of_which_backend() -> None:
+    [step] = plan_steps([("test_latency", {"encoder": "onnx-int8", "batch_size": 8})], _options())
+    assert step == Step(
+        backend="onnx-int8",
+        question="latency",
+        seconds=QUESTIONS["test_latency"].seconds["full"],
+        batch_size=8,
+    )
 
 
 def test_a_benchmark_of_another_suite_counts_a_second() -> None:
-    assert step_of("test_mine", {}, "quick") == Step(backend="", question="test_mine", seconds=1.0)
+    assert plan_steps([("test_mine", {})], _options()) == (
+        Step(backend="", question="test_mine", seconds=1.0),
+    )
+
+
+def test_the_soak_takes_what_its_option_says_and_the_gate_its_budget_once() -> None:
+    against = GateRunOptions(ref="main", head=Path(), budget_s=300.0, backends=(), batch_sizes=())
+    options = _options(soak_s=60.0, against=against)
+    steps = plan_steps([("test_against", {}), ("test_against", {}), ("test_soak", {})], options)
+    assert [step.seconds for step in steps] == [300.0, 0.0, 60.0]
 
 
 def _schedule(clock: FakeClock) -> Schedule:
@@ -50,7 +69,6 @@ def test_the_time_left_follows_a_slower_machine() -> None:
 
 
 def test_each_benchmark_of_the_suite_has_its_seconds() -> None:
-    """The gate has a budget of its own, and the soak is as long as its option says."""
     sources = [file.read_text(encoding="utf8") for file in BENCHMARKS.glob("test_*.py")]
     functions = {name for source in sources for name in re.findall(r"^def (test_\w+)", source, re.MULTILINE)}
-    assert functions - {"test_against", "test_soak"} == set(QUESTIONS)
+    assert functions == set(QUESTIONS)
