@@ -70,7 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def _root(config: pytest.Config) -> Path | None:
     """Return the folder of the ``benchmarks/`` that the run collects from; None if it collects from none."""
     for argument in config.args:
-        path = Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # without ".."
+        # Not resolved: pytest follows no links in the paths that it collects.
+        path = Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # noqa: PTH100
         for folder in (path, *path.parents):
             benchmarks = folder / "benchmarks"
             if benchmarks.is_dir() and (path == folder or benchmarks in (path, *path.parents)):
