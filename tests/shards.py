@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from embedopt.judge.history.merge import Shard
 from embedopt.judge.history.saved_runs import parse_run
+from embedopt.judge.merge import Shard
 from tests.runs import make_file, make_run
 
 

@@ -12,8 +12,6 @@ from embedopt.ci.pull_request import GitHub, read_event
 from embedopt.cli.judge import STORAGE, HistoryOption, gate_settings
 from embedopt.errors import EmbedoptError, GitHubError, RecordError
 from embedopt.files import write_whole
-from embedopt.judge.history.merge import Shard
-from embedopt.judge.history.merge import merge as merge_shards
 from embedopt.judge.history.saved_runs import (
     History,
     choose_run,
@@ -23,6 +21,8 @@ from embedopt.judge.history.saved_runs import (
     read_run,
     run_files,
 )
+from embedopt.judge.merge import Shard
+from embedopt.judge.merge import merge as merge_shards
 from embedopt.report.comment import NOTHING_TO_MEASURE, Job, render_comment
 from embedopt.report.console import lines
 from embedopt.report.judged_run import JudgedRun, judge_run

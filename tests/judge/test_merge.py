@@ -7,9 +7,9 @@ import pytest
 
 from embedopt.errors import RecordError
 from embedopt.evidence import Cell, GateRun, NotComparable, PairedCell
-from embedopt.judge.history.merge import Shard, merge
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
 from embedopt.judge.history.series import series_of
+from embedopt.judge.merge import Shard, merge
 from embedopt.judge.recommend import candidates, with_pareto_front
 from embedopt.judge.summary import speed_up_factors, summary_rows
 from embedopt.records import Run
