@@ -48,7 +48,7 @@ def _deciding(saved: SavedRun, price_per_hour: float) -> list[Table | Text]:
         shown.append(_key_results(rows, saved.run.pareto_front if saved.run else ()))
     if factors := speed_up_factors(saved):
         shown.append(_speed_up(factors))
-    if any(row.curve for row in loads):
+    if any(row.load_test.highest_per_s for row in loads):
         shown.append(_highest_rates(loads))
     return shown
 
