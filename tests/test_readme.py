@@ -27,7 +27,8 @@ from tests.slowdowns import make_samples
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
-    file.name: file.read_text(encoding="utf8") for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+    file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf8")
+    for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
 }
 COMMANDS = sorted(
     {

@@ -51,7 +51,6 @@ def test_a_first_run_is_saved_and_has_nothing_to_compare_with(suite: pytest.Pyte
             "torch-fp32 * *",
             "onnx-int8 * *",
             "Where the speed comes from*",
-            "Under load: the highest requests/s with 99 % answered within 50 ms, *",
             "more tables: pytest -v, or embedopt summary RUN.json --all",
             "nothing to compare with yet: no earlier run that can be read; this one is saved for the next",
         ]
