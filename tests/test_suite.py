@@ -109,10 +109,11 @@ def test_an_unknown_need_is_a_usage_error(suite: pytest.Pytester) -> None:
 
 @pytest.fixture
 def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the package openvino look as if it was not installed."""
+    """Make the package openvino look as if it was not installed, and the other peers as if they were."""
     find_spec = importlib.util.find_spec
+    peers = {"openvino": None, "nncf": object(), "ctranslate2": object()}
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "openvino" else find_spec(name)
+        importlib.util, "find_spec", lambda name: peers[name] if name in peers else find_spec(name)
     )
 
 
