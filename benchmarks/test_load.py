@@ -13,8 +13,8 @@ from embedopt.measure.session import Session
 _ADAPTIVE = "onnx-int8"
 # A leak of one embedding in ten requests would be some 4 MB in a soak of 60 s.
 _FLAT_BYTES = 4_000_000
-# 140,000 requests, the excess of an overload of 30 s, are 270 MB in a queue without a bound; a queue with a
-# bound took 18.5 MB.
+# 47,000 requests, the excess of an overload of 10 s, are 90 MB in a queue without a bound; one with a bound
+# took 18.5 MB.
 _BOUNDED_BYTES = 40_000_000
 
 

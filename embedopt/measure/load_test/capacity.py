@@ -18,13 +18,12 @@ from embedopt.measure.load_test.servers import BATCHINGS, Batching, open_server
 from embedopt.measure.profiles import LoadTestPlan
 from embedopt.records import LoadPoint, LoadTest
 
-# First rate of the search, as a share of the rate one by one.
-_FIRST_SHARE = 0.5
 _STRIDE = 1.5
 _STRIDES_UP = 6
-# Needed for the reference, whose single calls take a third of the promise: it keeps it at low rates only.
-_STRIDES_DOWN = 5
-_STEP_DOWN = 0.97
+# From the lowest of the fixed rates. A server that keeps no promise even at a seventh of the rate one by one,
+# as a fixed window whose wait alone exceeds it, has no capacity worth more runs.
+_STRIDES_DOWN = 2
+_STEP_DOWN = 0.95
 # Runs at a rate, at most: a second one where the generator fell behind, or where the promise was missed by so
 # little that a stall of the machine may be the cause.
 _ATTEMPTS = 2
@@ -64,15 +63,19 @@ class RateSearch:
         self.runs: list[LoadPoint] = []
         self._measure, self._plan = measure, plan
 
-    def highest_rate(self, first_per_s: float) -> float | None:
+    def highest_rate(self, points: Sequence[LoadPoint]) -> float | None:
         """Return the highest rate, or None where no rate keeps the promise.
 
-        From ``first_per_s`` the search goes up by half until the promise is missed, at most six times, or
-        down until it is kept, at most five times. Then it bisects the ratio of the two rates, unless even the
-        last rate on the way up kept the promise. As long as a longer, verifying run misses the promise, the
-        rate is lowered by 3 %. A rate that misses by little is tried twice.
+        The search begins between the rates of ``points`` that keep the promise and miss it. Where none misses
+        it, the search goes up by half until one does, at most six times; where none keeps it, down, at most
+        twice. Then it bisects the ratio of the two rates, unless even the last rate on the way up kept the
+        promise. As long as a longer, verifying run misses the promise, the rate is lowered by 5 %. A rate
+        that misses by little is tried twice.
+
+        Args:
+            points: results at fixed rates, in ascending order; one at least.
         """
-        kept_per_s, missed_per_s = self._bracket(first_per_s)
+        kept_per_s, missed_per_s = self._bracket(points)
         if kept_per_s is None:
             return None
         best_per_s = kept_per_s if missed_per_s is None else self._bisected(kept_per_s, missed_per_s)
@@ -91,19 +94,27 @@ class RateSearch:
                 break
         return False
 
-    def _bracket(self, rate_per_s: float) -> tuple[float | None, float | None]:
-        """Return the highest rate that keeps the promise and the lowest that misses it, a stride apart."""
-        if self._keeps(rate_per_s, self._plan.point_s):
-            for _ in range(_STRIDES_UP):
-                if not self._keeps(rate_per_s * _STRIDE, self._plan.point_s):
-                    return rate_per_s, rate_per_s * _STRIDE
-                rate_per_s *= _STRIDE
-            return rate_per_s, None
+    def _bracket(self, points: Sequence[LoadPoint]) -> tuple[float | None, float | None]:
+        """Return the highest rate that keeps the promise, and the lowest above it that misses it."""
+        kept = [point.rate_per_s for point in points if keeps_promise(point)]
+        if not kept:
+            return self._strode_down(points[0].rate_per_s)
+        higher = [point.rate_per_s for point in points if point.rate_per_s > kept[-1]]
+        return (kept[-1], higher[0]) if higher else self._strode_up(kept[-1])
+
+    def _strode_up(self, kept_per_s: float) -> tuple[float, float | None]:
+        for _ in range(_STRIDES_UP):
+            if not self._keeps(kept_per_s * _STRIDE, self._plan.point_s):
+                return kept_per_s, kept_per_s * _STRIDE
+            kept_per_s *= _STRIDE
+        return kept_per_s, None
+
+    def _strode_down(self, missed_per_s: float) -> tuple[float | None, float]:
         for _ in range(_STRIDES_DOWN):
-            if self._keeps(rate_per_s / _STRIDE, self._plan.point_s):
-                return rate_per_s / _STRIDE, rate_per_s
-            rate_per_s /= _STRIDE
-        return None, rate_per_s
+            if self._keeps(missed_per_s / _STRIDE, self._plan.point_s):
+                return missed_per_s / _STRIDE, missed_per_s
+            missed_per_s /= _STRIDE
+        return None, missed_per_s
 
     def _bisected(self, kept_per_s: float, missed_per_s: float) -> float:
         for _ in range(self._plan.search_steps):
@@ -153,7 +164,7 @@ class CapacityTest:
         search = RateSearch(partial(self._point, batching), self._plan)
         highest_per_s = overload = growth_bytes = None
         if self._plan.search_steps:
-            highest_per_s = search.highest_rate(_FIRST_SHARE * self._single_per_s)
+            highest_per_s = search.highest_rate(points)
         if highest_per_s and self._plan.overload_s and batching == "adaptive":
             before_bytes = resident_bytes()
             overload = self._point(batching, _OVERLOAD * highest_per_s, self._plan.overload_s)

@@ -27,7 +27,9 @@ def _point(rate_per_s: float, kept_share: float | None, worst_cosine: float = 0.
     return LoadPoint(rate_per_s=rate_per_s, seconds=1.0, kept_share=kept_share, worst_cosine=worst_cosine)
 
 
-def _search(limit: float, verified_limit: float) -> tuple[float | None, list[tuple[int, float]]]:
+def _search(
+    limit: float, verified_limit: float, fixed: tuple[float, ...] = (50.0, 100.0)
+) -> tuple[float | None, list[tuple[int, float]]]:
     """Search where rates up to ``limit`` keep the promise; also return each run's rate and seconds."""
     tried: list[tuple[int, float]] = []
 
@@ -36,7 +38,9 @@ def _search(limit: float, verified_limit: float) -> tuple[float | None, list[tup
         return _point(rate_per_s, float(rate_per_s <= (verified_limit if seconds == 5.0 else limit)))
 
     search = RateSearch(measure, TWO_STEPS)
-    highest_per_s = search.highest_rate(100.0)
+    highest_per_s = search.highest_rate(
+        [_point(rate_per_s, float(rate_per_s <= limit)) for rate_per_s in fixed]
+    )
     assert [round(run.rate_per_s) for run in search.runs] == [rate for rate, _ in tried]
     return highest_per_s, tried
 
@@ -51,61 +55,73 @@ def test_one_per_cent_may_miss_the_promise() -> None:
     assert not keeps_promise(_point(1.0, None))  # the generator fell behind
 
 
+def test_the_search_begins_between_the_fixed_rates() -> None:
+    highest_per_s, tried = _search(limit=80.0, verified_limit=80.0)
+    assert tried == [(71, 2.0), (84, 2.0), (71, 5.0)]
+    assert highest_per_s == pytest.approx(70.71, abs=0.01)
+
+
+def test_a_stall_at_a_lower_rate_does_not_end_the_search_there() -> None:
+    points = [_point(25.0, 0.9), _point(50.0, 1.0), _point(100.0, 0.5)]
+    search = RateSearch(lambda rate_per_s, _: _point(rate_per_s, 1.0), TWO_STEPS)
+    assert search.highest_rate(points) == pytest.approx(84.09, abs=0.01)
+
+
 def test_the_search_strides_up_then_bisects_the_ratio_and_verifies() -> None:
     highest_per_s, tried = _search(limit=200.0, verified_limit=200.0)
-    assert _rates(tried) == [100, 150, 225, 184, 203]
+    assert _rates(tried) == [150, 225, 184, 203]
     assert tried[-1] == (184, 5.0)
     assert highest_per_s == pytest.approx(183.71, abs=0.01)
 
 
-def test_the_search_strides_down_where_the_first_rate_is_too_high() -> None:
-    highest_per_s, tried = _search(limit=50.0, verified_limit=50.0)
-    assert _rates(tried) == [100, 67, 44, 54, 49]
-    assert highest_per_s == pytest.approx(49.18, abs=0.01)
+def test_the_search_strides_down_where_the_lowest_rate_is_too_high() -> None:
+    highest_per_s, tried = _search(limit=25.0, verified_limit=25.0)
+    assert _rates(tried) == [33, 22, 27, 25]
+    assert highest_per_s == pytest.approx(24.59, abs=0.01)
 
 
 def test_a_rate_that_is_not_verified_is_lowered() -> None:
     highest_per_s, tried = _search(limit=200.0, verified_limit=170.0)
-    assert _rates(tried, 5.0) == [184, 178, 173, 168]
-    assert highest_per_s == pytest.approx(167.67, abs=0.01)
+    assert _rates(tried, 5.0) == [184, 175, 166]
+    assert highest_per_s == pytest.approx(165.80, abs=0.01)
 
 
 def test_a_rate_that_misses_by_little_is_tried_twice() -> None:
     # The first run at each rate meets a stall; 225 a second is too much, and by far.
-    shares = {100: [0.95, 0.99], 150: [0.9, 1.0], 225: [0.8], 184: [0.95, 0.95], 166: [0.98, 1.0]}
+    shares = {150: [0.9, 1.0], 225: [0.8], 184: [0.95, 0.95], 166: [0.98, 1.0]}
     tried: list[int] = []
 
     def measure(rate_per_s: float, seconds: float) -> LoadPoint:
         tried.append(round(rate_per_s))
         return _point(rate_per_s, 1.0 if seconds == 5.0 else shares[round(rate_per_s)].pop(0))
 
-    highest_per_s = RateSearch(measure, TWO_STEPS).highest_rate(100.0)
-    assert tried == [100, 100, 150, 150, 225, 184, 184, 166, 166, 166]
+    highest_per_s = RateSearch(measure, TWO_STEPS).highest_rate([_point(100.0, 1.0)])
+    assert tried == [150, 150, 225, 184, 184, 166, 166, 166]
     assert highest_per_s == pytest.approx(166.00, abs=0.01)
 
 
 def test_where_no_rate_keeps_the_promise_there_is_no_highest_one() -> None:
     highest_per_s, tried = _search(limit=0.0, verified_limit=0.0)
-    assert (highest_per_s, _rates(tried)) == (None, [100, 67, 44, 30, 20, 13])
+    assert (highest_per_s, tried) == (None, [(33, 2.0), (22, 2.0)])
 
 
 def test_where_no_rate_is_verified_there_is_no_highest_one() -> None:
     highest_per_s, tried = _search(limit=200.0, verified_limit=0.0)
     assert highest_per_s is None
-    assert len(_rates(tried, 5.0)) == 20
+    assert len(_rates(tried, 5.0)) == 12
 
 
 def test_where_all_rates_keep_the_promise_the_last_one_is_verified() -> None:
     """There is nothing to bisect then."""
     highest_per_s, tried = _search(limit=1e9, verified_limit=1e9)
-    assert _rates(tried) == [100, 150, 225, 338, 506, 759, 1139]
+    assert _rates(tried) == [150, 225, 338, 506, 759, 1139]
     assert tried[-1] == (1139, 5.0)
     assert highest_per_s == 100 * 1.5**6
 
 
 def test_the_last_rate_on_the_way_up_is_measured_too() -> None:
     highest_per_s, tried = _search(limit=1000.0, verified_limit=1000.0)
-    assert _rates(tried) == [100, 150, 225, 338, 506, 759, 1139, 930, 1029]
+    assert _rates(tried) == [150, 225, 338, 506, 759, 1139, 930, 1029]
     assert highest_per_s == pytest.approx(930.04, abs=0.01)
 
 
@@ -127,7 +143,7 @@ def single_per_s(monkeypatch: pytest.MonkeyPatch) -> float:
 def test_all_three_servers_get_the_same_rates_and_adaptive_batching_an_overload(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Fixed rates of all three, then for each the search from 50 a second on, and its verification.
+    """Fixed rates of all three, then for each the search from 100 a second up, and its verification.
 
     Up to 250 requests a second are answered in time; each run's cosine is the worse the more requests it has.
     """
@@ -141,15 +157,15 @@ def test_all_three_servers_get_the_same_rates_and_adaptive_batching_an_overload(
 
     monkeypatch.setattr(capacity_module, "drive", drive)
     tests = CapacityTest(FakeEncoder(), ["a", "b", "c"], 50.0, PLAN).measure()
-    searched = [100, 150, 225, 338, 507, 414, 1034]  # requests in 2 s, in 5 s to verify
-    overload = 18601  # in 30 s, at three times the highest rate, 206.7 a second
+    searched = [300, 450, 675, 552, 1125]  # requests in 2 s, in 5 s to verify
+    overload = 20250  # in 30 s, at three times the highest rate, 225 a second
     assert driven == [100, 100, 100, 200, 200, 200, *searched, *searched, *searched, overload]
     assert list(tests) == list(BATCHINGS)
     assert [test.overload is None for test in tests.values()] == [True, True, False]
-    assert [test.worst_cosine for test in tests.values()] == [1 - 0.001034, 1 - 0.001034, 1 - 0.018601]
+    assert [test.worst_cosine for test in tests.values()] == [1 - 0.001125, 1 - 0.001125, 1 - 0.02025]
     adaptive = tests["adaptive"]
     assert (adaptive.replicas, adaptive.promise_ms, adaptive.single_per_s) == (1, 50.0, 100.0)
-    assert adaptive.highest_per_s == pytest.approx(206.68, abs=0.01)
+    assert adaptive.highest_per_s == pytest.approx(225.0, rel=0.01)
 
 
 @pytest.mark.usefixtures("single_per_s")
