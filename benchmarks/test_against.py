@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedopt.judge.gate.verdict import Kind, Verdict, decides_nothing
+from embedopt.judge.gate.verdict import WORSE, Kind, Verdict, decides_nothing
 from embedopt.report.words import sentence, subject
 
 
@@ -16,7 +16,7 @@ def test_against(
     """
     own = [verdict for verdict in verdicts if verdict.backend == against_backend]
     own = [verdict for verdict in own if verdict.answers(against_batch_size, against_kind)]
-    worse = [verdict for verdict in own if verdict.outcome == "regressed" or verdict.suspected]
+    worse = [verdict for verdict in own if verdict.outcome in WORSE or verdict.suspected]
     unclear = [verdict for verdict in own if verdict.outcome in ("inconclusive", "not comparable")]
     lines = [f"{subject(verdict)}: {sentence(verdict)}" for verdict in worse or unclear]
     if worse or (unclear and decides_nothing(verdicts)):

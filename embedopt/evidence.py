@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from embedopt.schema import record
+from embedopt.schema import OMIT_EMPTY, record
 
 PairedMetric = Literal["latency", "load_s"]
 # Up to 22,000 times as slow or as fast: a larger ratio can't come from two versions of one encoder.
@@ -85,6 +85,35 @@ class NotComparable:
 
 
 @record
+class MovedText:
+    """The start of a text, and the similarity of head's vector of it to base's."""
+
+    text: str
+    similarity: float
+
+
+@record
+class Drift:
+    """How far a backend's vectors of head are from those of base, over the same texts.
+
+    Attributes:
+        backend: its name.
+        similarity_mean: mean similarity, for vectors of length 1 the cosine; None where there is none.
+        similarity_min: lowest similarity of a text.
+        overlap_at_10: mean share of a text's ten nearest texts that base and head agree on.
+        moved: the texts with the lowest similarity, the lowest first; none where all vectors are equal.
+        why: the reason where there is no similarity, such as another number of dimensions.
+    """
+
+    backend: str
+    similarity_mean: float | None = None
+    similarity_min: float | None = None
+    overlap_at_10: float | None = None
+    moved: tuple[MovedText, ...] = ()
+    why: str = ""
+
+
+@record
 class GateRun:
     """One gate run: the field ``against`` of a :class:`embedopt.records.Run`.
 
@@ -100,6 +129,11 @@ class GateRun:
         budget_s: longest duration that was allowed.
         threshold: smallest change that counts, a share, as given to ``--gate-threshold``; None where it
             was not given.
+        drift: how far the vectors moved, of the reference and each backend that both have; empty for a base
+            whose worker can't give its vectors.
+        added: backends that the base does not have.
+        removed: backends that only the base has.
+        accepted: what head's ``pyproject.toml`` declares in ``accept`` and base's does not.
     """
 
     base: str
@@ -112,6 +146,10 @@ class GateRun:
     budget_s: float
     head: str = ""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    drift: Annotated[tuple[Drift, ...], OMIT_EMPTY] = ()
+    added: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
+    removed: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
+    accepted: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
 
 
 @record

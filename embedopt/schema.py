@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from embedopt.errors import RecordError
 
 Better = Literal["higher", "lower"]
 Interval = tuple[float, float]
 R = TypeVar("R")
+# Marks a field that is left out of the JSON while it is empty, so that older code, which refuses unknown
+# fields, reads the record.
+OMIT_EMPTY = Field(exclude_if=lambda value: not value)
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 

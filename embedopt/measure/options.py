@@ -43,7 +43,13 @@ class GateRunOptions:
     @property
     def questions(self) -> tuple[tuple[int, str], ...]:
         """What is judged of each backend: a batch size (0 for none) and a kind of figure."""
-        return (*((size, "time") for size in self.batch_sizes), (0, "load"), (0, "size"), (0, "accuracy"))
+        return (
+            *((size, "time") for size in self.batch_sizes),
+            (0, "load"),
+            (0, "size"),
+            (0, "accuracy"),
+            (0, "drift"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, config=_FINITE)

@@ -5,6 +5,7 @@ a worker writes says who it is; it ends when its standard input ends. Nothing el
 what a library prints goes to standard error. Between an answer and the next request, no thread of it runs.
 """
 
+import base64
 import gc
 import json
 import os
@@ -24,6 +25,8 @@ from embedopt.inference.backends import BACKENDS, REFERENCE, get_backend
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.loading import open_encoder
 
+# Each is a method of the worker.
+REQUESTS = ("load", "time", "accuracy", "vectors")
 # Counted up when a request or an answer changes its meaning: workers of two protocols can't be compared.
 PROTOCOL = 1
 
@@ -49,11 +52,6 @@ class Worker:
         self._clock = clock
         self._encoders: dict[str, Encoder] = {}
         self._embeddings: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
-        self._requests: Mapping[str, Callable[..., dict[str, Any]]] = {
-            "load": self.load,
-            "time": self.time,
-            "accuracy": self.accuracy,
-        }
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out a request and return its answer.
@@ -63,9 +61,10 @@ class Worker:
         """
         values = dict(request)
         do = values.pop("do", None)
-        if do not in self._requests:
-            raise UsageError(f"unknown request {do!r}; known are: {', '.join(self._requests)}")
-        return self._requests[do](**values)
+        if do not in REQUESTS:
+            raise UsageError(f"unknown request {do!r}; known are: {', '.join(REQUESTS)}")
+        result: dict[str, Any] = getattr(self, do)(**values)
+        return result
 
     def load(self, backend: str, model: str | None, cache_dir: str | None) -> dict[str, Any]:
         """Load a backend from this checkout's own artifact; the time to build the artifact does not count.
@@ -125,6 +124,10 @@ class Worker:
             if (value := getattr(result, name)) is not None
         }
 
+    def vectors(self, backend: str, texts: Sequence[str]) -> dict[str, Any]:
+        """Return a loaded backend's embeddings, as :func:`pack` writes them."""
+        return pack(self._embeddings_of(backend, texts))
+
     def _embeddings_of(self, backend: str, texts: Sequence[str]) -> FloatArray:
         key = (backend, tuple(texts))
         if key not in self._embeddings:
@@ -133,12 +136,26 @@ class Worker:
 
 
 def hello() -> dict[str, Any]:
-    """Return the first line that a worker writes: its protocol, checkout and backends."""
+    """Return the first line that a worker writes: its protocol, checkout, backends and requests."""
     return {
         "protocol": PROTOCOL,
         "root": str(Path(__file__).resolve().parents[2]),
         "backends": list(BACKENDS),
+        "requests": list(REQUESTS),
     }
+
+
+def pack(vectors: FloatArray) -> dict[str, Any]:
+    """Return ``(n, dim)`` vectors as JSON values, to the bit."""
+    data = base64.b64encode(np.ascontiguousarray(vectors, dtype="<f4").tobytes()).decode("ascii")
+    return {"shape": vectors.shape, "float32": data}
+
+
+def unpack(answer: Mapping[str, Any]) -> FloatArray:
+    """Return the vectors that :func:`pack` was given."""
+    values = np.frombuffer(base64.b64decode(answer["float32"]), dtype="<f4")
+    vectors: FloatArray = values.reshape(answer["shape"])
+    return vectors
 
 
 def serve(worker: Worker, requests: TextIO, answers: TextIO) -> None:

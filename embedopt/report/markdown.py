@@ -16,8 +16,12 @@ from embedopt.report.words import VERDICT_COLUMNS, figures, sentence, subject, w
 
 # A comment holds 65,536 characters, a job's summary 1 MiB: one text that fits both, at 4 bytes a character.
 LIMIT = 60_000
-_MOVED: tuple[Outcome, ...] = ("regressed", "improved", "not comparable")
-_LEVELS: dict[Outcome, str] = {"regressed": "error", "not comparable": "warning"}
+_MOVED: tuple[Outcome, ...] = ("regressed", "vectors changed", "improved", "declared", "not comparable")
+_LEVELS: dict[Outcome, str] = {
+    "regressed": "error",
+    "vectors changed": "error",
+    "not comparable": "warning",
+}
 # GitHub shows ten errors and ten warnings of a step.
 _ANNOTATIONS = 10
 _RESULTS = ("backend", "batch", "p50 ms", "p95 ms", "p99 ms", "texts/s", "x", "MB", "cosine", "$/M")

@@ -14,6 +14,7 @@ from embedopt.report.words import VERDICT_COLUMNS, change, figures, span, subjec
 
 _STYLES: Mapping[Outcome, str] = {
     "regressed": "red",
+    "vectors changed": "red",
     "improved": "green",
     "inconclusive": "yellow",
     "not comparable": "yellow",

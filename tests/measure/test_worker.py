@@ -108,7 +108,12 @@ def test_a_request_that_fails_is_answered_with_an_error_and_the_worker_goes_on(w
 
 
 def test_the_first_line_has_protocol_checkout_and_backends() -> None:
-    assert hello() == {"protocol": 1, "root": str(ROOT), "backends": list(BACKENDS)}
+    assert hello() == {
+        "protocol": 1,
+        "root": str(ROOT),
+        "backends": list(BACKENDS),
+        "requests": ["load", "time", "accuracy", "vectors"],
+    }
 
 
 def test_a_real_worker_writes_nothing_but_answers_and_ends_with_its_standard_input(tmp_path: Path) -> None:

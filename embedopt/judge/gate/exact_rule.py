@@ -1,11 +1,11 @@
 """The rule for scores and sizes: they repeat exactly, so a change above a small threshold counts at once."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from embedopt.evidence import ExactPair
+from embedopt.evidence import Drift, ExactPair
 from embedopt.judge.gate.settings import GateSettings
-from embedopt.judge.gate.verdict import SCORES_AND_SIZES, Outcome, Verdict
+from embedopt.judge.gate.verdict import DRIFT, SCORES_AND_SIZES, Outcome, Verdict
 from embedopt.records import Accuracy, Footprint, Run
 from embedopt.schema import metrics
 
@@ -27,6 +27,32 @@ def judge_exact(pair: ExactPair, settings: GateSettings) -> Verdict:
     )
     why = f"{pair.base:,.6g} -> {pair.head:,.6g}"
     return Verdict(backend=pair.backend, metric=pair.metric, outcome=outcome, effect=effect, why=why)
+
+
+def judge_drift(drift: Drift, settings: GateSettings, accepted: Collection[str]) -> Verdict:
+    """Return the verdict on how far a backend's vectors moved: a change fails unless it is declared.
+
+    Vectors move where the lowest similarity of a text falls by more than the threshold.
+    """
+    declaration = f"{DRIFT} {drift.backend}"
+    known = drift.similarity_min is not None
+    effect = drift.similarity_min - 1.0 if drift.similarity_min is not None else None
+    if effect is not None and -effect <= settings.threshold_of(drift.backend, DRIFT):
+        return Verdict(backend=drift.backend, metric=DRIFT, outcome="equivalent", effect=effect)
+    is_declared = declaration in accepted
+    words = [_moved(drift) if known else drift.why]
+    words += [
+        "declared in pyproject.toml"
+        if is_declared
+        else f'embed what is stored anew, and declare it: accept = ["{declaration}"] in [tool.embedopt.gate]'
+    ]
+    return Verdict(
+        backend=drift.backend,
+        metric=DRIFT,
+        outcome="declared" if is_declared else "vectors changed",
+        effect=effect,
+        why="; ".join(words),
+    )
 
 
 def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> tuple[Verdict, ...]:
@@ -55,6 +81,16 @@ def _effect(pair: ExactPair) -> tuple[float, float]:
     if unit == "bytes":
         effect /= max(pair.base, 1.0)
     return effect, -effect if better == "higher" else effect
+
+
+def _moved(drift: Drift) -> str:
+    parts = [f"similarity to the base's vectors {drift.similarity_mean:.5f} on average"]
+    if drift.overlap_at_10 is not None:
+        parts.append(f"{drift.overlap_at_10:.1%} of the ten nearest texts the same")
+    parts.append(
+        "moved most: " + ", ".join(f"{moved.text!r} {moved.similarity:.5f}" for moved in drift.moved)
+    )
+    return ", ".join(parts)
 
 
 def _not_comparable(pair: ExactPair, why: str) -> Verdict:

@@ -13,7 +13,8 @@ from embedopt.records import Accuracy
 from embedopt.schema import metrics
 
 # Larger than what a different order of additions changes. A threshold of a cosine is a difference, that of a
-# time or a size a share. Scores of a ranking move in steps: one of 161 queries gained or lost is 0.006.
+# time or a size a share; a drift is 1 less the lowest similarity of a text's vectors. Scores of a ranking
+# move in steps: one of 161 queries gained or lost is 0.006.
 METRIC_THRESHOLDS: Mapping[str, float] = {
     "load_s": 0.10,
     "disk_bytes": 0.01,
@@ -26,6 +27,7 @@ METRIC_THRESHOLDS: Mapping[str, float] = {
     "overlap_at_10": 0.01,
     "spearman": 0.1,
     "spearman_distance": 0.1,
+    "drift": 0.0001,
 }
 
 assert set(METRIC_THRESHOLDS) >= set(metrics(Accuracy))
@@ -44,6 +46,8 @@ class GateSettings:
         metrics: thresholds of cold start, size and scores, by name of the metric.
         level: chance of a false alarm among all cells, of the first judgement and again of its confirmation.
         max_pairs: largest number of pairs that a cell gets while its interval stays too wide.
+        accept: changes that are meant, such as ``drift onnx-int8`` or ``removed st-onnx-int8``; each holds
+            for the change that adds it, since the base does not have it.
     """
 
     threshold: _Share = Field(default=0.03, description=_SHARE)
@@ -51,6 +55,9 @@ class GateSettings:
     metrics: Mapping[str, _Share] = Field(default_factory=dict, description=_SHARE)
     level: float = Field(default=0.05, gt=0, le=0.2, description="a chance above 0, up to 0.2")
     max_pairs: int = Field(default=16, description="a number of process pairs")
+    accept: tuple[Annotated[str, Field(pattern=r"^(drift|removed) \S+$")], ...] = Field(
+        default=(), description='a list such as ["drift onnx-int8", "removed st-onnx-int8"]'
+    )
 
     def threshold_of(self, backend: str, metric: str) -> float:
         """Return the smallest change that counts: a share of a time or size, a difference of scores."""

@@ -9,9 +9,18 @@ from embedopt.records import Accuracy
 from embedopt.schema import Interval, metrics
 
 # The gravest first.
-Outcome = Literal["regressed", "not comparable", "inconclusive", "improved", "equivalent"]
+Outcome = Literal[
+    "regressed",
+    "vectors changed",
+    "not comparable",
+    "inconclusive",
+    "declared",
+    "measured alone",
+    "improved",
+    "equivalent",
+]
 # What one test of benchmarks/test_against.py asks about a backend.
-Kind = Literal["time", "load", "size", "accuracy"]
+Kind = Literal["time", "load", "size", "accuracy", "drift"]
 
 EXIT_CODES = {
     0: "pass",
@@ -20,17 +29,22 @@ EXIT_CODES = {
     3: "less accurate",
     4: "not comparable",
     5: "inconclusive: no time could be decided",
+    6: "vectors changed: embeddings stored before this change no longer fit",
 }
 _SUSPECTED = "inconclusive: a time looked slower when the budget ended"
 # In place of a metric: scores and sizes that a run lacks.
 SCORES_AND_SIZES = "scores and sizes"
+DRIFT = "drift"
 _ACCURACY = metrics(Accuracy)
 _KINDS: dict[str, Kind] = {
     "latency": "time",
     "load_s": "load",
     "disk_bytes": "size",
     **dict.fromkeys(_ACCURACY, "accuracy"),
+    DRIFT: "drift",
 }
+# Outcomes that fail a check.
+WORSE: frozenset[Outcome] = frozenset({"regressed", "vectors changed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +55,8 @@ class Verdict:
         backend: its name, or the full name of another suite's benchmark; empty for the whole run.
         batch_size: texts in a call; 0 for what has no batch size.
         metric: ``latency`` or ``load_s`` of process pairs, ``p50_ms`` of a run in its history,
-            ``disk_bytes``, a metric of :class:`embedopt.records.Accuracy`, :data:`SCORES_AND_SIZES`, or empty
-            for the whole backend.
+            ``disk_bytes``, a metric of :class:`embedopt.records.Accuracy`, :data:`DRIFT`,
+            :data:`SCORES_AND_SIZES`, or empty for the whole backend.
         outcome: the decision.
         effect: change from base to head: a share of a time or size (0.05 is 5 % more), else a difference.
         interval: confidence interval of the effect, or the prediction interval that a history gives.
@@ -66,7 +80,7 @@ class Verdict:
     @property
     def is_accuracy(self) -> bool:
         """Whether the metric is a score of the embeddings, not a cost."""
-        return self.metric in _ACCURACY
+        return self.metric in _ACCURACY or self.metric == DRIFT
 
     def answers(self, batch_size: int, kind: Kind) -> bool:
         """Return whether this verdict is on a kind of figure of its backend, or on the whole backend."""
@@ -74,7 +88,7 @@ class Verdict:
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """Return the gravest of 3 (accuracy), 1 (cost), 4 (not comparable), 5 (inconclusive), else 0.
+    """Return the gravest of 3 (accuracy), 6 (vectors), 1 (cost), 4 (not comparable), 5 (inconclusive) or 0.
 
     A cell that stays inconclusive neither passes nor fails a run in which another is decided, unless it
     looked slower and the budget ended.
@@ -83,6 +97,7 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
     outcomes = {verdict.outcome for verdict in verdicts}
     checks = {
         3: any(verdict.is_accuracy for verdict in regressed),
+        6: "vectors changed" in outcomes,
         1: bool(regressed),
         4: "not comparable" in outcomes,
         5: decides_nothing(verdicts) or any(verdict.suspected for verdict in verdicts),

@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from embedopt.evidence import GateRun
-from embedopt.judge.gate.exact_rule import judge_exact, judge_scores
+from embedopt.judge.gate.exact_rule import judge_drift, judge_exact, judge_scores
 from embedopt.judge.gate.pairs_rule import judge_cells
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.stats import holm
@@ -21,7 +21,7 @@ _BEYOND_CHANCE = 0.5
 
 
 def judge_gate_run(gate_run: GateRun, settings: GateSettings) -> tuple[Verdict, ...]:
-    """Return a verdict for every cell, exact value and backend that could not be compared, in that order.
+    """Return a verdict for every cell, exact value, drift, and backend that could not be compared.
 
     A threshold that the gate run was started with replaces that of the settings.
     """
@@ -30,11 +30,27 @@ def judge_gate_run(gate_run: GateRun, settings: GateSettings) -> tuple[Verdict, 
     return (
         *judge_cells(gate_run.cells, settings),
         *(judge_exact(pair, settings) for pair in gate_run.exact),
+        *(judge_drift(drift, settings, gate_run.accepted) for drift in gate_run.drift),
+        *(_judge_removed(backend, gate_run.accepted) for backend in gate_run.removed),
+        *(
+            Verdict(
+                backend=backend, metric="", outcome="measured alone", why="new: nothing to compare it with"
+            )
+            for backend in gate_run.added
+        ),
         *(
             Verdict(backend=reason.backend, metric="", outcome="not comparable", why=reason.why)
             for reason in gate_run.not_comparable
         ),
     )
+
+
+def _judge_removed(backend: str, accepted: Collection[str]) -> Verdict:
+    declaration = f"removed {backend}"
+    if declaration in accepted:
+        return Verdict(backend=backend, metric="", outcome="declared", why="removed")
+    why = f'removed: declare it with accept = ["{declaration}"] in [tool.embedopt.gate]'
+    return Verdict(backend=backend, metric="", outcome="not comparable", why=why)
 
 
 def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSettings) -> tuple[Verdict, ...]:

@@ -4,19 +4,22 @@ This module does not judge: the function ``plan_pairs`` that it is given says wh
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from embedopt.errors import MeasureError
-from embedopt.evidence import Cell, ExactPair, GateRun, NotComparable, PairedCell
+from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, PairedCell
 from embedopt.inference.artifacts.store import default_cache_dir
 from embedopt.inference.backends import REFERENCE
+from embedopt.inference.encoder import FloatArray
 from embedopt.measure.latency import Clock
 from embedopt.measure.pairs import worktree
+from embedopt.measure.pairs.drift import measure_drift
 from embedopt.measure.pairs.process_pair import Client, StartWorker, Work, live_pair, measure_pair
 from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, RefusedError, WorkerClient
+from embedopt.measure.worker import unpack
 from embedopt.sampling import PlanPairs, sample_pairs
 
 
@@ -71,11 +74,15 @@ def measure_gate_run(
         base = Checkout(name="base", root=folder, python=plan.base_python or plan.head_python)
         own = Checkout(name="head", root=plan.head, python=plan.head_python)
         runner = GateRunner(lambda: WorkerClient(base), lambda: WorkerClient(own), plan, on_step, clock)
-        why = worktree.why_not_comparable(plan.head, folder, own_python=plan.base_python is not None)
-        if why:
+        accepted: tuple[str, ...] = ()
+        if not worktree.has_suite(folder):
+            on_step(f"{plan.ref} has no embedopt: there is nothing to compare with")
+            runner.add(plan.backends)
+        elif why := worktree.why_not_comparable(plan.head, folder, own_python=plan.base_python is not None):
             runner.give_up(why)
         else:
             on_step(f"measuring {head[:12]}{head[40:]} against {plan.ref} ({commit[:12]})")
+            accepted = worktree.newly_accepted(plan.head, folder)
             runner.run(plan_pairs)
     return GateRun(
         base=plan.ref,
@@ -88,7 +95,28 @@ def measure_gate_run(
         seconds=clock() - started_s,
         budget_s=plan.budget_s,
         threshold=plan.threshold,
+        drift=tuple(runner.drift),
+        added=runner.added,
+        removed=runner.removed,
+        accepted=accepted,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ExactValues:
+    """What does not vary from run to run, of base or head.
+
+    Attributes:
+        backends: names of all backends that the code has.
+        scores: size and accuracy of each backend by metric.
+        vectors: embeddings of the reference and each backend; empty where the worker can't give them.
+        refused: why a backend can't be measured.
+    """
+
+    backends: tuple[str, ...]
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    vectors: dict[str, FloatArray] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 class GateRunner:
@@ -118,16 +146,27 @@ class GateRunner:
         self._pair_s: dict[str, float] = {}
         self.cells = tuple(PairedCell(cell=cell) for cell in plan.cells)
         self.exact: list[ExactPair] = []
+        self.drift: list[Drift] = []
         self.not_comparable: list[NotComparable] = []
+        self.added: tuple[str, ...] = ()
+        self.removed: tuple[str, ...] = ()
         self.pairs = 0
 
     def give_up(self, why: str) -> None:
         """Record that no backend can be compared, and why."""
         self._leave_out(dict.fromkeys(self._plan.backends, why))
 
+    def add(self, backends: Sequence[str]) -> None:
+        """Record that the base does not have these backends: there is nothing to compare them with."""
+        self.added = tuple(backends)
+        self._forget(backends)
+
     def _leave_out(self, reasons: Mapping[str, str]) -> None:
         self.not_comparable = [NotComparable(backend=name, why=why) for name, why in reasons.items()]
-        self.cells = tuple(known for known in self.cells if known.cell.backend not in reasons)
+        self._forget(reasons)
+
+    def _forget(self, backends: Collection[str]) -> None:
+        self.cells = tuple(known for known in self.cells if known.cell.backend not in backends)
 
     def run(self, plan_pairs: PlanPairs) -> None:
         """Measure the exact values, then process pairs as long as they are wanted and the budget lasts."""
@@ -136,36 +175,52 @@ class GateRunner:
 
     def _measure_exact_values(self) -> None:
         try:
-            base, missing = self._exact_values(self._start_base)
+            base = self._exact_values(self._start_base)
         except ForeignWorkerError as error:
             self.give_up(str(error))
             return
-        self._leave_out(missing)
-        head, refused = self._exact_values(self._start_head)
-        if refused:
-            raise MeasureError(next(iter(refused.values())))
+        head = self._exact_values(self._start_head)
+        if head.refused:
+            raise MeasureError(next(iter(head.refused.values())))
+        self.add([name for name in self._plan.backends if name not in base.backends])
+        self._leave_out(base.refused)
+        self.removed = tuple(name for name in base.backends if name not in head.backends)
         self.exact = [
-            ExactPair(backend=name, metric=metric, base=base[name][metric], head=value)
-            for name in base
-            for metric, value in head[name].items()
-            if metric in base[name]
+            ExactPair(backend=name, metric=metric, base=base.scores[name][metric], head=value)
+            for name in base.scores
+            for metric, value in head.scores[name].items()
+            if metric in base.scores[name]
+        ]
+        self.drift = [
+            measure_drift(name, self._plan.work.texts, vectors, head.vectors[name])
+            if name in head.vectors
+            else Drift(backend=name, why="vectors that the head's worker does not give")
+            for name, vectors in base.vectors.items()
         ]
 
-    def _exact_values(self, start: StartWorker) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-        """Return size and accuracy of backends by metric, and why others can't be measured."""
-        values, reasons = {}, {}
+    def _exact_values(self, start: StartWorker) -> _ExactValues:
+        """Measure size, accuracy and vectors of the backends of base or head."""
         with start() as client:
+            values = _ExactValues(backends=client.backends)
             reference = self._load(client, REFERENCE)  # what accuracy is measured against
+            self._add_vectors(client, REFERENCE, values)
             for name in self._plan.backends:
                 if name not in client.backends:
-                    reasons[name] = f"the base has no backend {name}: it is new here"
                     continue
                 try:
                     loaded = reference if name == REFERENCE else self._load(client, name)
-                    values[name] = {"disk_bytes": loaded["disk_bytes"], **self._accuracy(client, name)}
+                    scores = {"disk_bytes": loaded["disk_bytes"], **self._accuracy(client, name)}
+                    self._add_vectors(client, name, values)
                 except RefusedError as error:
-                    reasons[name] = str(error)
-        return values, reasons
+                    values.refused[name] = str(error)
+                else:
+                    values.scores[name] = scores
+        return values
+
+    def _add_vectors(self, client: Client, backend: str, values: _ExactValues) -> None:
+        if "vectors" in client.requests and backend not in values.vectors:
+            answer = client.ask("vectors", backend=backend, texts=self._plan.work.texts)
+            values.vectors[backend] = unpack(answer)
 
     def _load(self, client: Client, backend: str) -> dict[str, Any]:
         work = self._plan.work

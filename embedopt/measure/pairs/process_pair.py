@@ -33,6 +33,11 @@ class Client(Protocol):
         """Names of the backends that the worker can load."""
         ...
 
+    @property
+    def requests(self) -> tuple[str, ...]:
+        """Names of the requests that the worker answers."""
+        ...
+
     def ask(self, do: str, **values: object) -> dict[str, Any]:
         """Send a request to the worker and return its answer."""
         ...

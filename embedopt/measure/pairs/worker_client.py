@@ -25,7 +25,7 @@ WORKER = "embedopt.measure.worker"
 LONG_S = 900.0
 # Enough to start a process that imports this package only, and for a call with one batch.
 SHORT_S = 60.0
-_LONG = frozenset({"load", "accuracy"})
+_LONG = frozenset({"load", "accuracy", "vectors"})
 
 # Environment variables that a worker does not get. Without the first three, threads spin as briefly as OpenMP
 # makes them by default, and a worker answers once they sleep. Threads that never spin fall asleep within a
@@ -99,7 +99,10 @@ class WorkerClient:
             start_new_session=True,  # Ctrl-C is not for it, and its process group can be killed whole
         )
         try:
-            self.backends = self._check_hello(self._read(short_s))
+            hello = self._read(short_s)
+            self.backends = self._check_hello(hello)
+            # Workers before this field answer the first three only.
+            self.requests: tuple[str, ...] = tuple(hello.get("requests", ("load", "time", "accuracy")))
         except BaseException:
             self.close()
             raise

@@ -5,9 +5,10 @@ import math
 
 import pytest
 
-from embedopt.evidence import ExactPair
-from embedopt.judge.gate.exact_rule import judge_exact, judge_scores
+from embedopt.evidence import Drift, ExactPair, MovedText
+from embedopt.judge.gate.exact_rule import judge_drift, judge_exact, judge_scores
 from embedopt.judge.gate.settings import GateSettings
+from embedopt.judge.gate.verdict import exit_code
 from embedopt.records import Accuracy, Run
 from tests.runs import make_run
 
@@ -77,3 +78,42 @@ def test_a_backend_that_was_not_measured_again_lacks_nothing() -> None:
         judge_scores([_run(cosine_mean=0.99)], dataclasses.replace(head, backends=backends), GateSettings())
         == ()
     )
+
+
+MOVED = Drift(
+    backend="onnx-int8",
+    similarity_mean=0.9995,
+    similarity_min=0.97,
+    overlap_at_10=0.94,
+    moved=(MovedText(text="forklift driver", similarity=0.97),),
+)
+
+
+def test_vectors_that_moved_have_changed_until_the_change_declares_it() -> None:
+    changed = judge_drift(MOVED, GateSettings(), accepted=("drift onnx-fp32",))
+    declared = judge_drift(MOVED, GateSettings(), accepted=("drift onnx-int8",))
+    moved = (
+        "similarity to the base's vectors 0.99950 on average, 94.0% of the ten nearest texts the same, "
+        "moved most: 'forklift driver' 0.97000"
+    )
+    assert (changed.outcome, declared.outcome) == ("vectors changed", "declared")
+    assert changed.effect == pytest.approx(-0.03)
+    assert changed.why == (
+        f'{moved}; embed what is stored anew, and declare it: accept = ["drift onnx-int8"] '
+        "in [tool.embedopt.gate]"
+    )
+    assert declared.why == f"{moved}; declared in pyproject.toml"
+    assert exit_code([changed]) == 6
+
+
+def test_rounding_is_no_drift_and_its_threshold_can_be_set() -> None:
+    rounding = Drift(backend="onnx-int8", similarity_mean=1.0, similarity_min=0.99995)
+    assert judge_drift(rounding, GateSettings(), ()).outcome == "equivalent"
+    assert judge_drift(rounding, GateSettings(metrics={"drift": 1e-5}), ()).outcome == "vectors changed"
+
+
+def test_vectors_without_a_similarity_have_changed() -> None:
+    drift = Drift(backend="onnx-int8", why="vectors of shape (1, 2) -> (1, 3)")
+    verdict = judge_drift(drift, GateSettings(), ())
+    assert (verdict.outcome, verdict.effect) == ("vectors changed", None)
+    assert verdict.why.startswith("vectors of shape (1, 2) -> (1, 3); embed what is stored anew")

@@ -61,11 +61,13 @@ def test_the_gravest_verdict_decides(against: GateRun, code: int, line: str) -> 
         (0, "load_s", (0, "load")),
         (0, "disk_bytes", (0, "size")),
         (0, "cosine_mean", (0, "accuracy")),
+        (0, "drift", (0, "drift")),
     ],
 )
 def test_a_verdict_answers_one_question(batch_size: int, metric: str, question: tuple[int, Kind]) -> None:
     verdict = Verdict(backend="a", batch_size=batch_size, metric=metric, outcome="equivalent")
-    questions: list[tuple[int, Kind]] = [(1, "time"), (8, "time"), (0, "load"), (0, "size"), (0, "accuracy")]
+    kinds: tuple[Kind, ...] = ("load", "size", "accuracy", "drift")
+    questions: list[tuple[int, Kind]] = [(1, "time"), (8, "time"), *((0, kind) for kind in kinds)]
     assert [each for each in questions if verdict.answers(*each)] == [question]
 
 

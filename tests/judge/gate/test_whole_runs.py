@@ -1,6 +1,9 @@
 """Verdicts on a whole run: against its base, by its history, against another run."""
 
+import dataclasses
+
 from embedopt.judge.gate.settings import GateSettings
+from embedopt.judge.gate.verdict import exit_code, headline
 from embedopt.judge.gate.whole_runs import compare_runs, judge_gate_run, judge_history
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
 from tests.judge.gate.gate_runs import SAME_COSINE, gate_run, paired_cell
@@ -22,6 +25,25 @@ def test_the_verdicts_of_a_gate_run_come_in_its_order() -> None:
         ("onnx-int8", "cosine_mean"),
         ("onnx-fp32", ""),
     ]
+
+
+def test_backends_that_only_one_of_both_has_have_a_verdict() -> None:
+    """What is new is neutral; what is gone fails until the change declares it."""
+    run = dataclasses.replace(gate_run(paired_cell(0.0)), added=("new",), removed=("old", "older"))
+    declared = dataclasses.replace(run, accepted=("removed older",))
+    outcomes = [
+        [(verdict.backend, verdict.outcome) for verdict in judge_gate_run(judged, SETTINGS)[1:]]
+        for judged in (run, declared)
+    ]
+    assert outcomes == [
+        [("old", "not comparable"), ("older", "not comparable"), ("new", "measured alone")],
+        [("old", "not comparable"), ("older", "declared"), ("new", "measured alone")],
+    ]
+
+
+def test_a_change_that_adopts_embedopt_passes() -> None:
+    verdicts = judge_gate_run(dataclasses.replace(gate_run(), added=("onnx-int8",)), SETTINGS)
+    assert (exit_code(verdicts), headline(verdicts)) == (0, "pass: 1 measured alone")
 
 
 def test_the_threshold_of_a_gate_run_replaces_that_of_the_settings() -> None:

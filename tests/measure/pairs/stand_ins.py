@@ -7,9 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import psutil
 
 from embedopt.measure.pairs.worker_client import Checkout, RefusedError
+from embedopt.measure.worker import pack
 from tests.fakes import FakeClock
 
 HELLO = '{"protocol": 1, "root": ROOT, "backends": ["torch-fp32", "fake"]}'
@@ -28,6 +30,7 @@ class FakeClient:
     """A client without a process: a call takes ``call_s`` plus its share of extra work, on a fake clock."""
 
     backends: tuple[str, ...] = ("torch-fp32", "fake")
+    requests: tuple[str, ...] = ("load", "time", "accuracy", "vectors")
 
     def __init__(
         self, clock: FakeClock, call_s: float = 0.1, log: list[str] | None = None, name: str = ""
@@ -36,6 +39,7 @@ class FakeClient:
         self.call_s = call_s
         self.load_s = 1.0
         self.scores: dict[str, float] = {"cosine_mean": 1.0}
+        self.vectors = np.eye(3, dtype=np.float32)
         self.refuses: str | None = None
         self.log = [] if log is None else log
         self.name = name
@@ -61,6 +65,8 @@ class FakeClient:
             return {"load_s": self.load_s, "disk_bytes": 1000}
         if do == "accuracy":
             return dict(self.scores)
+        if do == "vectors":
+            return pack(self.vectors)
         self.texts.append(values["texts"])
         seconds = self.call_s * (1.0 + values["extra"])
         self.clock.advance(seconds)

@@ -1,5 +1,6 @@
 """A gate run: which pairs it samples, when it stops, and what it can't compare."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -7,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from embedopt.errors import MeasureError
-from embedopt.evidence import Cell, ExactPair, NotComparable, PairedCell, PairsWanted
+from embedopt.evidence import Cell, Drift, ExactPair, NotComparable, PairedCell, PairsWanted
+from embedopt.inference.encoder import FloatArray
 from embedopt.measure.pairs.gate_run import GatePlan, GateRunner, measure_gate_run
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.pairs.worker_client import ForeignWorkerError
@@ -31,6 +34,8 @@ class Stage:
         refuses: the request that clients of base or head refuse, by name.
         backends: the backends that clients of base or head have, by name.
         scores: the mean cosine that clients of base or head answer, by name.
+        requests: the requests that clients of base or head answer, by name.
+        vectors: the vectors that clients of base or head answer, by name.
     """
 
     def __init__(self, budget_s: float = 1000.0, cells: tuple[Cell, ...] = CELLS) -> None:
@@ -41,6 +46,8 @@ class Stage:
         self.refuses: dict[str, str] = {}
         self.backends: dict[str, tuple[str, ...]] = {}
         self.scores: dict[str, float] = {}
+        self.requests: dict[str, tuple[str, ...]] = {}
+        self.vectors: dict[str, FloatArray] = {}
         plan = GatePlan(
             ref="main",
             head=Path(),
@@ -62,6 +69,8 @@ class Stage:
         client.backends = self.backends.get(name, client.backends)
         client.scores = {"cosine_mean": self.scores.get(name, 1.0)}
         client.refuses = self.refuses.get(name)
+        client.requests = self.requests.get(name, client.requests)
+        client.vectors = self.vectors.get(name, client.vectors)
         self.clients.append(client)
         return client
 
@@ -121,14 +130,36 @@ def test_exact_values_are_measured_once() -> None:
     ]
 
 
-def test_a_backend_that_the_base_lacks_cant_be_compared_and_the_others_can() -> None:
+def test_a_backend_that_the_base_lacks_is_new_and_the_others_are_compared() -> None:
     stage = Stage(cells=cells_of(["fake", "torch-fp32"], [2]))
-    stage.backends["base"] = ("torch-fp32",)
+    stage.backends["base"] = ("torch-fp32", "old")
     [cells] = stage.run()
     assert {known.cell.backend for known in cells} == {"torch-fp32"}
-    assert stage.runner.not_comparable == [
-        NotComparable(backend="fake", why="the base has no backend fake: it is new here")
-    ]
+    assert (stage.runner.added, stage.runner.removed) == (("fake",), ("old",))
+    assert stage.runner.not_comparable == []
+
+
+def test_the_vectors_of_the_reference_are_compared_even_where_it_is_not_measured() -> None:
+    stage = Stage()
+    stage.vectors["head"] = -np.eye(3, dtype=np.float32)
+    stage.run()
+    assert [drift.backend for drift in stage.runner.drift] == ["torch-fp32", "fake"]
+    assert [drift.similarity_min for drift in stage.runner.drift] == [-1.0, -1.0]
+
+
+def test_a_base_whose_worker_gives_no_vectors_has_no_drift() -> None:
+    stage = Stage()
+    stage.requests["base"] = ("load", "time", "accuracy")
+    stage.run()
+    assert stage.runner.drift == []
+
+
+def test_a_head_whose_worker_gives_no_vectors_any_more_has_drifted() -> None:
+    stage = Stage()
+    stage.requests["head"] = ("load", "time", "accuracy")
+    stage.run()
+    why = "vectors that the head's worker does not give"
+    assert stage.runner.drift == [Drift(backend=name, why=why) for name in ("torch-fp32", "fake")]
 
 
 def test_a_base_of_another_protocol_cant_be_compared_and_no_pair_is_sampled() -> None:
@@ -273,3 +304,23 @@ def test_a_signal_during_a_call_leaves_no_process_and_no_worktree(
     _, errors = process.communicate(timeout=60)
     assert errors.strip().endswith("KeyboardInterrupt")
     assert _nothing_is_left(project)
+
+
+def test_a_change_that_adopts_embedopt_has_nothing_to_compare_with(project: Path) -> None:
+    git(project, "checkout", "-q", "--orphan", "before")
+    git(project, "rm", "-rqf", ".")
+    git(project, "commit", "-q", "--allow-empty", "-m", "before")
+    git(project, "checkout", "-qf", "main")
+    gate_run = measure_gate_run(
+        dataclasses.replace(_plan(project), ref="before"), lambda _: [], lambda _: None
+    )
+    assert (gate_run.added, gate_run.cells, gate_run.not_comparable) == (("torch-fp32",), (), ())
+
+
+def test_what_the_base_declared_already_holds_no_more(project: Path) -> None:
+    table = "[project]\n[tool.embedopt.gate]\naccept = [{}]\n"
+    (project / "pyproject.toml").write_text(table.format('"drift a"'), encoding="utf8")
+    git(project, "commit", "-qam", "two")
+    (project / "pyproject.toml").write_text(table.format('"drift a", "removed b"'), encoding="utf8")
+    gate_run = measure_gate_run(_plan(project), lambda _: [], lambda _: None)
+    assert gate_run.accepted == ("removed b",)

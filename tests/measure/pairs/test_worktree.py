@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from embedopt.errors import GitError, UsageError
+from embedopt.errors import GitError, MeasureError, UsageError
 from embedopt.measure.pairs.worktree import (
     checked_out,
     describe_head,
     ended_by_signals,
+    has_suite,
     pins,
     resolve,
     why_not_comparable,
@@ -152,6 +153,19 @@ def test_a_base_with_other_pins_needs_its_own_environment(tmp_path: Path) -> Non
 
 def test_a_base_without_the_worker_cant_be_compared(tmp_path: Path) -> None:
     head = _project(tmp_path / "head")
+    (tmp_path / "embedopt").mkdir()
+    assert has_suite(tmp_path)
     assert why_not_comparable(head, tmp_path, own_python=True) == (
         "the base has no embedopt/measure/worker.py: choose a newer commit"
     )
+
+
+def test_pins_are_read_with_extras_and_markers(tmp_path: Path) -> None:
+    project = _project(tmp_path, "Torch[x]==2.13.0 ; python_version > '3'", "numpy>=2,==2.4.6", "a==1.*")
+    assert pins(project) == {"torch": "2.13.0", "numpy": "2.4.6", "a": "1.*"}
+
+
+def test_a_dependency_that_cant_be_read_is_named(tmp_path: Path) -> None:
+    project = _project(tmp_path, "numpy 2")
+    with pytest.raises(MeasureError, match=r"has a dependency that can't be read: .*; wanted it as PEP 508"):
+        pins(project)
