@@ -2,12 +2,13 @@
 
 import pytest
 
-from embedopt.judge.gate.verdict import WORSE, Kind, Verdict, decides_nothing
+from embedopt.evidence import FigureKind
+from embedopt.judge.gate.verdict import Verdict, decides_nothing
 from embedopt.report.words import sentence, subject
 
 
 def test_against(
-    against_backend: str, against_batch_size: int, against_kind: Kind, verdicts: tuple[Verdict, ...]
+    against_backend: str, against_batch_size: int, against_kind: FigureKind, verdicts: tuple[Verdict, ...]
 ) -> None:
     """Fails where this code is worse than its base; what is inconclusive or can't be compared is skipped.
 
@@ -16,8 +17,8 @@ def test_against(
     """
     own = [verdict for verdict in verdicts if verdict.backend == against_backend]
     own = [verdict for verdict in own if verdict.answers(against_batch_size, against_kind)]
-    worse = [verdict for verdict in own if verdict.outcome in WORSE or verdict.suspected]
-    unclear = [verdict for verdict in own if verdict.outcome in ("inconclusive", "not comparable")]
+    worse = [verdict for verdict in own if verdict.is_worse]
+    unclear = [verdict for verdict in own if verdict.is_unclear]
     lines = [f"{subject(verdict)}: {sentence(verdict)}" for verdict in worse or unclear]
     if worse or (unclear and decides_nothing(verdicts)):
         pytest.fail("\n".join(lines), pytrace=False)

@@ -56,3 +56,13 @@ class GitHubError(EmbedoptError):
 def first_line(error: BaseException) -> str:
     """Return the first line of the message of another library's error."""
     return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+def last_line(output: str) -> str:
+    """Return the last line that a process wrote to standard error, where the reason of its end stands."""
+    return (output.strip().splitlines() or ["it wrote no error"])[-1]
+
+
+def reason_of(error: OSError) -> str:
+    """Return why the system refused to read or write, as a part of a sentence."""
+    return (error.strerror or str(error)).lower()

@@ -11,6 +11,8 @@ from pydantic import Field
 
 from embedopt.schema import OMIT_EMPTY, record
 
+# What one test of benchmarks/test_against.py asks about a backend.
+FigureKind = Literal["time", "load", "size", "accuracy", "drift"]
 PairedMetric = Literal["latency", "load_s"]
 # Up to 22,000 times as slow or as fast: a larger ratio can't come from two versions of one encoder.
 LogRatio = Annotated[float, Field(ge=-10.0, le=10.0)]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from embedopt.errors import OutputError
+from embedopt.errors import OutputError, reason_of
 
 _HINT = "choose another place with -o"
 
@@ -60,5 +60,4 @@ def explaining_failure(path: Path, hint: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{path} can't be written ({reason}): {hint}") from error
+        raise OutputError(f"{path} can't be written ({reason_of(error)}): {hint}") from error

@@ -49,8 +49,3 @@ def git(
         raise GitError(
             "git is not on the PATH; wanted it to check out or push a commit: install it"
         ) from None
-
-
-def last_error_line(finished: Finished) -> str:
-    """Return the last line that a git command wrote to standard error."""
-    return (finished.stderr.strip().splitlines() or ["git gave no reason"])[-1]

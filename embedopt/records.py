@@ -12,6 +12,8 @@ from embedopt.evidence import GateRun
 from embedopt.schema import Interval, from_json, metric, record
 
 SCHEMA = 1
+# The batch size that stands for many texts at once.
+LARGE_BATCH = 32
 
 
 @record

@@ -8,6 +8,9 @@ from dataclasses import replace
 
 from embedopt.evidence import Cell, PairedCell, PairsWanted
 
+# Seconds that a gate run may take, unless --against-budget says otherwise.
+BUDGET_S = 480.0
+
 PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
 # Measures the cells of one backend in one process pair: their log ratios, or None once the budget is spent.
 MeasurePair = Callable[[Sequence[Cell]], Mapping[Cell, float] | None]

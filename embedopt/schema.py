@@ -1,10 +1,11 @@
-"""Records: how one is declared, written to JSON and read back.
+"""Records: how one is declared, written to JSON and read back, and what is wrong with values that do not fit.
 
 A record is a frozen dataclass that is read without unknown fields and without numbers that are not finite. A
 metric is a field of a record that has a unit and a better direction.
 """
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, dataclass_transform
@@ -62,6 +63,23 @@ def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
         where = ".".join(map(str, first["loc"]))
         raise RecordError(f"{kind.__name__} record: {where}: {first['msg'].lower()}") from None
     return read
+
+
+def describe_mistake(kind: Any, error: ValidationError) -> str:
+    """Return what was found and what was wanted, in one line, for the first mistake in ``error``.
+
+    Args:
+        kind: the pydantic dataclass that was not made; each constrained field has a ``description`` of the
+            values that are wanted, and may have a ``title``, the name that the user knows it by.
+        error: what pydantic raised.
+    """
+    mistake, fields = error.errors()[0], kind.__pydantic_fields__
+    name, *inner = [str(part) for part in mistake["loc"]] or [""]
+    if name not in fields:
+        return f"unknown setting {name!r}; known are: {', '.join(fields)}"
+    where = ".".join([fields[name].title or name, *inner])
+    value = "missing" if mistake["type"] == "missing" else reprlib.repr(mistake["input"])
+    return f"{where} is {value}; wanted {fields[name].description}"
 
 
 def _adapter(kind: type) -> TypeAdapter[Any]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from embedopt.errors import GitError
-from embedopt.git import git, last_error_line
+from embedopt.errors import GitError, last_line
+from embedopt.git import git
 
 
 def test_settings_apply_to_one_call(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_settings_apply_to_one_call(tmp_path: Path) -> None:
 def test_a_command_that_fails_has_a_last_error_line(tmp_path: Path) -> None:
     failed = git(tmp_path, "rev-parse", "HEAD")
     assert failed.returncode == 128
-    assert last_error_line(failed).startswith("fatal: not a git repository")
+    assert last_line(failed.stderr).startswith("fatal: not a git repository")
 
 
 def test_a_machine_without_git_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

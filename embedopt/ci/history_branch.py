@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from embedopt.errors import GitError, RecordError, UsageError
+from embedopt.errors import GitError, RecordError, UsageError, last_line, reason_of
 from embedopt.files import write_whole
-from embedopt.git import Finished, git, last_error_line
+from embedopt.git import Finished, git
 from embedopt.judge.history.saved_runs import read_file
 
 # How often another push may come first before this one gives up.
@@ -48,8 +48,7 @@ def append(run: Path, remote: str, branch: str, into: Path) -> Path:
     try:
         into.mkdir(parents=True)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"{into} can't be made ({reason}): name another folder with --into") from error
+        raise UsageError(f"{into} can't be made ({reason_of(error)}): name another with --into") from error
     try:
         _push(into / name, content, _address(remote), branch)
     except BaseException:
@@ -73,7 +72,7 @@ def _push(file: Path, content: str, remote: str, branch: str) -> None:
         if not pushed.returncode:
             return
         if _tip(folder, remote, branch) == before:
-            raise GitError(f"{file.name} can't be pushed to {branch}: {last_error_line(pushed)}")
+            raise GitError(f"{file.name} can't be pushed to {branch}: {last_line(pushed.stderr)}")
     raise GitError(f"{file.name} can't be pushed to {branch}: {_ATTEMPTS} other pushes came first; try again")
 
 
@@ -122,7 +121,7 @@ def _run(folder: Path, *arguments: str) -> str:
     """Run git and return its standard output."""
     finished = _git(folder, *arguments)
     if finished.returncode:
-        raise GitError(f"git {arguments[0]} failed: {last_error_line(finished)}")
+        raise GitError(f"git {arguments[0]} failed: {last_line(finished.stderr)}")
     return finished.stdout
 
 

@@ -25,6 +25,7 @@ from embedopt.inference.saved_settings import forget, save
 from embedopt.judge.history.saved_runs import newest_run, read_run
 from embedopt.judge.recommend import Requirements, candidates, cheapest
 from embedopt.measure.corpus import load_corpus, mixed
+from embedopt.measure.options import Options
 from embedopt.measure.tune import TUNABLE, Search, TunedFor, search, tunable_modes, winners
 from embedopt.report.console import lines
 from embedopt.report.summary_tables import render_recommendation, render_summary, render_tuning
@@ -120,7 +121,7 @@ def summary(
     everything: Annotated[
         bool, typer.Option("--all", help="All tables, not only those that decide between backends.")
     ] = False,
-    price_per_hour: report_commands.PriceOption = 0.05,
+    price_per_hour: report_commands.PriceOption = Options.price_per_hour,
 ) -> None:
     """Print the tables of a saved run."""
     color = sys.stdout.isatty()

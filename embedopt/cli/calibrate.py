@@ -62,7 +62,11 @@ def calibrate(
         budget_s=budget,
     )
     samples = _collect(plan, _earlier_samples(resume), resume or output)
-    rates = error_rates(samples, read_settings(_ROOT / "pyproject.toml", BACKENDS), Drawing())
+    settings, console = read_settings(_ROOT / "pyproject.toml", BACKENDS), rich.console.Console(stderr=True)
+    with console.status("drawing gate runs") as spinner:
+        # Without a terminal a spinner shows nothing, so each step is printed as a line.
+        on_step = spinner.update if console.is_terminal else console.print
+        rates = error_rates(samples, settings, Drawing(), on_step)
     typer.echo(render_error_rates(rates, color=sys.stdout.isatty()), nl=False)
 
 

@@ -23,6 +23,7 @@ from embedopt.judge.history.saved_runs import (
 )
 from embedopt.judge.merge import Shard
 from embedopt.judge.merge import merge as merge_shards
+from embedopt.measure.options import Options
 from embedopt.report.comment import NOTHING_TO_MEASURE, Job, render_comment
 from embedopt.report.console import lines
 from embedopt.report.judged_run import JudgedRun, judge_run
@@ -47,7 +48,7 @@ def report(
         Path | None,
         typer.Option("--output", "-o", help="File to write.", show_default="report.html, or to the terminal"),
     ] = None,
-    price_per_hour: PriceOption = 0.05,
+    price_per_hour: PriceOption = Options.price_per_hour,
 ) -> None:
     """Show a run and its history: as a page, as a summary for a job or a comment, as annotations of a job."""
     saved = read_history(folder)
@@ -97,7 +98,7 @@ def comment(
         Path,
         typer.Argument(help="Folder with what the benchmark workflow saved, if anything.", metavar="DIR"),
     ],
-    price_per_hour: PriceOption = 0.05,
+    price_per_hour: PriceOption = Options.price_per_hour,
 ) -> None:
     """Put the verdict into the one comment of a pull request: a step of comment.yml.
 

@@ -4,10 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedopt.judge.history.saved_runs import SavedRun
-from embedopt.records import Accuracy, Footprint, Latency, LoadPoint, LoadTest, Throughput
-
-# The batch size that stands for many texts at once, where it was measured.
-_LARGE_BATCH = 32
+from embedopt.records import LARGE_BATCH, Accuracy, Footprint, Latency, LoadPoint, LoadTest, Throughput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +117,7 @@ def _smallest_and_large(latencies: Sequence[Latency]) -> list[Latency]:
     for latency in latencies:
         sizes.setdefault(latency.backend, set()).add(latency.batch_size)
     shown = {
-        backend: {min(own), _LARGE_BATCH if _LARGE_BATCH in own else max(own)}
-        for backend, own in sizes.items()
+        backend: {min(own), LARGE_BATCH if LARGE_BATCH in own else max(own)} for backend, own in sizes.items()
     }
     return [latency for latency in latencies if latency.batch_size in shown[latency.backend]]
 

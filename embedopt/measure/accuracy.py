@@ -11,10 +11,9 @@ from scipy import stats
 from embedopt.errors import InputError
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.measure.corpus import Corpus
-from embedopt.records import Accuracy
+from embedopt.records import LARGE_BATCH, Accuracy
 
-_BATCH_SIZE = 32
-_LAYOUT = "score, tab, sentence, tab, sentence"
+PAIRS_LAYOUT = "score, tab, sentence, tab, sentence"
 
 
 def cosines(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -66,10 +65,10 @@ def batch_invariance(encoder: Encoder, texts: Sequence[str], rounds: int) -> Acc
     worst = np.float64(1.0)
     for _ in range(rounds):
         order = draw.permutation(len(texts))
-        for start in range(0, len(texts), _BATCH_SIZE):
+        for start in range(0, len(texts), LARGE_BATCH):
             # The last batch is filled up from the start, so that each has 32 texts where there are as many.
-            batch = order[np.arange(start, start + min(_BATCH_SIZE, len(texts))) % len(texts)]
-            together = encoder.encode([texts[index] for index in batch], batch_size=_BATCH_SIZE)
+            batch = order[np.arange(start, start + min(LARGE_BATCH, len(texts))) % len(texts)]
+            together = encoder.encode([texts[index] for index in batch], batch_size=LARGE_BATCH)
             worst = np.minimum(worst, cosines(alone[batch], together).min())  # propagates NaN
     return Accuracy(batch_invariance_min=float(worst))
 
@@ -103,7 +102,7 @@ def read_sentence_pairs(path: Path) -> SentencePairs:
     except UnicodeDecodeError as error:
         raise InputError(f"pairs {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
     except (OSError, csv.Error) as error:
-        raise InputError(f"pairs {path} can't be read ({error}); wanted {_LAYOUT}") from None
+        raise InputError(f"pairs {path} can't be read ({error}); wanted {PAIRS_LAYOUT}") from None
     parsed = [_sentence_pair(f"{path}:{number}", row) for number, row in enumerate(rows, 1) if any(row)]
     if len({score for score, _, _ in parsed}) < 2:
         raise InputError(
@@ -116,7 +115,7 @@ def read_sentence_pairs(path: Path) -> SentencePairs:
 def _sentence_pair(where: str, row: Sequence[str]) -> tuple[float, str, str]:
     # Some of the published files have further columns, such as the source of a sentence.
     if len(row) < 3:
-        raise InputError(f"pairs {where}: {len(row)} column(s); wanted {_LAYOUT}")
+        raise InputError(f"pairs {where}: {len(row)} column(s); wanted {PAIRS_LAYOUT}")
     try:
         score = float(row[0])
     except ValueError:

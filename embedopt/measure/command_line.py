@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from embedopt.errors import UsageError
 from embedopt.inference.backend import Backend
 from embedopt.inference.backends import BACKENDS, REFERENCE, select_backends, split_names
-from embedopt.measure.constraints import describe_mistake
+from embedopt.measure.accuracy import PAIRS_LAYOUT
 from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, GateRunOptions, Options
 from embedopt.measure.pairs.worktree import resolve
 from embedopt.measure.profiles import BATCH_SIZES, PROFILES, ProfileName
+from embedopt.schema import describe_mistake
 
 T = TypeVar("T")
 
@@ -34,8 +35,7 @@ def declare_options(add: Callable[..., object]) -> None:
     _add_number(add, "--min-cosine", Options.min_cosine, "floor of the mean cosine")
     profile = f"how much is measured (default: {Options.profile})"
     add("--profile", choices=get_args(ProfileName), default=Options.profile, help=profile)
-    layout = "score, tab, sentence, tab, sentence"
-    add("--pairs", type=Path, metavar="FILE", help=f"judged sentence pairs: {layout}")
+    add("--pairs", type=Path, metavar="FILE", help=f"judged sentence pairs: {PAIRS_LAYOUT}")
     _add_number(add, "--price-per-hour", Options.price_per_hour, "dollars for an hour of this machine")
     _add_number(add, "--slo-p99-ms", Options.slo_p99_ms, "longest p99 under load that is acceptable, in ms")
     _add_number(add, "--soak-s", Options.soak_s, "seconds of a soak under load, 0 for none")

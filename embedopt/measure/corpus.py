@@ -11,9 +11,9 @@ import numpy as np
 import pydantic.dataclasses
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from embedopt.errors import InputError
+from embedopt.errors import InputError, reason_of
 from embedopt.inference.artifacts.weights import digest_of
-from embedopt.measure.constraints import describe_mistake
+from embedopt.schema import describe_mistake
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ def _read(file: Path, keep_blank: bool) -> list[_Placed]:
     except UnicodeDecodeError as error:
         raise InputError(f"corpus {file} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
     except OSError as error:
-        reason = (error.strerror or "can't be read").lower()
-        raise InputError(f"corpus {file}: {reason}; wanted a text file or JSON lines") from None
+        raise InputError(f"corpus {file}: {reason_of(error)}; wanted a text file or JSON lines") from None
     # Not splitlines: it also cuts at characters that may stand inside a text, such as U+2028.
     lines = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")] if content else []
     numbered = [(f"{file}:{number}", line) for number, line in enumerate(lines, 1)]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedopt.errors import MeasureError
+from embedopt.errors import MeasureError, last_line
 from embedopt.inference.artifacts.store import disk_bytes
 from embedopt.inference.artifacts.weights import Weights
 from embedopt.inference.backend import Backend
@@ -67,10 +67,8 @@ def _start_process(backend: Backend, folder: Path, texts: Sequence[str]) -> dict
             f"opening {backend.name} took over {_TIMEOUT_S} s; wanted seconds: is the disk busy?"
         ) from None
     except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        raise MeasureError(
-            f"the process that opens {backend.name} ended with {error.returncode}: {last}"
-        ) from None
+        ended = f"the process that opens {backend.name} ended with {error.returncode}"
+        raise MeasureError(f"{ended}: {last_line(error.stderr)}") from None
     values: dict[str, float] = json.loads(done.stdout)
     return values
 

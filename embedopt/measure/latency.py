@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from embedopt.clock import Clock
 from embedopt.records import Latency
 from embedopt.schema import Interval
-
-Clock = Callable[[], float]
 
 _COVERAGE = 0.95
 

@@ -7,10 +7,12 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from embedopt.evidence import FigureKind
 from embedopt.inference.backend import Backend
 from embedopt.measure.pairs.gate_run import GatePlan
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.profiles import PROFILES, ProfileName
+from embedopt.sampling import BUDGET_S
 
 # Defaults of a gate run: what it can decide on two cores within the default budget.
 AGAINST_BACKENDS = "torch-fp32,onnx-fp32,onnx-int8"
@@ -36,12 +38,12 @@ class GateRunOptions:
     ref: str
     head: Path
     python: str | None = None
-    budget_s: BudgetS = 480.0
+    budget_s: BudgetS = BUDGET_S
     backends: tuple[Backend, ...]
     batch_sizes: tuple[int, ...]
 
     @property
-    def questions(self) -> tuple[tuple[int, str], ...]:
+    def questions(self) -> tuple[tuple[int, FigureKind], ...]:
         """What is judged of each backend: a batch size (0 for none) and a kind of figure."""
         return (
             *((size, "time") for size in self.batch_sizes),

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from embedopt.clock import Clock
 from embedopt.inference.artifacts.layout import MODEL_FILE
 from embedopt.inference.hardware import replicas_and_threads
-from embedopt.measure.latency import Clock
 
 Shapes = Mapping[tuple[int, int], int]
 RooflinePrecision = Literal["fp32", "int8"]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from embedopt.measure.latency import Clock
+from embedopt.clock import Clock
 from embedopt.measure.options import Options
 from embedopt.measure.profiles import ProfileName
 

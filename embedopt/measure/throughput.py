@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from embedopt.clock import Clock
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.pipeline import padding_share
-from embedopt.measure.latency import Clock, rotate
-from embedopt.records import Throughput
-
-BATCH_SIZE = 32
+from embedopt.measure.latency import rotate
+from embedopt.records import LARGE_BATCH, Throughput
 
 
 def in_order(
@@ -20,17 +19,17 @@ def in_order(
 
     A call that is not timed warms up first.
     """
-    batches = rotate(texts, BATCH_SIZE)
-    encoder.encode(next(batches), BATCH_SIZE)
+    batches = rotate(texts, LARGE_BATCH)
+    encoder.encode(next(batches), LARGE_BATCH)
     started_s, encoded = clock(), 0
     while not encoded or clock() - started_s < seconds:
-        encoder.encode(next(batches), BATCH_SIZE)
-        encoded += BATCH_SIZE
+        encoder.encode(next(batches), LARGE_BATCH)
+        encoded += LARGE_BATCH
     rate = encoded / (clock() - started_s)
     indices = np.arange(len(texts))
-    calls = [indices[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE)]
+    calls = [indices[start : start + LARGE_BATCH] for start in range(0, len(texts), LARGE_BATCH)]
     return Throughput(
-        batch_size=BATCH_SIZE,
+        batch_size=LARGE_BATCH,
         in_order_per_s=rate,
         in_order_padding=padding_share(encoder.token_counts(texts), calls),
     )

@@ -17,12 +17,13 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import stats
 
+from embedopt.clock import Clock
 from embedopt.errors import UsageError
 from embedopt.inference.backend import Backend, Mode, Settings
 from embedopt.inference.backends import BACKENDS
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.hardware import replicas_and_threads
-from embedopt.measure.latency import Clock, rotate, seconds_of
+from embedopt.measure.latency import rotate, seconds_of
 from embedopt.schema import Interval
 from embedopt.trial import Trial
 

@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from embedopt.clock import Clock
 from embedopt.inference.backends import DEFAULT
 from embedopt.inference.encoder import Encoder
-from embedopt.measure.latency import Clock, rotate, seconds_of, summarise
+from embedopt.measure.latency import rotate, seconds_of, summarise
 from embedopt.measure.roofline import measure_roofline, operations_per_token, product_shapes
 from embedopt.measure.session import Session
 from embedopt.records import SideBySideCase, Turns

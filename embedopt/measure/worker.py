@@ -12,12 +12,13 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from embedopt.clock import Clock
 from embedopt.errors import EmbedoptError, MeasureError, UsageError, first_line
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
@@ -35,8 +36,6 @@ _FIRST_TEXT = "forklift driver, nights"
 _IDLE_SLEEP_S, _IDLE_SHARE, _IDLE_TRIES = 5e-4, 0.2, 100
 # A few microseconds of arithmetic on values that fit into the cache of a core.
 _VALUES = np.linspace(0.0, 1.0, 512, dtype=np.float32)
-
-Clock = Callable[[], float]
 
 
 class Worker:

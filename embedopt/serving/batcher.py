@@ -6,9 +6,10 @@ import time
 from concurrent.futures import Future
 from typing import Self
 
+from embedopt.clock import Clock
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.serving.policy import Cost, Limits
-from embedopt.serving.scheduler import Clock, Scheduler
+from embedopt.serving.scheduler import Scheduler
 
 # Batches that a new batcher encodes to learn their cost, each as words in a text and texts in the batch.
 _WARM_UP = ((4, 1), (48, 1), (16, 8))

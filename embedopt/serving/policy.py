@@ -51,8 +51,9 @@ class Limits:
         if not 0.0 < self.promise_ms < math.inf:
             raise UsageError(f"promise_ms is {self.promise_ms}; wanted milliseconds above 0")
         for name in ("max_waiting", "batch_tokens"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; wanted 1 or more")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UsageError(f"{name} is {value!r}; wanted a whole number, 1 or more")
 
     @property
     def promise_s(self) -> float:

@@ -8,9 +8,10 @@ whose batch it is in answers it.
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 
+from embedopt.clock import Clock
 from embedopt.errors import EmbedoptError, InputError, Overloaded
 from embedopt.inference.encoder import Encoder, FloatArray, TokenizedText, check_texts
 from embedopt.serving.answers import Answerer, raise_if_interrupted, too_late
@@ -24,8 +25,6 @@ from embedopt.serving.policy import (
     misses_deadline,
 )
 from embedopt.serving.queue import Request, RequestQueue
-
-Clock = Callable[[], float]
 
 _FREE = -math.inf
 

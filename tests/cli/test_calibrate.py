@@ -30,12 +30,13 @@ def test_samples_are_judged_without_collecting_more(
     before = samples.read_bytes()
     cells = ["--backends", "onnx-int8", "--batch-sizes", "1"]
     assert main(["calibrate", "--resume", str(samples), "--budget", "0", *cells]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     rows = [line.split() for line in out.splitlines() if line.startswith("onnx-int8")]
     assert rows == [
         ["onnx-int8", "batch", "1", "0", "(0-16.1)", "100", "(83.9-100)"],
         ["onnx-int8", "load", "0", "(0-16.1)", "-"],
     ]
+    assert "drawing runs with a slow-down of 0%\n" in err
     assert samples.read_bytes() == before
 
 

@@ -177,8 +177,9 @@ def test_the_bound_is_between_a_quarter_of_the_promise_and_the_promise() -> None
     [
         ({"promise_ms": 0.0}, "promise_ms is 0.0; wanted milliseconds above 0"),
         ({"promise_ms": inf}, "promise_ms is inf; wanted milliseconds above 0"),
-        ({"max_waiting": 0}, "max_waiting is 0; wanted 1 or more"),
-        ({"batch_tokens": 0}, "batch_tokens is 0; wanted 1 or more"),
+        ({"max_waiting": 0}, "max_waiting is 0; wanted a whole number, 1 or more"),
+        ({"batch_tokens": 0}, "batch_tokens is 0; wanted a whole number, 1 or more"),
+        ({"batch_tokens": 1.5}, "batch_tokens is 1.5; wanted a whole number, 1 or more"),
     ],
 )
 def test_limits_are_checked(wrong: dict[str, float], message: str) -> None:

@@ -6,7 +6,7 @@ of the base and of one process of the head, measured one after the other.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from embedopt.judge.gate.other_tools import OTHER_TOOLS
 from embedopt.judge.gate.pairs_rule import judge_cells, plan_pairs
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.stats import fewest_pairs
-from embedopt.sampling import sample_pairs
+from embedopt.sampling import BUDGET_S, sample_pairs
 
 GATE = "embedopt"
 _Samples = Mapping[tuple[Cell, float], SlowdownSample]
@@ -39,7 +39,7 @@ class Drawing:
 
     runs: int = 1000
     other_tool_runs: int = 500
-    budget_s: float = 480.0
+    budget_s: float = BUDGET_S
     survey_s: float = 60.0
     seed: int = 0
 
@@ -78,9 +78,14 @@ class ErrorRate:
 
 
 def error_rates(
-    collected: SlowdownSamples, settings: GateSettings, drawing: Drawing
+    collected: SlowdownSamples,
+    settings: GateSettings,
+    drawing: Drawing,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> tuple[ErrorRate, ...]:
     """Return false alarms and detections of the gate and of other tools, for each cell and for whole runs.
+
+    ``on_step`` is called with a line of text before the runs of each slow-down are drawn.
 
     Raises:
         RecordError: there are no identical sides among the samples, or a sample has too few pairs.
@@ -91,6 +96,7 @@ def error_rates(
     cells = [cell for cell, slowdown in samples if slowdown == 0]
     rates: list[ErrorRate] = []
     for slowdown in sorted({slowdown for _, slowdown in samples}):
+        on_step(f"drawing runs with a slow-down of {slowdown:.0%}")
         slowed = [cell for cell in cells if (cell, slowdown) in samples]
         for group in [cells] if slowdown == 0 else [[cell] for cell in slowed]:
             mixed = {**samples, **{(cell, 0.0): samples[cell, slowdown] for cell in group}}

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from embedopt.errors import UsageError
 from embedopt.records import Accuracy
-from embedopt.schema import metrics
+from embedopt.schema import describe_mistake, metrics
 
 # Larger than what a different order of additions changes. A threshold of a cosine is a difference, that of a
 # time or a size a share; a drift is 1 less the lowest similarity of a text's vectors. Scores of a ranking
@@ -67,7 +67,6 @@ class GateSettings:
 
 
 _ADAPTER = TypeAdapter(GateSettings)
-_FIELDS = GateSettings.__pydantic_fields__  # type: ignore[attr-defined]  # set by pydantic's decorator
 
 
 def read_settings(pyproject: Path, backends: Collection[str]) -> GateSettings:
@@ -83,7 +82,9 @@ def read_settings(pyproject: Path, backends: Collection[str]) -> GateSettings:
     try:
         settings = _ADAPTER.validate_python(_table(pyproject))
     except ValidationError as error:
-        raise UsageError(f"{pyproject} [tool.embedopt.gate]: {_message(error)}") from None
+        raise UsageError(
+            f"{pyproject} [tool.embedopt.gate]: {describe_mistake(GateSettings, error)}"
+        ) from None
     _refuse_unknown(pyproject, "metric", settings.metrics, METRIC_THRESHOLDS)
     _refuse_unknown(pyproject, "backend", settings.backends, backends)
     return settings
@@ -97,15 +98,6 @@ def _table(pyproject: Path) -> Any:
     except (OSError, ValueError) as error:
         raise UsageError(f"{pyproject} can't be read ({error}); wanted TOML: correct the file") from None
     return content.get("tool", {}).get("embedopt", {}).get("gate", {})
-
-
-def _message(error: ValidationError) -> str:
-    first = error.errors()[0]
-    name, *_ = (*first["loc"], "")
-    if name not in _FIELDS:
-        return f"unknown setting {name!r}; known are: {', '.join(_FIELDS)}"
-    where = ".".join(map(str, first["loc"]))
-    return f"{where} is {first['input']!r}; wanted {_FIELDS[str(name)].description}"
 
 
 def _refuse_unknown(pyproject: Path, kind: str, names: Collection[str], known: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from embedopt.evidence import FigureKind
 from embedopt.records import Accuracy
 from embedopt.schema import Interval, metrics
 
@@ -19,8 +20,6 @@ Outcome = Literal[
     "improved",
     "equivalent",
 ]
-# What one test of benchmarks/test_against.py asks about a backend.
-Kind = Literal["time", "load", "size", "accuracy", "drift"]
 
 EXIT_CODES = {
     0: "pass",
@@ -36,15 +35,13 @@ _SUSPECTED = "inconclusive: a time looked slower when the budget ended"
 SCORES_AND_SIZES = "scores and sizes"
 DRIFT = "drift"
 _ACCURACY = metrics(Accuracy)
-_KINDS: dict[str, Kind] = {
+_KINDS: dict[str, FigureKind] = {
     "latency": "time",
     "load_s": "load",
     "disk_bytes": "size",
     **dict.fromkeys(_ACCURACY, "accuracy"),
     DRIFT: "drift",
 }
-# Outcomes that fail a check.
-WORSE: frozenset[Outcome] = frozenset({"regressed", "vectors changed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +75,21 @@ class Verdict:
     suspected: bool = False
 
     @property
+    def is_worse(self) -> bool:
+        """Whether it fails a check: a time that looked slower when the budget ended does, too."""
+        return self.outcome in ("regressed", "vectors changed") or self.suspected
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether nothing was decided."""
+        return self.outcome in ("inconclusive", "not comparable")
+
+    @property
     def is_accuracy(self) -> bool:
         """Whether the metric is a score of the embeddings, not a cost."""
         return self.metric in _ACCURACY or self.metric == DRIFT
 
-    def answers(self, batch_size: int, kind: Kind) -> bool:
+    def answers(self, batch_size: int, kind: FigureKind) -> bool:
         """Return whether this verdict is on a kind of figure of its backend, or on the whole backend."""
         return not self.metric or (self.batch_size, _KINDS.get(self.metric)) == (batch_size, kind)
 
@@ -111,7 +118,7 @@ def decides_nothing(verdicts: Sequence[Verdict]) -> bool:
     Where calls were timed beside a base, only their times count: scores and sizes are always decided.
     """
     timed = [verdict for verdict in verdicts if verdict.metric == "latency"] or verdicts
-    return all(verdict.outcome in ("inconclusive", "not comparable") for verdict in timed)
+    return all(verdict.is_unclear for verdict in timed)
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from embedopt.errors import RecordError
+from embedopt.errors import RecordError, reason_of
 from embedopt.records import Latency, Run, run_from_json
 from embedopt.schema import from_json
 
@@ -136,9 +136,7 @@ def read_file(path: Path) -> tuple[SavedRun, dict[str, Any]]:
             raise RecordError(f"{path} has more than {_LARGEST_BYTES:,} bytes; wanted a saved run")
         values = json.loads(path.read_text(encoding="utf8"), parse_int=_integer)
     except OSError as error:
-        raise RecordError(
-            f"{path}: {(error.strerror or 'it is unreadable').lower()}; wanted a saved run"
-        ) from None
+        raise RecordError(f"{path}: {reason_of(error)}; wanted a saved run") from None
     except (ValueError, RecursionError):
         raise RecordError(f"{path} is damaged: it is not JSON; delete it, or run the suite again") from None
     try:

@@ -10,9 +10,9 @@ from itertools import count
 
 import numpy as np
 
+from embedopt.clock import Clock
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.footprint import resident_bytes
-from embedopt.measure.latency import Clock
 from embedopt.measure.load_test.open_loop import LEAST_ARRIVALS, P99_SHARE, Traffic, drive, poisson
 from embedopt.measure.load_test.servers import BATCHINGS, Batching, open_server
 from embedopt.measure.profiles import LoadTestPlan

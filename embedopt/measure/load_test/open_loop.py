@@ -16,9 +16,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from embedopt.clock import Clock
 from embedopt.errors import MeasureError, Overloaded
 from embedopt.inference.encoder import FloatArray
-from embedopt.measure.latency import Clock, percentiles
+from embedopt.measure.latency import percentiles
 from embedopt.measure.load_test.servers import Server
 from embedopt.records import LoadPoint
 

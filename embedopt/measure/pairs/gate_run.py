@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from embedopt.clock import Clock
 from embedopt.errors import MeasureError
 from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, PairedCell
 from embedopt.inference.artifacts.store import default_cache_dir
 from embedopt.inference.backends import REFERENCE
 from embedopt.inference.encoder import FloatArray
-from embedopt.measure.latency import Clock
 from embedopt.measure.pairs import worktree
 from embedopt.measure.pairs.drift import measure_drift
 from embedopt.measure.pairs.process_pair import Client, StartWorker, Work, live_pair, measure_pair

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from embedopt.clock import Clock
 from embedopt.errors import RecordError
 from embedopt.evidence import Cell, ProcessPair, SlowdownSample, SlowdownSamples
-from embedopt.measure.latency import Clock
 from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair, measure_pair
 from embedopt.schema import from_json
 

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import stats
 
+from embedopt.clock import Clock
 from embedopt.evidence import Cell, ProcessPair
-from embedopt.measure.latency import Clock, rotate
+from embedopt.measure.latency import rotate
 
 # Share of the quads' log ratios that is trimmed at each end: one call in ten is slowed by another process.
 _TRIMMED = 0.25

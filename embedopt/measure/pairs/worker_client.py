@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from embedopt.errors import MeasureError
+from embedopt.errors import MeasureError, last_line
 from embedopt.measure.worker import PROTOCOL
 
 WORKER = "embedopt.measure.worker"
@@ -195,8 +195,7 @@ class WorkerClient:
     def _dead(self) -> MeasureError:
         code = self._process.wait()
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        last = lines[-1] if lines else "it wrote no error"
+        last = last_line(self._errors.read().decode(errors="replace"))
         return MeasureError(f"the worker of {self._checkout.name} ended with {code}: {last}")
 
     def close(self) -> None:

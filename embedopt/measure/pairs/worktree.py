@@ -16,9 +16,9 @@ from filelock import FileLock, Timeout
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from embedopt.errors import GitError, MeasureError, UsageError, first_line
+from embedopt.errors import GitError, MeasureError, UsageError, first_line, last_line
 from embedopt.files import explaining_failure
-from embedopt.git import Finished, git, last_error_line
+from embedopt.git import Finished, git
 
 _WORKER_FILE = Path("embedopt", "measure", "worker.py")
 
@@ -69,7 +69,7 @@ def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path
         try:
             added = _git(repository, "worktree", "add", "--detach", "--force", str(folder), commit)
             if added.returncode:
-                raise GitError(f"git can't check {commit[:12]} out into {folder}: {last_error_line(added)}")
+                raise GitError(f"git can't check {commit[:12]} out into {folder}: {last_line(added.stderr)}")
             yield folder
         finally:
             _remove(repository, folder)

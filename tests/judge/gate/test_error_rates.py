@@ -52,7 +52,9 @@ def test_the_gate_is_right_where_the_rules_of_other_tools_are_not() -> None:
 def test_alarms_are_counted_for_each_cell() -> None:
     """Only the slowed cell has alarms."""
     samples = [_sample(cell, 0.0) for cell in CELLS] + [_sample(CELLS[0], 0.2)]
-    rates = error_rates(_collected(*samples), SETTINGS, Drawing(runs=20, other_tool_runs=5))
+    steps: list[str] = []
+    rates = error_rates(_collected(*samples), SETTINGS, Drawing(runs=20, other_tool_runs=5), steps.append)
+    assert steps == ["drawing runs with a slow-down of 0%", "drawing runs with a slow-down of 20%"]
     gate = [(rate.slowdown, rate.cell, rate.alarms, rate.draws) for rate in rates if rate.rule == GATE]
     identical = [(0.0, cell, 0, 20) for cell in (*CELLS, None)]
     assert gate == [*identical, (0.2, CELLS[0], 20, 20)]

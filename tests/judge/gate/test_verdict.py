@@ -2,9 +2,9 @@
 
 import pytest
 
-from embedopt.evidence import ExactPair, GateRun
+from embedopt.evidence import ExactPair, FigureKind, GateRun
 from embedopt.judge.gate.settings import GateSettings
-from embedopt.judge.gate.verdict import Kind, Verdict, exit_code, headline
+from embedopt.judge.gate.verdict import Verdict, exit_code, headline
 from embedopt.judge.gate.whole_runs import judge_gate_run
 from tests.judge.gate.gate_runs import SAME_COSINE, gate_run, paired_cell
 
@@ -64,10 +64,12 @@ def test_the_gravest_verdict_decides(against: GateRun, code: int, line: str) -> 
         (0, "drift", (0, "drift")),
     ],
 )
-def test_a_verdict_answers_one_question(batch_size: int, metric: str, question: tuple[int, Kind]) -> None:
+def test_a_verdict_answers_one_question(
+    batch_size: int, metric: str, question: tuple[int, FigureKind]
+) -> None:
     verdict = Verdict(backend="a", batch_size=batch_size, metric=metric, outcome="equivalent")
-    kinds: tuple[Kind, ...] = ("load", "size", "accuracy", "drift")
-    questions: list[tuple[int, Kind]] = [(1, "time"), (8, "time"), *((0, kind) for kind in kinds)]
+    kinds: tuple[FigureKind, ...] = ("load", "size", "accuracy", "drift")
+    questions: list[tuple[int, FigureKind]] = [(1, "time"), (8, "time"), *((0, kind) for kind in kinds)]
     assert [each for each in questions if verdict.answers(*each)] == [question]
 
 
