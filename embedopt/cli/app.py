@@ -6,21 +6,20 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import rich.console
 import rich.progress
 import typer
 
 from embedopt.cli import calibrate as calibrate_commands
+from embedopt.cli import encode as encode_commands
 from embedopt.cli import judge as judge_commands
 from embedopt.cli import report as report_commands
 from embedopt.errors import EmbedoptError, RecordError
-from embedopt.files import replacing
 from embedopt.inference.artifacts.quantization_texts import quantization_texts
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
-from embedopt.inference.backends import BACKENDS, DEFAULT, get_backend, select_backends, split_names
-from embedopt.inference.loading import load_encoder, open_encoder
+from embedopt.inference.backends import BACKENDS, get_backend, select_backends, split_names
+from embedopt.inference.loading import open_encoder
 from embedopt.inference.saved_settings import forget, save
 from embedopt.judge.history.saved_runs import newest_run, read_run
 from embedopt.judge.recommend import Requirements, candidates, cheapest
@@ -30,8 +29,6 @@ from embedopt.measure.tune import TUNABLE, Search, TunedFor, search, tunable_mod
 from embedopt.report.console import lines
 from embedopt.report.summary_tables import render_recommendation, render_summary, render_tuning
 
-# Texts encoded between two steps of the progress bar: enough to plan batches of like length.
-_CHUNK_TEXTS = 2048
 # EX_SOFTWARE of sysexits.h: Python's own 1 would say that a run is slower.
 _CRASH = 70
 
@@ -43,20 +40,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ModelOption = Annotated[
-    str | None,
-    typer.Option("--model", help="Local folder or hub name.", show_default="the bundled all-MiniLM-L6-v2"),
-]
-CacheOption = Annotated[
-    Path | None, typer.Option("--cache-dir", help="Where artifacts are kept.", envvar="EMBEDOPT_CACHE")
-]
-
 
 @app.command()
 def build(
     backends: Annotated[str, typer.Option(help=f"all, or some of {', '.join(BACKENDS)}.")] = "all",
-    model: ModelOption = None,
-    cache_dir: CacheOption = None,
+    model: encode_commands.ModelOption = None,
+    cache_dir: encode_commands.CacheOption = None,
 ) -> None:
     """Build the artifacts of backends into the cache."""
     chosen = select_backends(split_names(backends))
@@ -74,45 +63,6 @@ def build(
             folder = store.get(row, weights)
             size = disk_bytes(folder) if row.build else weights.disk_bytes
             out.print(f"{row.name:<22}{size / 1e6:7.1f} MB  {folder}", markup=False)
-
-
-@app.command()
-def encode(
-    file: Annotated[
-        Path, typer.Argument(help="Text file (one text a line) or JSON lines with a text field.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="NumPy file to write, (n, dim) float32.")],
-    backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = DEFAULT,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Texts in a batch.", show_default="chosen by length")
-    ] = None,
-    model: ModelOption = None,
-    cache_dir: CacheOption = None,
-) -> None:
-    """Embed the texts of a file: row i is line i, blank lines of a text file included."""
-    texts = load_corpus(file, keep_blank=True).texts
-    progress = rich.progress.Progress(
-        *rich.progress.Progress.get_default_columns(),
-        rich.progress.MofNCompleteColumn(),
-        console=rich.console.Console(stderr=True),
-    )
-    with replacing(output) as stream, progress:
-        bar = progress.add_task(f"loading {backend}", total=len(texts))
-        with load_encoder(
-            backend,
-            mode="throughput",
-            model=model,
-            cache_dir=cache_dir,
-            on_step=lambda step: progress.update(bar, description=step),
-        ) as encoder:
-            progress.update(bar, description="encoding")
-            embeddings = np.empty((len(texts), encoder.dim), dtype=np.float32)
-            for start in range(0, len(texts), _CHUNK_TEXTS):
-                chunk = texts[start : start + _CHUNK_TEXTS]
-                embeddings[start : start + len(chunk)] = encoder.encode(chunk, batch_size)
-                progress.advance(bar, len(chunk))
-        np.save(stream, embeddings)
-    typer.echo(f"{output}: {embeddings.shape[0]} x {embeddings.shape[1]} float32 by {backend}")
 
 
 @app.command()
@@ -167,8 +117,8 @@ def tune(
         Path | None, typer.Option(help="Texts to measure on.", show_default="64 texts of all lengths")
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Delete the saved settings, and stop.")] = False,
-    model: ModelOption = None,
-    cache_dir: CacheOption = None,
+    model: encode_commands.ModelOption = None,
+    cache_dir: encode_commands.CacheOption = None,
 ) -> None:
     """Find the fastest settings on this machine, and save them for load_encoder and the suite.
 
@@ -216,6 +166,7 @@ def _show(
 for _command in (judge_commands.compare, judge_commands.history, judge_commands.gate):
     app.command(epilog=judge_commands.EXIT_HELP)(_command)
 for _other in (
+    encode_commands.encode,
     report_commands.report,
     report_commands.merge,
     report_commands.append,

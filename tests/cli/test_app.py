@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from embedopt import load_encoder
@@ -39,26 +38,6 @@ def test_build_names_size_and_place(
     lines = printed.out.splitlines()
     assert [line.split()[0] for line in lines] == ["onnx-fp32", "onnx-int8"]
     assert [Path(line.split()[-1]).parent for line in lines] == [tmp_path / "artifacts"] * 2
-
-
-def test_encode_writes_the_embeddings_of_each_line(
-    tiny_model: Callable[..., Path], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "out.npy"
-    model = str(tiny_model())
-    assert main(["encode", str(texts), "-o", str(output), "--backend", "onnx-fp32", "--model", model]) == 0
-    assert capsys.readouterr().out == f"{output}: 4 x 32 float32 by onnx-fp32\n"
-    assert (
-        main(
-            ["encode", str(texts), "-o", str(tmp_path / "b.npy"), "--backend", "torch-fp32", "--model", model]
-        )
-        == 0
-    )
-    embeddings = np.load(output)
-    assert embeddings.dtype == np.float32
-    np.testing.assert_allclose(embeddings, np.load(tmp_path / "b.npy"), atol=1e-5)
-    assert embeddings.shape == (4, 32)  # the blank line is a text: row i is line i
-    assert sorted(path.name for path in tmp_path.glob("*")) == ["b.npy", "cache", "out.npy", "texts.txt"]
 
 
 def test_summary_prints_the_tables_that_decide_or_all(
@@ -220,19 +199,6 @@ def test_an_unknown_choice_is_refused_with_the_known_ones(
 ) -> None:
     assert main(argv) == 2
     assert choices in " ".join(capsys.readouterr().err.replace("│", "").split())
-
-
-def test_an_output_that_cant_be_written_leaves_nothing(
-    tiny_model: Callable[..., Path], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The output names a folder: the finished file can't be moved there."""
-    (tmp_path / "out.npy").mkdir()
-    argv = ["encode", str(texts), "-o", str(tmp_path / "out.npy"), "--backend", "torch-fp32"]
-    assert main([*argv, "--model", str(tiny_model())]) == 2
-    assert (
-        "out.npy can't be written (is a directory): choose another place with -o" in capsys.readouterr().err
-    )
-    assert sorted(path.name for path in tmp_path.glob("*")) == ["out.npy", "texts.txt"]
 
 
 def test_the_module_is_the_command(tmp_path: Path) -> None:

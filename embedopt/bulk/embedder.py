@@ -1,0 +1,84 @@
+"""Embeds Arrow tables: for `embedopt encode`, and by hand in Ray Data, Spark or Daft."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+import pyarrow as pa
+
+from embedopt.bulk.readers import EMBEDDING
+from embedopt.inference.backends import get_backend
+from embedopt.inference.loading import load_encoder
+from embedopt.inference.pipeline import padding_share
+
+DType = Literal["float32", "float16"]
+# Texts on whose plan the share of padding is judged: to plan all of them again would cost time.
+_PLANNED_TEXTS = 1024
+
+
+class Embedder:
+    """Adds the column ``embedding`` to Arrow tables; opened once, then called with any number of tables.
+
+    Args:
+        backend: name of a backend.
+        model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
+        column: name of the column with the texts.
+        dtype: type of an embedding's components.
+        batch_size: largest number of texts in a batch; None to let the backend choose.
+        cache_dir: folder of the artifacts; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
+
+    Raises:
+        EmbedoptError: as :func:`embedopt.load_encoder`.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        *,
+        model: str | None = None,
+        column: str = "text",
+        dtype: DType = "float32",
+        batch_size: int | None = None,
+        cache_dir: Path | str | None = None,
+    ) -> None:
+        self.encoder = load_encoder(
+            get_backend(backend).name, mode="throughput", model=model, cache_dir=cache_dir
+        )
+        self._column, self._dtype, self._batch_size = column, np.dtype(dtype), batch_size
+
+    @property
+    def embedding_type(self) -> pa.DataType:
+        """``fixed_size_list<float32 or float16>[dim]``."""
+        return pa.list_(pa.from_numpy_dtype(self._dtype), self.encoder.dim)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Return the table with the embeddings of its texts, each of length 1, as its last column.
+
+        Raises:
+            InputError: a text is null or no string of valid Unicode.
+        """
+        texts = table[self._column].to_pylist()
+        embeddings = self.encoder.encode(texts, self._batch_size).astype(self._dtype, copy=False)
+        flat = pa.array(embeddings.reshape(-1))
+        return table.append_column(
+            EMBEDDING, pa.FixedSizeListArray.from_arrays(flat, type=self.embedding_type)
+        )
+
+    def padding(self, table: pa.Table) -> float:
+        """Return the share of padding among the tokens that are computed for the first texts of a table."""
+        texts = table[self._column].slice(0, _PLANNED_TEXTS).to_pylist()
+        plan = self.encoder.plan(texts, self._batch_size)
+        return padding_share(self.encoder.token_counts(texts), plan)
+
+    def close(self) -> None:
+        """Free the model and its threads."""
+        self.encoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,152 @@
+"""What an output folder holds: of what its vectors are made, and which parts are done.
+
+The manifest is a file of JSON lines that only grows: what the vectors depend on, then a line for each part,
+written when the part has its place. A kill can cut its last line short, whose part is then done again.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from embedopt.bulk.sources import Part
+from embedopt.errors import OutputError
+from embedopt.files import explaining_failure
+from embedopt.schema import from_json, record, to_json
+
+# Names that begin with _ are no data to Arrow, Spark and DuckDB.
+MANIFEST = "_manifest.jsonl"
+REJECTS = "_rejects"
+_LOCK = "_lock"
+_HINT = "choose another place with -o"
+
+# Everything that a vector depends on, in words, by the name of each.
+Identity = Mapping[str, str]
+
+
+@record
+class DonePart:
+    """A part that is done: its output file, and the input that it was made of."""
+
+    part: str
+    source: str
+    digest: str
+    rows: int
+    rejected: int
+
+
+class Manifest:
+    """The manifest of an output folder.
+
+    Args:
+        folder: the output folder.
+        lines: what the manifest holds.
+    """
+
+    def __init__(self, folder: Path, lines: list[dict[str, object]]) -> None:
+        self.folder = folder
+        self.identity: Identity = {}
+        self.parts: dict[str, DonePart] = {}
+        for line in lines:
+            if "part" in line:
+                done = from_json(DonePart, line)
+                self.parts[done.part] = done
+            else:
+                self.identity = {name: str(value) for name, value in line.items()}
+
+    def holds(self, part: Part) -> bool:
+        """Return whether a part is done and its file is there."""
+        return part.name in self.parts and (self.folder / part.name).exists()
+
+    def changes(self, identity: Identity, parts: list[Part]) -> list[str]:
+        """Return what differs between what the folder holds and what is to be encoded, in words."""
+        made = self.identity if self.parts else identity
+        changed = {
+            part.source.path
+            for part in parts
+            if part.name in self.parts and self.parts[part.name].digest != part.source.digest
+        }
+        return [
+            *(
+                f"{name} was {made.get(name, 'none')}, is now {identity.get(name, 'none')}"
+                for name in (*made, *(set(identity) - set(made)))
+                if made.get(name) != identity.get(name)
+            ),
+            *(f"{path} has changed" for path in sorted(changed)),
+        ]
+
+    def begin(self, identity: Identity) -> None:
+        """Note what the vectors of the parts to come depend on."""
+        if identity != self.identity:
+            self.identity = identity
+            self._append(identity)
+
+    def add(self, done: DonePart) -> None:
+        """Note that a part is done."""
+        self.parts[done.part] = done
+        self._append(to_json(done))
+
+    def clear(self) -> None:
+        """Delete all parts, their rejects and the manifest."""
+        with explaining_failure(self.folder, _HINT):
+            (self.folder / MANIFEST).unlink(missing_ok=True)
+            for name in self.parts:
+                (self.folder / name).unlink(missing_ok=True)
+                rejects_file(self.folder, name).unlink(missing_ok=True)
+        self.identity, self.parts = {}, {}
+
+    def _append(self, values: Mapping[str, object]) -> None:
+        file = self.folder / MANIFEST
+        with explaining_failure(file, _HINT), file.open("a", encoding="utf8") as stream:
+            stream.write(json.dumps(values) + "\n")
+
+
+def rejects_file(folder: Path, part: str) -> Path:
+    """Return the file with the rejected rows of a part."""
+    return folder / REJECTS / f"{part}.jsonl"
+
+
+@contextlib.contextmanager
+def open_manifest(folder: Path) -> Iterator[Manifest]:
+    """Open the manifest of an output folder, which is made where there is none, for one process at a time.
+
+    What a killed process left half-written is deleted.
+
+    Raises:
+        OutputError: the folder can't be written, holds something else, or another process writes to it.
+    """
+    with explaining_failure(folder, _HINT):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise OutputError(f"another process writes to {folder}: wait for it, or choose another -o") from None
+    try:
+        for stale in folder.rglob(".*.part"):
+            stale.unlink()
+        yield Manifest(folder, _read(folder))
+    finally:
+        lock.release()
+
+
+def _read(folder: Path) -> list[dict[str, object]]:
+    file = folder / MANIFEST
+    if not file.exists():
+        if others := [path.name for path in folder.iterdir() if path.name != _LOCK]:
+            raise OutputError(
+                f"{folder} holds {others[0]} and no {MANIFEST}; wanted an empty folder, or one that "
+                "embedopt encode wrote: choose another place with -o"
+            )
+        return []
+    content = file.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(file, len(whole))
+    try:
+        return [dict(json.loads(line)) for line in whole.splitlines()]
+    except (ValueError, TypeError):
+        raise OutputError(f"{file} is damaged; wanted JSON lines: encode to another folder with -o") from None

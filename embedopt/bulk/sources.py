@@ -1,0 +1,161 @@
+"""The input files of a job, and the parts in which each is encoded."""
+
+import glob
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from embedopt.bulk.readers import FORMATS, Columns, carried_schema, format_of
+from embedopt.errors import InputError
+from embedopt.inference.artifacts.weights import sha256_of
+
+# Rows of a part: what a kill can lose, about a minute's work of a core.
+PART_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An input file.
+
+    Attributes:
+        path: the file.
+        name: its path below the folder or the pattern that named it; decides the names of its parts.
+        digest: sha256 of its content.
+        rows: number of its rows.
+        stamp: :func:`stamp_of` the file before it was read.
+    """
+
+    path: Path
+    name: str
+    digest: str
+    rows: int
+    stamp: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Rows of an input file that become one output file.
+
+    Attributes:
+        source: the input file.
+        start: number of rows before the part.
+        rows: number of rows.
+        name: path of the output file below the output folder.
+    """
+
+    source: Source
+    start: int
+    rows: int
+    name: str
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Return size and time of the last change of a file, by which a change while it is read shows."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def parts_of(source: Source, rows: int = PART_ROWS) -> tuple[Part, ...]:
+    """Return the parts of a file, each but the last of ``rows`` rows."""
+    stem = source.name.removesuffix(".parquet")
+    return tuple(
+        Part(
+            source=source,
+            start=start,
+            rows=min(rows, source.rows - start),
+            name=f"{stem}-{index:05d}.parquet",
+        )
+        for index, start in enumerate(range(0, source.rows, rows))
+    )
+
+
+def find_files(inputs: Sequence[str], output: Path) -> dict[str, Path]:
+    """Return the files that folders, patterns and paths stand for, by name, sorted.
+
+    Of a folder, those are the files at any depth whose suffix is that of a known format; names that begin
+    with ``.`` or ``_`` are left out, as Arrow, Spark and DuckDB do.
+
+    Raises:
+        InputError: an input stands for no file, two files have one name, or the output lies in an input
+            folder.
+    """
+    files: dict[str, Path] = {}
+    for given in inputs:
+        for name, path in sorted(_expand(given, output)):
+            if not files.setdefault(name, path).samefile(path):
+                raise InputError(
+                    f"{files[name]} and {path} would both be encoded to {name}: give the folder that holds "
+                    "both, or encode them to two folders"
+                )
+    return files
+
+
+def _expand(given: str, output: Path) -> list[tuple[str, Path]]:
+    path = Path(given)
+    if path.is_file():
+        return [(path.name, path)]
+    if path.is_dir():
+        if output.resolve().is_relative_to(path.resolve()):
+            raise InputError(f"{output} lies in the input folder {path}: choose a folder elsewhere with -o")
+        files = list(_files_in(path))
+        wanted = f"is a folder without files that end with {', '.join(FORMATS)}"
+    else:
+        root = _fixed_part(given)
+        files = [
+            (match.relative_to(root).as_posix(), match)
+            for match in map(Path, glob.glob(given, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
+            if match.is_file()
+        ]
+        wanted = "stands for no file" if glob.has_magic(given) else "is no file and no folder"
+    if not files:
+        raise InputError(f"{given} {wanted}: name files, folders or patterns that have texts")
+    return files
+
+
+def _files_in(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith((".", "_")) for part in name.parts)
+        if path.is_file() and path.suffix.lower() in FORMATS and not hidden:
+            yield name.as_posix(), path
+
+
+def _fixed_part(pattern: str) -> Path:
+    """Return the folders of a pattern before its first wildcard."""
+    parts = Path(pattern).parts
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+
+
+def read_sources(
+    files: dict[str, Path], columns: Columns, on_step: Callable[[str], None]
+) -> tuple[tuple[Source, ...], pa.Schema]:
+    """Return the files with their digests and rows, and the columns that the output takes over from all.
+
+    Raises:
+        InputError: a file can't be read, lacks a column, or has another type of a column than the first.
+    """
+    schemas = {path: carried_schema(path, columns) for path in files.values()}
+    first, expected = next(iter(schemas.items()))
+    for path, schema in schemas.items():
+        for field, wanted in zip(schema, expected, strict=True):
+            if field.type != wanted.type:
+                raise InputError(
+                    f"{path}: column {field.name!r} is {field.type}, in {first} it is {wanted.type}; "
+                    "wanted one type: convert one, or encode them to two folders"
+                )
+    return tuple(_source(name, path, on_step) for name, path in files.items()), expected
+
+
+def _source(name: str, path: Path, on_step: Callable[[str], None]) -> Source:
+    on_step(f"reading {name}")
+    try:
+        stamp = stamp_of(path)
+        rows = format_of(path).count(path)
+        return Source(path=path, name=name, digest=sha256_of(path), rows=rows, stamp=stamp)
+    except OSError as error:
+        reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
+        raise InputError(f"{path} can't be read ({reason}): mend its permissions, or leave it out") from None

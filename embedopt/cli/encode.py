@@ -1,0 +1,140 @@
+"""The command that embeds files."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import rich.console
+import rich.progress
+import typer
+
+from embedopt.cli.report import PriceOption
+from embedopt.errors import MissingPackageError, UsageError
+from embedopt.files import replacing
+from embedopt.inference.backends import BACKENDS, DEFAULT
+from embedopt.inference.loading import load_encoder
+from embedopt.measure.corpus import load_corpus
+from embedopt.report.console import lines
+
+# Texts encoded between two steps of the progress bar: enough to plan batches of like length.
+_CHUNK_TEXTS = 2048
+_INSTALL_BULK = "pip install -e '.[bulk]' in embedopt's folder"
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="Local folder or hub name.", show_default="the bundled all-MiniLM-L6-v2"),
+]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache-dir", help="Where artifacts are kept.", envvar="EMBEDOPT_CACHE")
+]
+
+
+def encode(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN...",
+            help="Files, folders or quoted patterns: Parquet, CSV, JSON lines, or text with a text a line.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for Parquet files, or a .npy file for one file of text or JSON lines.",
+        ),
+    ],
+    backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = DEFAULT,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Texts in a batch.", show_default="chosen by length")
+    ] = None,
+    model: ModelOption = None,
+    cache_dir: CacheOption = None,
+    column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column with the ids.", show_default="the row's number, from 1")
+    ] = None,
+    keep: Annotated[str, typer.Option(help="Further columns to keep, separated by commas.")] = "",
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Type of the components.")] = "float32",
+    on_error: Annotated[
+        Literal["stop", "skip"], typer.Option(help="What to do with a row that holds no valid text.")
+    ] = "stop",
+    force: Annotated[
+        bool, typer.Option("--force", help="Encode all again where the folder was encoded in another way.")
+    ] = False,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Keep what was encoded in another way, and encode the rest.")
+    ] = False,
+    price_per_hour: PriceOption = 0.05,
+) -> None:
+    """Embed texts: of any number of files into a folder of Parquet files, or of one file into a NumPy file.
+
+    The same command goes on where a run that was ended had stopped. In a NumPy file, (n, dim) float32, row i
+    is line i, blank lines of a text file included.
+    """
+    if output.suffix == ".npy" or (output.exists() and not output.is_dir()):
+        _encode_to_numpy(_only(inputs, output), output, backend, batch_size, model, cache_dir)
+        return
+    if find_spec("pyarrow") is None:
+        raise MissingPackageError(
+            f"encoding to a folder needs pyarrow, which is not installed: {_INSTALL_BULK}"
+        )
+    from embedopt.bulk.job import Job, encode_files
+    from embedopt.bulk.progress import Progress, summary
+    from embedopt.bulk.readers import Columns
+
+    names = tuple(name.strip() for name in keep.split(",") if name.strip())
+    job = Job(
+        inputs=tuple(inputs),
+        output=output,
+        columns=Columns(text=column, id=id_column, keep=names),
+        backend=backend,
+        model=model,
+        dtype=dtype,
+        batch_size=batch_size,
+        cache_dir=cache_dir,
+        skip_bad_rows=on_error == "skip",
+        force=force,
+        mixed=mixed,
+    )
+    with Progress() as progress:
+        totals = encode_files(job, progress)
+    typer.echo(lines(summary(output, totals, price_per_hour)), nl=False)
+
+
+def _only(inputs: list[str], output: Path) -> Path:
+    if len(inputs) > 1 or inputs[0].endswith(".parquet"):
+        raise UsageError(
+            f"{output} takes one file of text or JSON lines, not {', '.join(inputs)}: name a folder with -o"
+        )
+    return Path(inputs[0])
+
+
+def _encode_to_numpy(
+    file: Path, output: Path, backend: str, batch_size: int | None, model: str | None, cache_dir: Path | None
+) -> None:
+    texts = load_corpus(file, keep_blank=True).texts
+    progress = rich.progress.Progress(
+        *rich.progress.Progress.get_default_columns(),
+        rich.progress.MofNCompleteColumn(),
+        console=rich.console.Console(stderr=True),
+    )
+    with replacing(output) as stream, progress:
+        bar = progress.add_task(f"loading {backend}", total=len(texts))
+        with load_encoder(
+            backend,
+            mode="throughput",
+            model=model,
+            cache_dir=cache_dir,
+            on_step=lambda step: progress.update(bar, description=step),
+        ) as encoder:
+            progress.update(bar, description="encoding")
+            embeddings = np.empty((len(texts), encoder.dim), dtype=np.float32)
+            for start in range(0, len(texts), _CHUNK_TEXTS):
+                chunk = texts[start : start + _CHUNK_TEXTS]
+                embeddings[start : start + len(chunk)] = encoder.encode(chunk, batch_size)
+                progress.advance(bar, len(chunk))
+        np.save(stream, embeddings)
+    typer.echo(f"{output}: {embeddings.shape[0]} x {embeddings.shape[1]} float32 by {backend}")
