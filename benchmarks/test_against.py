@@ -1,9 +1,10 @@
-"""Is this change slower, bigger or less accurate than its base? Only with --against REF."""
+"""Is this change slower, bigger, less accurate than its base? Are its vectors others? Only with --against."""
 
 import pytest
 
 from embedopt.evidence import FigureKind
 from embedopt.judge.gate.verdict import Verdict, decides_nothing
+from embedopt.measure.session import Session
 from embedopt.report.words import sentence, subject
 
 
@@ -24,3 +25,16 @@ def test_against(
         pytest.fail("\n".join(lines), pytrace=False)
     if unclear or not own:
         pytest.skip("; ".join(lines) or f"{against_backend} {against_kind}: not measured")
+
+
+def test_against_besides(session: Session, verdicts: tuple[Verdict, ...]) -> None:
+    """Fails where the reference's vectors changed or a backend is gone, though the run did not name it."""
+    assert session.options.against is not None
+    named = {row.name for row in session.options.against.backends}
+    failed = [
+        f"{subject(verdict)}: {sentence(verdict)}"
+        for verdict in verdicts
+        if verdict.backend not in named and (verdict.is_worse or verdict.is_unclear)
+    ]
+    if failed:
+        pytest.fail("\n".join(failed), pytrace=False)

@@ -5,7 +5,8 @@ and called in turns. All calls in a process share what it has by chance, such as
 pair yields one natural log ratio, log(head's time / base's time): above 0 where the head is slower.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -136,6 +137,8 @@ class GateRun:
         added: backends that the base does not have.
         removed: backends that only the base has.
         accepted: what head's ``pyproject.toml`` declares in ``accept`` and base's does not.
+        rules: base's ``[tool.embedopt.gate]``, which judges; None where base has no embedopt.
+        moved_rules: what head's rules change, such as ``threshold 0.03 -> 0.99``: it holds once it is merged.
     """
 
     base: str
@@ -152,6 +155,8 @@ class GateRun:
     added: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
     removed: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
     accepted: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
+    rules: Annotated[Mapping[str, Any] | None, Field(exclude_if=lambda value: value is None)] = None
+    moved_rules: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
 
 
 @record

@@ -1,19 +1,21 @@
 """The fixtures of the benchmarks, in runs that collect from ``benchmarks/``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import pytest
 
 from embedopt.errors import EmbedoptError, MissingPackageError
 from embedopt.inference.encoder import Encoder
 from embedopt.judge.gate.pairs_rule import plan_pairs
-from embedopt.judge.gate.settings import GateSettings
+from embedopt.judge.gate.settings import GateSettings, parse_settings
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.gate.whole_runs import judge_gate_run
 from embedopt.measure.findings import Findings
 from embedopt.measure.pairs.gate_run import measure_gate_run
 from embedopt.measure.session import Session
+from embedopt.sampling import PlanPairs
 
 # What the plugin hands to the fixtures, and the verdicts that it shows at the end.
 SESSION = pytest.StashKey[Session]()
@@ -55,9 +57,13 @@ def verdicts(request: pytest.FixtureRequest, session: Session, findings: Finding
     settings = request.config.stash[SETTINGS]
     plan = session.options.gate_plan(session.gate_work)
     try:
-        gate_run = measure_gate_run(plan, partial(plan_pairs, settings=settings), session.on_step)
+        gate_run = measure_gate_run(plan, _plan_pairs_by, session.on_step)
     except EmbedoptError as error:
         pytest.fail(str(error), pytrace=False)
     findings.gate_run = gate_run
     decided = request.config.stash[VERDICTS] = judge_gate_run(gate_run, settings)
     return decided
+
+
+def _plan_pairs_by(rules: Mapping[str, Any]) -> PlanPairs:
+    return partial(plan_pairs, settings=parse_settings(rules, "the base's pyproject.toml"))

@@ -28,7 +28,7 @@ from embedopt.measure.needs import meets
 from embedopt.measure.session import Session
 from embedopt.report.summary_tables import render_comparisons, render_summary
 from embedopt.report.verdict_tables import render_positions, render_verdicts
-from embedopt.report.words import describe_damaged
+from embedopt.report.words import describe_damaged, title_of
 from embedopt.run_display import RunDisplay, parameters_of
 from embedopt.schema import to_json
 
@@ -208,8 +208,8 @@ class Suite:
             everything = self._config.get_verbosity() > 0
             price_per_hour = self._options.price_per_hour
             reporter.write(render_summary(head, price_per_hour, everything=everything, color=color))
-        if verdicts := self._config.stash.get(fixtures.VERDICTS, ()):
-            title = f"this code against {self._config.option.against}"
+        if (verdicts := self._config.stash.get(fixtures.VERDICTS, ())) and findings.gate_run:
+            title = title_of("this code", findings.gate_run)
             reporter.write(render_verdicts(title, verdicts, color=color))
         if self._config.option.benchmark_compare:
             self._compare(reporter, head)

@@ -40,7 +40,7 @@ def test_a_base_from_before_the_move_can_be_compared_and_has_the_same_exact_valu
         invariance_rounds=1,
     )
     wanted = [[PairsWanted(cell=CELL, pairs=1)], []]
-    gate_run = measure_gate_run(plan, lambda _: wanted.pop(0), lambda _: None)
+    gate_run = measure_gate_run(plan, lambda _: lambda _: wanted.pop(0), lambda _: None)
     assert gate_run.not_comparable == ()
     assert [len(known.log_ratios) for known in gate_run.cells] == [1]
     heads = {exact.metric: exact.head for exact in gate_run.exact}

@@ -2,18 +2,21 @@
 
 import json
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from embedopt import fixtures
 from embedopt.errors import MeasureError
-from embedopt.evidence import Cell, ExactPair, GateRun, NotComparable, PairedCell
+from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, PairedCell
 from embedopt.measure.pairs.gate_run import GatePlan
 from embedopt.records import run_from_json
 from embedopt.sampling import PlanPairs
 from tests.suite import saved_files
+
+SAME = Drift(backend="onnx-int8", similarity_mean=1.0, similarity_min=1.0)
 
 
 @dataclass
@@ -27,6 +30,8 @@ class FakeGateRun:
         head_bytes: size of the head's artifact, with 100 in the base.
         scores: accuracy of both sides.
         not_comparable: backends that could not be compared.
+        drift: how far the vectors moved.
+        removed: backends that the head no longer has.
         error: message of the error that ends the run; None for none.
         plan: the plan that the run got.
     """
@@ -39,11 +44,18 @@ class FakeGateRun:
         ExactPair(backend="onnx-int8", metric="cosine_mean", base=0.99, head=0.99),
     )
     not_comparable: tuple[NotComparable, ...] = ()
+    drift: tuple[Drift, ...] = (SAME,)
+    removed: tuple[str, ...] = ()
     error: str | None = None
     plan: GatePlan | None = None
 
-    def measure(self, plan: GatePlan, plan_pairs: PlanPairs, on_step: Callable[[str], None]) -> GateRun:
-        assert plan_pairs([PairedCell(cell=plan.cells[0])]) != ()
+    def measure(
+        self,
+        plan: GatePlan,
+        plan_pairs_by: Callable[[Mapping[str, Any]], PlanPairs],
+        on_step: Callable[[str], None],
+    ) -> GateRun:
+        assert plan_pairs_by({})([PairedCell(cell=plan.cells[0])]) != ()
         on_step("pair 1: onnx-int8 in 7 s")
         self.plan = plan
         if self.error:
@@ -55,6 +67,8 @@ class FakeGateRun:
             cells=() if self.not_comparable else tuple(self._paired(cell) for cell in plan.cells),
             exact=() if self.not_comparable else (size, *self.scores),
             not_comparable=self.not_comparable,
+            drift=() if self.not_comparable else self.drift,
+            removed=self.removed,
             pairs=12,
             seconds=100.0,
             budget_s=plan.budget_s,
@@ -89,7 +103,7 @@ def test_against_a_base_each_cell_has_a_verdict_and_the_run_issaved_files(
 ) -> None:
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
     result = _run_against(suite, "--against-budget", "60")
-    result.assert_outcomes(passed=4, failed=1)
+    result.assert_outcomes(passed=6, failed=1)
     result.stdout.fnmatch_lines(
         [
             "pair 1: onnx-int8 in 7 s",
@@ -99,7 +113,7 @@ def test_against_a_base_each_cell_has_a_verdict_and_the_run_issaved_files(
             "*test_against[[]onnx-int8-size[]] PASSED*",
             "*test_against[[]onnx-int8-accuracy[]] PASSED*",
             "onnx-int8 batch 8: regressed, +10.5% (* to *) in 12 process pairs",
-            "slower or bigger: 1 regressed, 4 equivalent",
+            "slower or bigger: 1 regressed, 5 equivalent",
         ]
     )
     plan = gate_run.plan
@@ -114,26 +128,56 @@ def test_against_a_base_each_cell_has_a_verdict_and_the_run_issaved_files(
 def test_a_gate_run_alone_is_written_to_the_named_json_file(
     suite: pytest.Pytester, gate_run: FakeGateRun
 ) -> None:
-    _run_against(suite, "--benchmark-json", "run.json").assert_outcomes(passed=5)
+    _run_against(suite, "--benchmark-json", "run.json").assert_outcomes(passed=7)
     assert "against" in json.loads((suite.path / "run.json").read_text(encoding="utf8"))["embedopt"]
 
 
 def test_a_change_below_the_threshold_passes(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
-    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=5)
+    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=7)
 
 
 def test_a_bigger_file_fails(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.head_bytes = 110
     result = _run_against(suite)
-    result.assert_outcomes(passed=4, failed=1)
+    result.assert_outcomes(passed=6, failed=1)
     result.stdout.fnmatch_lines(["onnx-int8 disk_bytes: regressed, +10.0%, 100 -> 110"])
+
+
+def test_changed_vectors_fail_in_words(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
+    gate_run.drift = (replace(SAME, similarity_min=0.9),)
+    result = _run_against(suite)
+    result.assert_outcomes(passed=6, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "onnx-int8 drift: vectors changed, -0.10000, similarity to the base's vectors *",
+            "vectors changed: embeddings stored before this change no longer fit: 1 vectors changed*",
+        ]
+    )
+
+
+def test_what_the_run_did_not_name_fails_too(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
+    """All encoders may have changed, the reference first; and a backend may be gone."""
+    gate_run.drift = (SAME, replace(SAME, backend="torch-fp32", similarity_min=0.9))
+    gate_run.removed = ("st-onnx-int8",)
+    result = _run_against(suite)
+    result.assert_outcomes(passed=6, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*test_against_besides FAILED*", "torch-fp32 drift: vectors changed, -0.10000, *"]
+    )
+
+
+def test_a_backend_that_is_gone_fails(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
+    gate_run.removed = ("st-onnx-int8",)
+    result = _run_against(suite)
+    result.assert_outcomes(passed=6, failed=1)
+    result.stdout.fnmatch_lines(["st-onnx-int8: not comparable, removed: declare it with accept = *"])
 
 
 def test_an_inconclusive_cell_is_skipped_in_words(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.029
     result = _run_against(suite)
-    result.assert_outcomes(passed=4, skipped=1)
+    result.assert_outcomes(passed=6, skipped=1)
     result.stdout.fnmatch_lines(
         ["SKIPPED * onnx-int8 batch 8: inconclusive, +2.9% (*% to *%) in 12 process*"]
     )
@@ -142,7 +186,7 @@ def test_an_inconclusive_cell_is_skipped_in_words(suite: pytest.Pytester, gate_r
 def test_what_was_not_measured_does_not_pass(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.scores = ()
     result = _run_against(suite)
-    result.assert_outcomes(passed=4, skipped=1)
+    result.assert_outcomes(passed=6, skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED * onnx-int8 accuracy: not measured"])
 
 
@@ -152,7 +196,7 @@ def test_a_budget_too_small_for_any_verdict_never_passes(
     """Sizes and scores get a verdict all the same, and pass."""
     gate_run.noise, gate_run.confirmed = (0.0,), 0
     result = _run_against(suite)
-    result.assert_outcomes(passed=2, failed=3)
+    result.assert_outcomes(passed=4, failed=3)
     result.stdout.fnmatch_lines(
         ["onnx-int8 batch 1: inconclusive, *1 process pairs; a verdict takes 6: raise*"]
     )
@@ -164,7 +208,7 @@ def test_a_cell_that_looked_slower_when_the_budget_ended_fails(
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
     gate_run.confirmed = 3
     result = _run_against(suite)
-    result.assert_outcomes(passed=4, failed=1)
+    result.assert_outcomes(passed=6, failed=1)
     result.stdout.fnmatch_lines(["onnx-int8 batch 8: inconclusive, *the budget ended before fresh pairs*"])
 
 
@@ -180,7 +224,7 @@ def test_a_base_that_cant_be_compared_at_all_never_passes(
 def test_a_failing_worker_is_an_error_in_one_line(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.error = "the worker of base ended with 1: out of luck"
     result = _run_against(suite)
-    result.assert_outcomes(errors=5)
+    result.assert_outcomes(errors=7)
     result.stdout.fnmatch_lines(["the worker of base ended with 1: out of luck"])
     assert saved_files(suite) == []
 

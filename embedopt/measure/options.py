@@ -93,6 +93,7 @@ class Options:
             base_python=self.against.python,
             cells=cells_of([row.name for row in self.against.backends], self.against.batch_sizes),
             work=work,
+            model=self.model,
             budget_s=self.against.budget_s,
             invariance_texts=profile.invariance_texts,
             invariance_rounds=profile.invariance_rounds,

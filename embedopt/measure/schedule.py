@@ -21,6 +21,7 @@ class Question:
 # gate run take what their options say.
 QUESTIONS: Mapping[str, Question] = {
     "test_against": Question(words="comparison with the base", seconds={"full": 0.0, "quick": 0.0}),
+    "test_against_besides": Question(words="comparison with the base", seconds={"full": 0.0, "quick": 0.0}),
     "test_agreement": Question(words="agreement with the reference", seconds={"full": 2.0, "quick": 1.0}),
     "test_retrieval": Question(words="retrieval", seconds={"full": 0.1, "quick": 0.1}),
     "test_batch_invariance": Question(words="batch invariance", seconds={"full": 2.0, "quick": 0.4}),

@@ -7,7 +7,7 @@ from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.gate.whole_runs import judge_gate_run, judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun
 from embedopt.judge.history.series import roster
-from embedopt.report.words import describe_damaged, describe_roster
+from embedopt.report.words import describe_damaged, describe_roster, title_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ def judge_run(history: History, head: SavedRun, settings: GateSettings) -> Judge
     damaged = describe_damaged(history.damaged)
     against = head.run.against if head.run else None
     if against and (verdicts := judge_gate_run(against, settings)):
-        return JudgedRun(head=head, title=f"{head.name} against its base", verdicts=verdicts, notes=damaged)
+        return JudgedRun(head=head, title=title_of(head.name, against), verdicts=verdicts, notes=damaged)
     earlier = history.before(head)
     return JudgedRun(
         head=head,

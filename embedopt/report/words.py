@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from embedopt.errors import RecordError
-from embedopt.evidence import cell_name
+from embedopt.evidence import GateRun, cell_name
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.series import DEFAULT_METRIC, Roster
 from embedopt.report.console import percent
@@ -50,6 +50,15 @@ def change(verdict: Verdict) -> str:
 def span(interval: Interval | None) -> str:
     """Return an interval of a time or a size in per cent; empty where there is none."""
     return "" if interval is None else f"{interval[0]:+.1%} to {interval[1]:+.1%}"
+
+
+def title_of(head: str, gate_run: GateRun) -> str:
+    """Return what was compared with which base, and which of its own thresholds the change moves."""
+    title = f"{head} against {gate_run.base}"
+    if not gate_run.moved_rules:
+        return title
+    moved = ", ".join(gate_run.moved_rules)
+    return f"{title}, whose rules judge; this change also moves its own goal posts: {moved}"
 
 
 def worth_a_row(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:

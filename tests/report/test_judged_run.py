@@ -23,7 +23,7 @@ def _history(*runs: SavedRun) -> History:
 
 def test_a_run_with_a_gate_run_is_judged_by_it() -> None:
     judged = judge_run(_history(_saved(1)), _saved(2, against=gate_run(paired_cell(0.0))), SETTINGS)
-    assert judged.title == "2.json against its base"
+    assert judged.title == "2.json against main"
     assert [verdict.metric for verdict in judged.verdicts] == ["latency"]
     assert judged.notes == ("passed over: x.json is damaged",)
 

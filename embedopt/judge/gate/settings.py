@@ -79,15 +79,26 @@ def read_settings(pyproject: Path, backends: Collection[str]) -> GateSettings:
     Raises:
         UsageError: a key or a value means nothing; the message names it.
     """
-    try:
-        settings = _ADAPTER.validate_python(_table(pyproject))
-    except ValidationError as error:
-        raise UsageError(
-            f"{pyproject} [tool.embedopt.gate]: {describe_mistake(GateSettings, error)}"
-        ) from None
+    settings = parse_settings(_table(pyproject), str(pyproject))
     _refuse_unknown(pyproject, "metric", settings.metrics, METRIC_THRESHOLDS)
     _refuse_unknown(pyproject, "backend", settings.backends, backends)
     return settings
+
+
+def parse_settings(table: Mapping[str, Any], source: str) -> GateSettings:
+    """Return the settings of a table ``[tool.embedopt.gate]``.
+
+    Args:
+        table: the table.
+        source: the file that it comes from, for messages.
+
+    Raises:
+        UsageError: a key or a value means nothing; the message names it.
+    """
+    try:
+        return _ADAPTER.validate_python(table)
+    except ValidationError as error:
+        raise UsageError(f"{source} [tool.embedopt.gate]: {describe_mistake(GateSettings, error)}") from None
 
 
 def _table(pyproject: Path) -> Any:

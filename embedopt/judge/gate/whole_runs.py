@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from embedopt.evidence import GateRun
 from embedopt.judge.gate.exact_rule import judge_drift, judge_exact, judge_scores
 from embedopt.judge.gate.pairs_rule import judge_cells
-from embedopt.judge.gate.settings import GateSettings
+from embedopt.judge.gate.settings import GateSettings, parse_settings
 from embedopt.judge.gate.stats import holm
 from embedopt.judge.gate.verdict import Outcome, Verdict
 from embedopt.judge.history.saved_runs import SavedRun, differences
@@ -23,8 +23,11 @@ _BEYOND_CHANCE = 0.5
 def judge_gate_run(gate_run: GateRun, settings: GateSettings) -> tuple[Verdict, ...]:
     """Return a verdict for every cell, exact value, drift, and backend that could not be compared.
 
-    A threshold that the gate run was started with replaces that of the settings.
+    The base's rules judge where it has them, and ``settings`` where it has not: a change can't widen its own
+    thresholds. A threshold that the gate run was started with replaces that of either.
     """
+    if gate_run.rules is not None:
+        settings = parse_settings(gate_run.rules, f"pyproject.toml of {gate_run.base}")
     if gate_run.threshold is not None:
         settings = dataclasses.replace(settings, threshold=gate_run.threshold)
     return (

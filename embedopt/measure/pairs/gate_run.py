@@ -5,7 +5,7 @@ This module does not judge: the function ``plan_pairs`` that it is given says wh
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, Pa
 from embedopt.inference.artifacts.store import default_cache_dir
 from embedopt.inference.backends import REFERENCE
 from embedopt.inference.encoder import FloatArray
-from embedopt.measure.pairs import worktree
+from embedopt.measure.pairs import project, worktree
 from embedopt.measure.pairs.drift import measure_drift
 from embedopt.measure.pairs.process_pair import Client, StartWorker, Work, live_pair, measure_pair
 from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, RefusedError, WorkerClient
@@ -34,6 +34,7 @@ class GatePlan:
         base_python: interpreter of the base's own environment; None to run the base with the head's.
         cells: cells that are timed in process pairs.
         work: texts, model and cache.
+        model: model as given to ``--model``, on the command line or in ``addopts``.
         budget_s: seconds for the whole run.
         invariance_texts: number of texts that batch invariance is measured on.
         invariance_rounds: number of batches that each of these texts is encoded in.
@@ -46,6 +47,7 @@ class GatePlan:
     base_python: str | None = None
     cells: tuple[Cell, ...]
     work: Work
+    model: str | None = None
     budget_s: float
     invariance_texts: int
     invariance_rounds: int
@@ -58,9 +60,18 @@ class GatePlan:
 
 
 def measure_gate_run(
-    plan: GatePlan, plan_pairs: PlanPairs, on_step: Callable[[str], None], clock: Clock = time.perf_counter
+    plan: GatePlan,
+    plan_pairs_by: Callable[[Mapping[str, Any]], PlanPairs],
+    on_step: Callable[[str], None],
+    clock: Clock = time.perf_counter,
 ) -> GateRun:
     """Check the base out, measure base and head, and leave no process and no worktree behind.
+
+    Args:
+        plan: what is measured.
+        plan_pairs_by: returns the function that says which pairs are still wanted, by the base's rules.
+        on_step: called with a line of progress.
+        clock: time in seconds.
 
     Raises:
         UsageError: the base does not exist.
@@ -74,16 +85,18 @@ def measure_gate_run(
         base = Checkout(name="base", root=folder, python=plan.base_python or plan.head_python)
         own = Checkout(name="head", root=plan.head, python=plan.head_python)
         runner = GateRunner(lambda: WorkerClient(base), lambda: WorkerClient(own), plan, on_step, clock)
-        accepted: tuple[str, ...] = ()
-        if not worktree.has_suite(folder):
+        base_rules: Mapping[str, Any] | None = None
+        own_rules: Mapping[str, Any] = {}
+        if not project.has_suite(folder):
             on_step(f"{plan.ref} has no embedopt: there is nothing to compare with")
             runner.add(plan.backends)
-        elif why := worktree.why_not_comparable(plan.head, folder, own_python=plan.base_python is not None):
+        elif why := project.why_not_comparable(plan.head, folder, own_python=plan.base_python is not None):
             runner.give_up(why)
         else:
             on_step(f"measuring {head[:12]}{head[40:]} against {plan.ref} ({commit[:12]})")
-            accepted = worktree.newly_accepted(plan.head, folder)
-            runner.run(plan_pairs)
+            own_rules, base_rules = project.rules(plan.head), project.rules(folder)
+            runner.work = replace(plan.work, base_model=project.base_model(plan.head, folder, plan.model))
+            runner.run(plan_pairs_by(base_rules))
     return GateRun(
         base=plan.ref,
         base_commit=commit,
@@ -98,7 +111,9 @@ def measure_gate_run(
         drift=tuple(runner.drift),
         added=runner.added,
         removed=runner.removed,
-        accepted=accepted,
+        accepted=project.newly_accepted(own_rules, base_rules or {}),
+        rules=base_rules,
+        moved_rules=project.moved_rules(own_rules, base_rules or {}),
     )
 
 
@@ -128,6 +143,9 @@ class GateRunner:
         plan: what is measured.
         on_step: called with a line of progress after each process pair.
         clock: time in seconds; the budget begins now.
+
+    Attributes:
+        work: what the workers are asked to do.
     """
 
     def __init__(
@@ -139,7 +157,7 @@ class GateRunner:
         clock: Clock,
     ) -> None:
         self._start_base, self._start_head = start_base, start_head
-        self._plan = plan
+        self._plan, self.work = plan, plan.work
         self._on_step = on_step
         self._clock = clock
         self._started_s = clock()
@@ -175,11 +193,11 @@ class GateRunner:
 
     def _measure_exact_values(self) -> None:
         try:
-            base = self._exact_values(self._start_base)
+            base = self._exact_values(self._start_base, of_base=True)
         except ForeignWorkerError as error:
             self.give_up(str(error))
             return
-        head = self._exact_values(self._start_head)
+        head = self._exact_values(self._start_head, of_base=False)
         if head.refused:
             raise MeasureError(next(iter(head.refused.values())))
         self.add([name for name in self._plan.backends if name not in base.backends])
@@ -192,24 +210,27 @@ class GateRunner:
             if metric in base.scores[name]
         ]
         self.drift = [
-            measure_drift(name, self._plan.work.texts, vectors, head.vectors[name])
+            measure_drift(name, self.work.texts, vectors, head.vectors[name])
             if name in head.vectors
             else Drift(backend=name, why="vectors that the head's worker does not give")
             for name, vectors in base.vectors.items()
         ]
 
-    def _exact_values(self, start: StartWorker) -> _ExactValues:
+    def _exact_values(self, start: StartWorker, *, of_base: bool) -> _ExactValues:
         """Measure size, accuracy and vectors of the backends of base or head."""
         with start() as client:
             values = _ExactValues(backends=client.backends)
-            reference = self._load(client, REFERENCE)  # what accuracy is measured against
+            # What accuracy is measured against.
+            reference = client.ask("load", **self.work.opening(REFERENCE, of_base=of_base))
             self._add_vectors(client, REFERENCE, values)
             for name in self._plan.backends:
                 if name not in client.backends:
                     continue
                 try:
-                    loaded = reference if name == REFERENCE else self._load(client, name)
-                    scores = {"disk_bytes": loaded["disk_bytes"], **self._accuracy(client, name)}
+                    opened = reference
+                    if name != REFERENCE:
+                        opened = client.ask("load", **self.work.opening(name, of_base=of_base))
+                    scores = {"disk_bytes": opened["disk_bytes"], **self._accuracy(client, name)}
                     self._add_vectors(client, name, values)
                 except RefusedError as error:
                     values.refused[name] = str(error)
@@ -219,18 +240,14 @@ class GateRunner:
 
     def _add_vectors(self, client: Client, backend: str, values: _ExactValues) -> None:
         if "vectors" in client.requests and backend not in values.vectors:
-            answer = client.ask("vectors", backend=backend, texts=self._plan.work.texts)
+            answer = client.ask("vectors", backend=backend, texts=self.work.texts)
             values.vectors[backend] = unpack(answer)
-
-    def _load(self, client: Client, backend: str) -> dict[str, Any]:
-        work = self._plan.work
-        return client.ask("load", backend=backend, model=work.model, cache_dir=work.cache_dir)
 
     def _accuracy(self, client: Client, backend: str) -> dict[str, Any]:
         return client.ask(
             "accuracy",
             backend=backend,
-            texts=self._plan.work.texts,
+            texts=self.work.texts,
             invariance_texts=self._plan.invariance_texts,
             invariance_rounds=self._plan.invariance_rounds,
         )
@@ -244,7 +261,7 @@ class GateRunner:
         if self._left_s() <= self._pair_s.get(backend, 0.0):
             return None
         with live_pair(self.pairs, self._start_base, self._start_head) as pair:
-            measured = measure_pair(pair, cells, self._plan.work, clock=self._clock)
+            measured = measure_pair(pair, cells, self.work, clock=self._clock)
         self.pairs += 1
         self._pair_s[backend] = self._clock() - started_s
         self._on_step(

@@ -61,15 +61,22 @@ class Work:
 
     Attributes:
         texts: texts that the timed calls encode.
-        model: model as given to ``--model``; None for the bundled one.
+        model: folder or name of the model; None for the bundled one.
+        base_model: model of the base, where it is another one.
         cache_dir: folder of the artifacts as given to ``--cache-dir``; None for the user's cache.
         cell_s: seconds that a process pair spends on one cell and slow-down.
     """
 
     texts: tuple[str, ...]
     model: str | None = None
+    base_model: str | None = None
     cache_dir: str | None = None
     cell_s: float = 2.0
+
+    def opening(self, backend: str, *, of_base: bool) -> dict[str, str | None]:
+        """Return the values of the request ``load`` for a backend of base or head."""
+        model = (self.base_model or self.model) if of_base else self.model
+        return {"backend": backend, "model": model, "cache_dir": self.cache_dir}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +130,7 @@ def measure_pair(
     """
     # At the same time: the process that loads second is 5 to 14 % faster.
     for client in pair.in_order:
-        client.send("load", backend=cells[0].backend, model=work.model, cache_dir=work.cache_dir)
+        client.send("load", **work.opening(cells[0].backend, of_base=client is pair.base))
     load_s = {id(client): client.receive()["load_s"] for client in pair.in_order}
     measured = {}
     for cell in cells:

@@ -4,23 +4,16 @@ import contextlib
 import shutil
 import signal
 import threading
-import tomllib
 import uuid
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from filelock import FileLock, Timeout
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
-from embedopt.errors import GitError, MeasureError, UsageError, first_line, last_line
+from embedopt.errors import GitError, UsageError, last_line
 from embedopt.files import explaining_failure
 from embedopt.git import Finished, git
-
-_WORKER_FILE = Path("embedopt", "measure", "worker.py")
 
 
 def resolve(repository: Path, ref: str) -> str:
@@ -74,83 +67,6 @@ def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path
         finally:
             _remove(repository, folder)
             _lock_of(folder).unlink(missing_ok=True)
-
-
-def has_suite(base: Path) -> bool:
-    """Return whether a checkout has embedopt at all: one from before it was adopted does not."""
-    return (base / _WORKER_FILE.parts[0]).is_dir()
-
-
-def why_not_comparable(head: Path, base: Path, *, own_python: bool) -> str | None:
-    """Return the reason why head and base can't be compared; None where they can.
-
-    A base without an environment of its own (``own_python``) must have the same exactly pinned dependencies.
-
-    Raises:
-        MeasureError: a ``pyproject.toml`` can't be read.
-    """
-    if not (base / _WORKER_FILE).is_file():
-        return f"the base has no {_WORKER_FILE}: choose a newer commit"
-    if own_python:
-        return None
-    ours, theirs = pins(head), pins(base)
-    differing = [
-        f"{name} {theirs.get(name, 'unpinned')} (here {ours.get(name, 'unpinned')})"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
-    ]
-    if not differing:
-        return None
-    return (
-        f"the base has other dependencies, {', '.join(differing)}: "
-        "name the interpreter of its own environment with --against-python"
-    )
-
-
-def newly_accepted(head: Path, base: Path) -> tuple[str, ...]:
-    """Return what ``[tool.embedopt.gate] accept`` of head declares and that of base does not, in order.
-
-    Raises:
-        MeasureError: a ``pyproject.toml`` can't be read.
-    """
-    ours, theirs = (
-        _pyproject(root).get("tool", {}).get("embedopt", {}).get("gate", {}).get("accept", ())
-        for root in (head, base)
-    )
-    return tuple(line for line in ours if line not in theirs)
-
-
-def pins(root: Path) -> dict[str, str]:
-    """Return the version of each exactly pinned dependency of a project, extras included, by name.
-
-    Raises:
-        MeasureError: the project's ``pyproject.toml`` can't be read.
-    """
-    table = _pyproject(root).get("project", {})
-    extras = table.get("optional-dependencies", {}).values()
-    requirements = chain(table.get("dependencies", []), *extras)
-    try:
-        parsed = [Requirement(requirement) for requirement in requirements]
-    except InvalidRequirement as error:
-        raise MeasureError(
-            f"{root / 'pyproject.toml'} has a dependency that can't be read: {first_line(error)}; "
-            "wanted it as PEP 508 has it, such as numpy==2.4.6"
-        ) from None
-    return {
-        canonicalize_name(requirement.name): specifier.version
-        for requirement in parsed
-        for specifier in requirement.specifier
-        if specifier.operator in ("==", "===")
-    }
-
-
-def _pyproject(root: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise MeasureError(
-            f"{root / 'pyproject.toml'} can't be read ({error}); wanted the project's pins: mend the file"
-        ) from None
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from embedopt.inference.encoder import FloatArray
 from embedopt.measure.pairs.gate_run import GatePlan, GateRunner, measure_gate_run
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.pairs.worker_client import ForeignWorkerError
+from embedopt.sampling import PlanPairs
 from tests.fakes import FakeClock
 from tests.measure.pairs.stand_ins import FakeClient, has_group_ended
 from tests.repositories import git
@@ -250,7 +252,7 @@ def _nothing_is_left(project: Path) -> bool:
 def test_real_workers_of_base_and_head_make_a_record(project: Path) -> None:
     (project / "dirty.txt").touch()
     wanted = [[PairsWanted(cell=Cell(backend="torch-fp32", batch_size=1), pairs=2)], []]
-    gate_run = measure_gate_run(_plan(project), lambda _: wanted.pop(0), lambda _: None)
+    gate_run = measure_gate_run(_plan(project), lambda _: lambda _: wanted.pop(0), lambda _: None)
     commit = git(project, "rev-parse", "HEAD")
     assert (gate_run.base, gate_run.base_commit, gate_run.head) == ("HEAD", commit, f"{commit} + changes")
     assert [cell.log_ratios for cell in gate_run.cells] == [(0.0, 0.0), (0.0, 0.0)]
@@ -268,13 +270,13 @@ def test_a_worker_that_dies_leaves_no_process_and_no_worktree(
     monkeypatch.setenv("DIE_AT", "time")
     wanted = [PairsWanted(cell=Cell(backend="torch-fp32", batch_size=1), pairs=1)]
     with pytest.raises(MeasureError, match="the worker of base ended with 1: killed by the test"):
-        measure_gate_run(_plan(project), lambda _: wanted, lambda _: None)
+        measure_gate_run(_plan(project), lambda _: lambda _: wanted, lambda _: None)
     assert _nothing_is_left(project)
 
 
 def test_a_base_with_other_pins_is_not_comparable(project: Path) -> None:
     (project / "pyproject.toml").write_text('[project]\ndependencies = ["x==1"]\n', encoding="utf8")
-    gate_run = measure_gate_run(_plan(project), lambda _: [], lambda _: None)
+    gate_run = measure_gate_run(_plan(project), lambda _: lambda _: [], lambda _: None)
     assert [backend.why.split(":")[0] for backend in gate_run.not_comparable] == [
         "the base has other dependencies, x unpinned (here 1)"
     ]
@@ -296,7 +298,7 @@ def test_a_signal_during_a_call_leaves_no_process_and_no_worktree(
         "from embedopt.evidence import Cell, PairsWanted\n"
         "from embedopt.measure.pairs.gate_run import measure_gate_run\n"
         "wanted = [PairsWanted(cell=Cell(backend='torch-fp32', batch_size=1), pairs=1)]\n"
-        f"measure_gate_run(_plan(Path({str(project)!r})), lambda _: wanted, lambda _: None)\n"
+        f"measure_gate_run(_plan(Path({str(project)!r})), lambda _: lambda _: wanted, lambda _: None)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert (tmp_path / "fifo").read_text(encoding="utf8") == "hanging\n"  # waits until a worker hangs
@@ -312,7 +314,7 @@ def test_a_change_that_adopts_embedopt_has_nothing_to_compare_with(project: Path
     git(project, "commit", "-q", "--allow-empty", "-m", "before")
     git(project, "checkout", "-qf", "main")
     gate_run = measure_gate_run(
-        dataclasses.replace(_plan(project), ref="before"), lambda _: [], lambda _: None
+        dataclasses.replace(_plan(project), ref="before"), lambda _: lambda _: [], lambda _: None
     )
     assert (gate_run.added, gate_run.cells, gate_run.not_comparable) == (("torch-fp32",), (), ())
 
@@ -322,5 +324,21 @@ def test_what_the_base_declared_already_holds_no_more(project: Path) -> None:
     (project / "pyproject.toml").write_text(table.format('"drift a"'), encoding="utf8")
     git(project, "commit", "-qam", "two")
     (project / "pyproject.toml").write_text(table.format('"drift a", "removed b"'), encoding="utf8")
-    gate_run = measure_gate_run(_plan(project), lambda _: [], lambda _: None)
+    gate_run = measure_gate_run(_plan(project), lambda _: lambda _: [], lambda _: None)
     assert gate_run.accepted == ("removed b",)
+
+
+def test_the_rules_of_the_base_hold_and_what_the_change_moves_is_named(project: Path) -> None:
+    table = "[project]\n[tool.embedopt.gate]\n"
+    (project / "pyproject.toml").write_text(table + "level = 0.01\n", encoding="utf8")
+    git(project, "commit", "-qam", "two")
+    (project / "pyproject.toml").write_text(table + "level = 0.01\nthreshold = 0.99\n", encoding="utf8")
+    asked = []
+
+    def plan_pairs_by(rules: Mapping[str, Any]) -> PlanPairs:
+        asked.append(rules)
+        return lambda _: []
+
+    gate_run = measure_gate_run(_plan(project), plan_pairs_by, lambda _: None)
+    assert asked == [{"level": 0.01}] == [gate_run.rules]
+    assert gate_run.moved_rules == ("threshold default -> 0.99",)

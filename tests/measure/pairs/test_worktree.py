@@ -8,15 +8,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from embedopt.errors import GitError, MeasureError, UsageError
+from embedopt.errors import GitError, UsageError
 from embedopt.measure.pairs.worktree import (
     checked_out,
     describe_head,
     ended_by_signals,
-    has_suite,
-    pins,
     resolve,
-    why_not_comparable,
 )
 from tests.repositories import git
 
@@ -126,46 +123,3 @@ def test_a_commit_that_git_cant_check_out_is_an_error_of_one_line(repository: Pa
     ):
         pass
     assert _left(repository, tmp_path / "cache") == (0, [])
-
-
-def _project(folder: Path, *requirements: str) -> Path:
-    (folder / "embedopt" / "measure").mkdir(parents=True)
-    (folder / "embedopt" / "measure" / "worker.py").touch()
-    listed = ", ".join(f'"{requirement}"' for requirement in requirements)
-    (folder / "pyproject.toml").write_text(f"[project]\ndependencies = [{listed}]\n", encoding="utf8")
-    return folder
-
-
-def test_a_base_with_other_pins_needs_its_own_environment(tmp_path: Path) -> None:
-    head = _project(tmp_path / "head", "torch==2.13.0", "numpy==2.4.6", "rich>=14")
-    base = _project(tmp_path / "base", "torch==2.12.0", "onnx==1.0", "numpy==2.4.6", "rich>=13")
-    with (head / "pyproject.toml").open("a", encoding="utf8") as project:
-        project.write('[project.optional-dependencies]\npeers = ["openvino==2026.4.1"]\n')
-    assert pins(head) == {"torch": "2.13.0", "numpy": "2.4.6", "openvino": "2026.4.1"}
-    assert why_not_comparable(head, head, own_python=False) is None
-    assert why_not_comparable(head, base, own_python=True) is None
-    assert why_not_comparable(head, base, own_python=False) == (
-        "the base has other dependencies, onnx 1.0 (here unpinned), openvino unpinned (here 2026.4.1), "
-        "torch 2.12.0 (here 2.13.0): "
-        "name the interpreter of its own environment with --against-python"
-    )
-
-
-def test_a_base_without_the_worker_cant_be_compared(tmp_path: Path) -> None:
-    head = _project(tmp_path / "head")
-    (tmp_path / "embedopt").mkdir()
-    assert has_suite(tmp_path)
-    assert why_not_comparable(head, tmp_path, own_python=True) == (
-        "the base has no embedopt/measure/worker.py: choose a newer commit"
-    )
-
-
-def test_pins_are_read_with_extras_and_markers(tmp_path: Path) -> None:
-    project = _project(tmp_path, "Torch[x]==2.13.0 ; python_version > '3'", "numpy>=2,==2.4.6", "a==1.*")
-    assert pins(project) == {"torch": "2.13.0", "numpy": "2.4.6", "a": "1.*"}
-
-
-def test_a_dependency_that_cant_be_read_is_named(tmp_path: Path) -> None:
-    project = _project(tmp_path, "numpy 2")
-    with pytest.raises(MeasureError, match=r"has a dependency that can't be read: .*; wanted it as PEP 508"):
-        pins(project)

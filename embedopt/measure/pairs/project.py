@@ -1,0 +1,133 @@
+"""What the ``pyproject.toml`` of a checkout declares: its pins, the rules of its gate, and its model."""
+
+import argparse
+import shlex
+import tomllib
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from embedopt.errors import MeasureError, first_line
+from embedopt.inference.artifacts.weights import resolve_weights
+
+_WORKER_FILE = Path("embedopt", "measure", "worker.py")
+
+
+def has_suite(base: Path) -> bool:
+    """Return whether a checkout has embedopt at all: one from before it was adopted does not."""
+    return (base / _WORKER_FILE.parts[0]).is_dir()
+
+
+def why_not_comparable(head: Path, base: Path, *, own_python: bool) -> str | None:
+    """Return the reason why head and base can't be compared; None where they can.
+
+    A base without an environment of its own (``own_python``) must have the same exactly pinned dependencies.
+
+    Raises:
+        MeasureError: a ``pyproject.toml`` can't be read.
+    """
+    if not (base / _WORKER_FILE).is_file():
+        return f"the base has no {_WORKER_FILE}: choose a newer commit"
+    if own_python:
+        return None
+    ours, theirs = pins(head), pins(base)
+    differing = [
+        f"{name} {theirs.get(name, 'unpinned')} (here {ours.get(name, 'unpinned')})"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if not differing:
+        return None
+    return (
+        f"the base has other dependencies, {', '.join(differing)}: "
+        "name the interpreter of its own environment with --against-python"
+    )
+
+
+def rules(root: Path) -> dict[str, Any]:
+    """Return ``[tool.embedopt.gate]`` of a checkout; empty where it has none.
+
+    Raises:
+        MeasureError: the project's ``pyproject.toml`` can't be read.
+    """
+    table: dict[str, Any] = _pyproject(root).get("tool", {}).get("embedopt", {}).get("gate", {})
+    return table
+
+
+def newly_accepted(head: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what ``accept`` of head's rules declares and that of base's does not, in order."""
+    return tuple(line for line in head.get("accept", ()) if line not in base.get("accept", ()))
+
+
+def moved_rules(head: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return each rule but ``accept`` that differs, such as ``threshold 0.03 -> 0.99``."""
+    return tuple(
+        f"{name} {base.get(name, 'default')} -> {head.get(name, 'default')}"
+        for name in sorted((base.keys() | head.keys()) - {"accept"})
+        if base.get(name) != head.get(name)
+    )
+
+
+def base_model(head: Path, base: Path, model: str | None) -> str | None:
+    """Return the model that base's ``addopts`` name, where head's name another; None where both use the same.
+
+    Args:
+        head: checkout of the head.
+        base: checkout of the base.
+        model: model that was given to ``--model``; one from the command line is that of both.
+
+    Raises:
+        MeasureError: a ``pyproject.toml`` can't be read.
+    """
+    ours, theirs = _model_in_addopts(head), _model_in_addopts(base)
+    if model != ours or ours == theirs:
+        return None
+    if theirs is None:
+        return str(resolve_weights().path)
+    return str(base / theirs) if (base / theirs).is_dir() else theirs
+
+
+def _model_in_addopts(root: Path) -> str | None:
+    addopts = _pyproject(root).get("tool", {}).get("pytest", {}).get("ini_options", {}).get("addopts", [])
+    words = shlex.split(addopts) if isinstance(addopts, str) else list(addopts)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--model")
+    model: str | None = parser.parse_known_args(words)[0].model
+    return model
+
+
+def pins(root: Path) -> dict[str, str]:
+    """Return the version of each exactly pinned dependency of a project, extras included, by name.
+
+    Raises:
+        MeasureError: the project's ``pyproject.toml`` can't be read.
+    """
+    table = _pyproject(root).get("project", {})
+    extras = table.get("optional-dependencies", {}).values()
+    requirements = chain(table.get("dependencies", []), *extras)
+    try:
+        parsed = [Requirement(requirement) for requirement in requirements]
+    except InvalidRequirement as error:
+        raise MeasureError(
+            f"{root / 'pyproject.toml'} has a dependency that can't be read: {first_line(error)}; "
+            "wanted it as PEP 508 has it, such as numpy==2.4.6"
+        ) from None
+    return {
+        canonicalize_name(requirement.name): specifier.version
+        for requirement in parsed
+        for specifier in requirement.specifier
+        if specifier.operator in ("==", "===")
+    }
+
+
+def _pyproject(root: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise MeasureError(
+            f"{root / 'pyproject.toml'} can't be read ({error}); wanted the project's pins: mend the file"
+        ) from None

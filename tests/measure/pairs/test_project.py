@@ -1,0 +1,100 @@
+"""What the pyproject.toml of a checkout declares."""
+
+from pathlib import Path
+
+import pytest
+
+from embedopt.errors import MeasureError
+from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.measure.pairs.project import (
+    base_model,
+    has_suite,
+    moved_rules,
+    newly_accepted,
+    pins,
+    why_not_comparable,
+)
+
+
+def _project(folder: Path, *requirements: str) -> Path:
+    (folder / "embedopt" / "measure").mkdir(parents=True)
+    (folder / "embedopt" / "measure" / "worker.py").touch()
+    listed = ", ".join(f'"{requirement}"' for requirement in requirements)
+    (folder / "pyproject.toml").write_text(f"[project]\ndependencies = [{listed}]\n", encoding="utf8")
+    return folder
+
+
+def test_a_base_with_other_pins_needs_its_own_environment(tmp_path: Path) -> None:
+    head = _project(tmp_path / "head", "torch==2.13.0", "numpy==2.4.6", "rich>=14")
+    base = _project(tmp_path / "base", "torch==2.12.0", "onnx==1.0", "numpy==2.4.6", "rich>=13")
+    with (head / "pyproject.toml").open("a", encoding="utf8") as project:
+        project.write('[project.optional-dependencies]\npeers = ["openvino==2026.4.1"]\n')
+    assert pins(head) == {"torch": "2.13.0", "numpy": "2.4.6", "openvino": "2026.4.1"}
+    assert why_not_comparable(head, head, own_python=False) is None
+    assert why_not_comparable(head, base, own_python=True) is None
+    assert why_not_comparable(head, base, own_python=False) == (
+        "the base has other dependencies, onnx 1.0 (here unpinned), openvino unpinned (here 2026.4.1), "
+        "torch 2.12.0 (here 2.13.0): "
+        "name the interpreter of its own environment with --against-python"
+    )
+
+
+def test_a_base_without_the_worker_cant_be_compared(tmp_path: Path) -> None:
+    head = _project(tmp_path / "head")
+    (tmp_path / "embedopt").mkdir()
+    assert has_suite(tmp_path)
+    assert why_not_comparable(head, tmp_path, own_python=True) == (
+        "the base has no embedopt/measure/worker.py: choose a newer commit"
+    )
+
+
+def test_pins_are_read_with_extras_and_markers(tmp_path: Path) -> None:
+    project = _project(tmp_path, "Torch[x]==2.13.0 ; python_version > '3'", "numpy>=2,==2.4.6", "a==1.*")
+    assert pins(project) == {"torch": "2.13.0", "numpy": "2.4.6", "a": "1.*"}
+
+
+def test_a_dependency_that_cant_be_read_is_named(tmp_path: Path) -> None:
+    project = _project(tmp_path, "numpy 2")
+    with pytest.raises(MeasureError, match=r"has a dependency that can't be read: .*; wanted it as PEP 508"):
+        pins(project)
+
+
+def test_what_the_base_accepted_already_is_void() -> None:
+    base, head = {"accept": ["drift a"]}, {"accept": ["drift a", "removed b"]}
+    assert newly_accepted(head, base) == ("removed b",)
+    assert newly_accepted({}, base) == ()
+
+
+def test_each_moved_rule_is_named_with_both_values() -> None:
+    base, head = {"threshold": 0.03, "accept": []}, {"threshold": 0.99, "level": 0.1, "accept": ["drift a"]}
+    assert moved_rules(head, base) == ("level default -> 0.1", "threshold 0.03 -> 0.99")
+
+
+def _with_addopts(folder: Path, addopts: str) -> Path:
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(
+        f"[tool.pytest.ini_options]\naddopts = {addopts}\n", encoding="utf8"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("addopts", ['"-q --model theirs"', '["-q", "--model=theirs"]'])
+def test_a_model_in_the_addopts_of_the_base_is_the_base_s(tmp_path: Path, addopts: str) -> None:
+    head, base = _with_addopts(tmp_path / "head", '"--model ours"'), _with_addopts(tmp_path / "base", addopts)
+    assert base_model(head, base, "ours") == "theirs"
+    (base / "theirs").mkdir()
+    assert base_model(head, base, "ours") == str(base / "theirs")
+
+
+def test_a_base_without_a_model_in_its_addopts_has_the_bundled_one(tmp_path: Path) -> None:
+    head, base = _with_addopts(tmp_path / "head", '"--model ours"'), _with_addopts(tmp_path / "base", '"-q"')
+    assert base_model(head, base, "ours") == str(resolve_weights().path)
+
+
+def test_a_model_of_the_command_line_is_that_of_both(tmp_path: Path) -> None:
+    head, base = (
+        _with_addopts(tmp_path / "head", '"--model a"'),
+        _with_addopts(tmp_path / "base", '"--model b"'),
+    )
+    assert base_model(head, base, "c") is None
+    assert base_model(head, head, "a") is None
