@@ -1,10 +1,11 @@
 """Building blocks of the tables for a terminal: at most 100 columns wide, in colours only where asked for."""
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +16,33 @@ WIDTH = 100
 R = TypeVar("R")
 # The head of each column, and what makes its cell of a row.
 Columns = Sequence[tuple[str, Callable[[R], str]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """A table: names in its first column, figures in the others.
+
+    Attributes:
+        title: line above the table.
+        heads: heads of the columns; one with a line break stands in two lines of a terminal.
+        rows: cells of each row.
+        styles: styles of the cells that hold just these words.
+    """
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    styles: Mapping[str, str] = field(default_factory=dict)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Draw the table for a terminal."""
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for head in self.heads:
+            table.add_column(head, justify="right" if table.columns else "left", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*(text(cell, self.styles.get(cell, "")) for cell in row))
+        yield text(self.title, "bold")
+        yield table
 
 
 def rendered(parts: Sequence[RenderableType], *, color: bool) -> str:
@@ -42,34 +70,10 @@ def lines(content: Sequence[str]) -> str:
     return without_commands("\n".join(plain(line) for part in content for line in part.split("\n"))) + "\n"
 
 
-def table(title: str, *columns: str) -> Table:
-    """Return an empty table: names in its first column, figures in the others.
-
-    Args:
-        title: line above the table.
-        columns: heads; one with a line break stands in two lines, the others end in the second.
-    """
-    made = Table(
-        title=text(title),
-        title_justify="left",
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        title_style="bold",
-    )
-    height = max(column.count("\n") for column in columns)
-    for column in columns:
-        head = "\n" * (height - column.count("\n")) + column
-        made.add_column(head, justify="right" if made.columns else "left", no_wrap=True)
-    return made
-
-
-def filled_table(title: str, columns: Columns[R], rows: Iterable[R]) -> Table:
-    """Return a table with a line for each row, its cells made by the functions of the columns."""
-    made = table(title, *(head for head, _ in columns))
-    for row in rows:
-        made.add_row(*(text(cell(row)) for _, cell in columns))
-    return made
+def sheet(title: str, columns: Columns[R], rows: Iterable[R]) -> Sheet:
+    """Return a table with a line for each of ``rows``, its cells made by the functions of the columns."""
+    cells = [tuple(cell(row) for _, cell in columns) for row in rows]
+    return Sheet(title=title, heads=[head for head, _ in columns], rows=cells)
 
 
 def number(value: float | None, digits: int, scale: float = 1.0) -> str:

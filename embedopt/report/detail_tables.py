@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from embedopt.judge.history.saved_runs import SavedRun
 from embedopt.judge.standings import Ratio, Standing, standings
 from embedopt.judge.summary import LoadRow, Row, load_rows, summary_rows
 from embedopt.records import Accuracy, Footprint, LoadPoint, Run, SideBySideCase
-from embedopt.report.console import Columns, filled_table, number, percent
+from embedopt.report.console import Columns, Sheet, number, percent, sheet
 
 
-def detail_tables(saved: SavedRun, price_per_hour: float) -> list[Table]:
+def detail_tables(saved: SavedRun, price_per_hour: float) -> list[Sheet]:
     """Return a table for each thing that a run measured, beyond those that decide."""
     rows, loads = summary_rows(saved, price_per_hour), load_rows(saved, price_per_hour)
     tables = [_calls(rows)] if rows else []
@@ -34,7 +32,7 @@ def promise(rows: Sequence[LoadRow]) -> str:
     return "the promised time" if promise_ms is None else f"{promise_ms:g} ms"
 
 
-def _calls(rows: Sequence[Row]) -> Table:
+def _calls(rows: Sequence[Row]) -> Sheet:
     columns: Columns[Row] = (
         ("backend", lambda row: row.backend),
         ("batch", lambda row: str(row.latency.batch_size)),
@@ -45,10 +43,10 @@ def _calls(rows: Sequence[Row]) -> Table:
         ("speed-up", lambda row: number(row.speed_up, 1)),
         ("$/M texts", lambda row: number(row.dollars_per_million, 3)),
     )
-    return filled_table("Calls with a whole batch", columns, rows)
+    return sheet("Calls with a whole batch", columns, rows)
 
 
-def _scores(run: Run) -> Table:
+def _scores(run: Run) -> Sheet:
     def accuracy(name: str) -> Accuracy:
         return run.accuracy.get(name, Accuracy())
 
@@ -67,10 +65,10 @@ def _scores(run: Run) -> Table:
     )
     has_pairs = any(scores.spearman is not None for scores in run.accuracy.values())
     names = [name for name in run.backends if name in run.accuracy or name in run.footprint]
-    return filled_table("Retrieval, start and memory", columns if has_pairs else columns[:-2], names)
+    return sheet("Retrieval, start and memory", columns if has_pairs else columns[:-2], names)
 
 
-def _load_tests(rows: Sequence[LoadRow]) -> Table:
+def _load_tests(rows: Sequence[LoadRow]) -> Sheet:
     columns: Columns[LoadRow] = (
         ("backend", lambda row: row.backend),
         ("batching", lambda row: row.batching),
@@ -84,10 +82,10 @@ def _load_tests(rows: Sequence[LoadRow]) -> Table:
         ("MB grown\nin soak", lambda row: number(row.load_test.soak_growth_bytes, 1, 1e-6)),
     )
     title = f"Under load: the highest requests/s with 99 % answered within {promise(rows)}"
-    return filled_table(title, columns, rows)
+    return sheet(title, columns, rows)
 
 
-def _arrival_rates(rows: Sequence[LoadRow]) -> Table:
+def _arrival_rates(rows: Sequence[LoadRow]) -> Sheet:
     columns: Columns[tuple[LoadRow, LoadPoint]] = (
         ("backend", lambda entry: entry[0].backend),
         ("batching", lambda entry: entry[0].batching),
@@ -107,10 +105,10 @@ def _arrival_rates(rows: Sequence[LoadRow]) -> Table:
     points = [
         (row, point) for row in rows for point in (*row.curve, row.load_test.overload) if point is not None
     ]
-    return filled_table(title, columns, points)
+    return sheet(title, columns, points)
 
 
-def _turns(name: str, case: SideBySideCase, ordered: Sequence[Standing]) -> Table:
+def _turns(name: str, case: SideBySideCase, ordered: Sequence[Standing]) -> Sheet:
     columns: Columns[Standing] = (
         ("backend", lambda standing: standing.backend),
         ("texts/s", lambda standing: number(standing.texts_per_s, 0)),
@@ -126,7 +124,7 @@ def _turns(name: str, case: SideBySideCase, ordered: Sequence[Standing]) -> Tabl
     title = (
         f"Side by side on {name} texts: {case.texts} of {case.mean_tokens:.1f} tokens, {rounds} turns each"
     )
-    return filled_table(title, columns, ordered)
+    return sheet(title, columns, ordered)
 
 
 def _median(ratio: Ratio | None, digits: int) -> str:

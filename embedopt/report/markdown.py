@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from embedopt.judge.gate.verdict import Outcome, Verdict, headline
-from embedopt.judge.summary import Row, summary_rows
 from embedopt.records import Run
-from embedopt.report.console import number
-from embedopt.report.escape import annotation, markdown
+from embedopt.report.console import Sheet
+from embedopt.report.escape import annotation, entities, markdown
 from embedopt.report.judged_run import JudgedRun
-from embedopt.report.words import VERDICT_COLUMNS, figures, sentence, subject, worth_a_row
+from embedopt.report.summary_tables import deciding_tables, provenance
+from embedopt.report.words import VERDICT_COLUMNS, row_of, sentence, subject, worth_a_row
 
 # A comment holds 65,536 characters, a job's summary 1 MiB: one text that fits both, at 4 bytes a character.
 LIMIT = 60_000
@@ -24,7 +24,6 @@ _LEVELS: dict[Outcome, str] = {
 }
 # GitHub shows ten errors and ten warnings of a step.
 _ANNOTATIONS = 10
-_RESULTS = ("backend", "batch", "p50 ms", "p95 ms", "p99 ms", "texts/s", "x", "MB", "cosine", "$/M")
 
 
 def render_markdown(
@@ -49,8 +48,8 @@ def render_markdown(
         _verdict_table("", moved),
         _Part("", [f"- {markdown(note)}" for note in judged.notes]),
         _verdict_table(f"{len(rest)} without a clear change{equivalent}", rest),
-        _results(summary_rows(judged.head, price_per_hour)),
-        _provenance(judged.head.run),
+        *map(_figures, deciding_tables(judged.head, price_per_hour)),
+        _provenance(judged.head.run, price_per_hour),
     ]
     return _fitted([block for block in blocks if block.head or block.rows], limit)
 
@@ -103,55 +102,31 @@ def _fitted(parts: Sequence[_Part], limit: int) -> str:
 
 
 def _verdict_table(fold: str, verdicts: Sequence[Verdict]) -> _Part:
-    rows = [
-        _row(
-            markdown(subject(verdict)),
-            verdict.outcome,
-            *figures(verdict),
-            markdown(verdict.why) if verdict.why else "",
-        )
-        for verdict in verdicts
-    ]
+    rows = [[*row_of(verdict), markdown(verdict.why) if verdict.why else ""] for verdict in verdicts]
     return _table(fold, (*VERDICT_COLUMNS, "why"), rows)
 
 
-def _results(rows: Sequence[Row]) -> _Part:
-    shown = [
-        _row(
-            markdown(row.backend),
-            str(row.latency.batch_size),
-            number(row.latency.p50_ms, 1),
-            number(row.latency.p95_ms, 1),
-            number(row.latency.p99_ms, 1),
-            number(row.texts_per_s, 0),
-            number(row.speed_up, 1),
-            number(row.footprint.disk_bytes, 1, 1e-6),
-            number(row.accuracy.cosine_mean, 4),
-            number(row.dollars_per_million, 3),
-        )
-        for row in rows
-    ]
-    return _table("Key results (times of one call with a whole batch)", _RESULTS, shown)
+def _figures(shown: Sheet) -> _Part:
+    heads = [entities(" ".join(head.split())) for head in shown.heads]
+    return _table(entities(shown.title), heads, shown.rows)
 
 
-def _provenance(run: Run | None) -> _Part:
+def _provenance(run: Run | None, price_per_hour: float) -> _Part:
     if run is None:
         return _Part("")
-    rows = [
-        f"- {markdown(run.hardware_class)}",
-        f"- Python {markdown(run.machine.python)}, {markdown(run.profile)} profile",
-        f"- model {markdown(run.model.name)} ({markdown(run.model.digest[:12])}), "
-        f"corpus {markdown(run.corpus.name)} ({markdown(run.corpus.digest[:12])})",
-        *(f"- {markdown(f'{name} {version}')}" for name, version in run.machine.libraries.items()),
-    ]
-    return _folded("Where it ran", "", rows)
+    versions = {"Python": run.machine.python, **run.machine.libraries}
+    libraries = [f"{name} {version}" for name, version in versions.items()]
+    rows = [f"- {markdown(line)}" for line in (*provenance(run, price_per_hour), *libraries)]
+    return _folded("Where it ran, and what the tables show", "", rows)
 
 
-def _table(fold: str, columns: Sequence[str], rows: Sequence[str]) -> _Part:
+def _table(fold: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> _Part:
+    """Return a table; the name in the first cell of a row may come from a file, its figures do not."""
     if not rows:
         return _Part("")
+    shown = [_row(markdown(name), *figures) for name, *figures in rows]
     head = f"{_row(*columns)}\n{_row('---', *['---:'] * (len(columns) - 1))}\n"
-    return _folded(fold, head, rows) if fold else _Part(f"\n{head}", rows)
+    return _folded(fold, head, shown) if fold else _Part(f"\n{head}", shown)
 
 
 def _folded(summary: str, head: str, rows: Sequence[str]) -> _Part:

@@ -3,15 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import SavedRun, differences
 from embedopt.judge.recommend import Recommendation
 from embedopt.judge.summary import Factors, LoadRow, Row, load_rows, speed_up_factors, summary_rows
 from embedopt.records import Run
-from embedopt.report.console import Columns, filled_table, lines, number, percent, rendered, text
+from embedopt.report.console import Columns, Sheet, lines, number, percent, rendered, sheet, text
 from embedopt.report.detail_tables import detail_tables, promise
 from embedopt.schema import Interval
 from embedopt.trial import Trial
@@ -30,30 +28,29 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, everything: bool, 
         everything: whether to show all tables.
         color: whether to use the terminal's colours.
     """
-    deciding, details = _deciding(saved, price_per_hour), detail_tables(saved, price_per_hour)
+    deciding, details = deciding_tables(saved, price_per_hour), detail_tables(saved, price_per_hour)
     if not deciding and not details:
         return f"{saved.name} holds nothing that this suite measured\n"
     is_short = bool(saved.latencies) and not everything
     parts: list[RenderableType] = []
     for shown in (*deciding, *(() if is_short else details)):
         parts += [shown, ""]
-    notes = [*(_provenance(saved.run, price_per_hour) if saved.run else ()), *([_MORE] if is_short else ())]
+    notes = [*(provenance(saved.run, price_per_hour) if saved.run else ()), *([_MORE] if is_short else ())]
     return rendered([*parts, *(text(note, style="dim") for note in notes)], color=color)
 
 
-def _deciding(saved: SavedRun, price_per_hour: float) -> list[Table | Text]:
+def deciding_tables(saved: SavedRun, price_per_hour: float) -> list[Sheet]:
+    """Return the tables that a choice of a backend rests on."""
     rows, loads = summary_rows(saved, price_per_hour), load_rows(saved, price_per_hour)
-    shown: list[Table | Text] = []
-    if rows:
-        shown.append(_key_results(rows, saved.run.pareto_front if saved.run else ()))
-    if factors := speed_up_factors(saved):
-        shown.append(_speed_up(factors))
-    if any(row.load_test.highest_per_s for row in loads):
-        shown.append(_highest_rates(loads))
-    return shown
+    factors = speed_up_factors(saved)
+    return [
+        *([_key_results(rows, saved.run.pareto_front if saved.run else ())] if rows else ()),
+        *([_speed_up(factors)] if factors else ()),
+        *([_highest_rates(loads)] if any(row.load_test.highest_per_s for row in loads) else ()),
+    ]
 
 
-def _key_results(rows: Sequence[Row], front: Collection[str]) -> Table:
+def _key_results(rows: Sequence[Row], front: Collection[str]) -> Sheet:
     smallest = {row.backend: row for row in sorted(rows, key=_batch_size, reverse=True)}
     largest = {row.backend: row for row in sorted(rows, key=_batch_size)}
     columns: Columns[str] = (
@@ -70,7 +67,7 @@ def _key_results(rows: Sequence[Row], front: Collection[str]) -> Table:
         ("in any\nbatch", lambda name: number(largest[name].accuracy.batch_invariance_min, 5)),
     )
     title = f"Key results: latency of a call at batch size {_sizes(smallest)}, texts/s at {_sizes(largest)}"
-    return filled_table(title, columns, dict.fromkeys(row.backend for row in rows))
+    return sheet(title, columns, dict.fromkeys(row.backend for row in rows))
 
 
 def _batch_size(row: Row) -> int:
@@ -81,7 +78,7 @@ def _sizes(rows: Mapping[str, Row]) -> str:
     return " or ".join(map(str, sorted({_batch_size(row) for row in rows.values()})))
 
 
-def _speed_up(factors: Mapping[str, Factors]) -> Table:
+def _speed_up(factors: Mapping[str, Factors]) -> Sheet:
     columns: Columns[str] = (
         ("backend", str),
         ("speed-up", lambda name: number(factors[name].total, 2)),
@@ -93,19 +90,25 @@ def _speed_up(factors: Mapping[str, Factors]) -> Table:
         ("padded by length", lambda name: percent(factors[name].planned_padding)),
     )
     title = "Where the speed comes from: speed-up = runtime x precision x batching x padding"
-    return filled_table(title, columns, factors)
+    return sheet(title, columns, factors)
 
 
-def _highest_rates(rows: Sequence[LoadRow]) -> Text:
-    by_backend: dict[str, list[str]] = {}
-    for row in rows:
-        rate = number(row.load_test.highest_per_s, 0)
-        by_backend.setdefault(row.backend, []).append(f"{row.batching} {rate}")
-    head = f"Under load: the highest requests/s with 99 % answered within {promise(rows)}, by way of batching"
-    return text("\n".join([head, *(f"  {name}: {', '.join(rates)}" for name, rates in by_backend.items())]))
+def _highest_rates(rows: Sequence[LoadRow]) -> Sheet:
+    rates = {(row.backend, row.batching): number(row.load_test.highest_per_s, 0) for row in rows}
+    batchings = dict.fromkeys(row.batching for row in rows)
+    highest = f"the highest requests/s with 99 % answered within {promise(rows)}"
+    return Sheet(
+        title=f"Under load: {highest}, by way of batching",
+        heads=["backend", *batchings],
+        rows=[
+            [backend, *(rates.get((backend, batching), "-") for batching in batchings)]
+            for backend in dict.fromkeys(row.backend for row in rows)
+        ],
+    )
 
 
-def _provenance(run: Run, price_per_hour: float) -> list[str]:
+def provenance(run: Run, price_per_hour: float) -> list[str]:
+    """Return where a run was measured, on what, and what the heads of its tables mean, line by line."""
     tokens = f" of {run.corpus.mean_tokens:.1f} tokens" if run.corpus.mean_tokens else ""
     return [
         f"{run.profile} profile on {run.hardware_class}",
@@ -176,7 +179,7 @@ def render_tuning(title: str, trials: Sequence[Trial], *, color: bool = False) -
     notes = [
         text(f"{setting}: the budget was too small for it, so the default stays") for setting in undecided
     ]
-    return rendered([filled_table(title, columns, trials), *notes], color=color)
+    return rendered([sheet(title, columns, trials), *notes], color=color)
 
 
 def _interval(interval: Interval | None) -> str:

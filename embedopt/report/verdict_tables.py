@@ -1,18 +1,19 @@
 """Verdicts, histories and error rates as tables for a terminal."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from rich.console import RenderableType
 
-from embedopt.evidence import cell_name
+from embedopt.evidence import Cell, cell_name
 from embedopt.judge.gate.error_rates import GATE, ErrorRate
-from embedopt.judge.gate.verdict import Outcome, Verdict, headline
+from embedopt.judge.gate.verdict import Verdict, headline
 from embedopt.judge.history.series import DEFAULT_METRIC, Series
-from embedopt.judge.history.trend import FEWEST_RUNS, Change, changes
-from embedopt.report.console import lines, rendered, table, text
-from embedopt.report.words import VERDICT_COLUMNS, change, figures, span, subject, worth_a_row
+from embedopt.judge.history.trend import FEWEST_RUNS, changes
+from embedopt.report.console import Columns, Sheet, lines, rendered, sheet, text
+from embedopt.report.words import VERDICT_COLUMNS, change, row_of, span, subject, worth_a_row
 
-_STYLES: Mapping[Outcome, str] = {
+_STYLES: Mapping[str, str] = {
     "regressed": "red",
     "vectors changed": "red",
     "improved": "green",
@@ -37,7 +38,7 @@ def render_verdicts(
     listed = worth_a_row(verdicts)
     parts: list[RenderableType] = [text(headline(verdicts), style="bold")]
     if listed:
-        parts += [_verdicts(title, listed)]
+        parts += [Sheet(title=title, heads=VERDICT_COLUMNS, rows=[*map(row_of, listed)], styles=_STYLES)]
         parts += [text(f"{subject(verdict)}: {verdict.why}") for verdict in listed if verdict.why]
     if unlisted := len(verdicts) - len(listed):
         parts += [text(f"{unlisted} equivalent scores and sizes are not listed")]
@@ -81,16 +82,8 @@ def render_history(
 def render_error_rates(rates: Sequence[ErrorRate], *, color: bool = False) -> str:
     """Return a table of all rules, and one of the gate's cells with 95 % intervals."""
     slowdowns = sorted({rate.slowdown for rate in rates if rate.slowdown > 0})
-    parts = [_rules(rates, slowdowns), "", _gate_cells(rates, slowdowns)]
+    parts: list[RenderableType] = [_rules(rates, slowdowns), "", _gate_cells(rates, slowdowns)]
     return rendered(parts, color=color)
-
-
-def _verdicts(title: str, verdicts: Sequence[Verdict]) -> RenderableType:
-    shown = table(title, *VERDICT_COLUMNS)
-    for verdict in verdicts:
-        outcome = text(verdict.outcome, style=_STYLES.get(verdict.outcome, ""))
-        shown.add_row(text(subject(verdict)), outcome, *figures(verdict))
-    return shown
 
 
 def _position(verdict: Verdict) -> str:
@@ -102,53 +95,54 @@ def _position(verdict: Verdict) -> str:
     return f"  {cell}: {change(verdict)}, {where} {span(verdict.interval)} from {verdict.pairs} runs"
 
 
-def _history(metric: str, all_series: Sequence[Series]) -> RenderableType:
+def _history(metric: str, all_series: Sequence[Series]) -> Sheet:
+    columns: Columns[Series] = (
+        ("series", lambda series: series.name),
+        ("runs", lambda series: str(len(series.values))),
+        ("first", lambda series: f"{series.values[0]:,.4g}"),
+        ("last", lambda series: f"{series.values[-1]:,.4g}"),
+        ("lasting changes", lambda series: "\n".join(_steps(series)) or "none"),
+    )
     better = all_series[0].better if all_series else "lower"
-    shown = table(f"{metric} ({better} is better)", "series", "runs", "first", "last", "lasting changes")
-    for series in all_series:
-        first, last = (f"{value:,.4g}" for value in (series.values[0], series.values[-1]))
-        steps = "\n".join(_step(series, step) for step in changes(series))
-        shown.add_row(text(series.name), str(len(series.values)), first, last, text(steps or "none"))
-    return shown
+    return sheet(f"{metric} ({better} is better)", columns, all_series)
 
 
-def _step(series: Series, step: Change) -> str:
-    effect = f"{step.effect:+.1%}" if series.is_log else f"{step.effect:+.5f}"
-    return f"{effect} at {series.runs[step.at].name}"
+def _steps(series: Series) -> list[str]:
+    digits = ".1%" if series.is_log else ".5f"
+    return [f"{step.effect:+{digits}} at {series.runs[step.at].name}" for step in changes(series)]
 
 
-def _rules(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> RenderableType:
+def _rules(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> Sheet:
+    def pooled(rule: str, slowdown: float, *, cells: bool = True) -> str:
+        own = [
+            rate for rate in rates if (rate.rule, rate.slowdown, bool(rate.cell)) == (rule, slowdown, cells)
+        ]
+        draws = sum(rate.draws for rate in own)
+        return f"{100 * sum(rate.alarms for rate in own) / draws:.3g}" if draws else "-"
+
+    columns: Columns[str] = (
+        ("rule, on the same processes", str),
+        ("per cell", lambda rule: pooled(rule, 0.0)),
+        ("per run", lambda rule: pooled(rule, 0.0, cells=False)),
+        *((f"+{slowdown:.0%}", partial(pooled, slowdown=slowdown)) for slowdown in slowdowns),
+    )
     title = "False alarms per cell and per run, and slow-downs detected, in %"
-    shown = table(title, "rule, on the same processes", "per cell", "per run", *_heads(slowdowns))
-    for rule in dict.fromkeys(rate.rule for rate in rates):
-        own = [rate for rate in rates if rate.rule == rule]
-        shown.add_row(
-            text(rule),
-            _pooled([rate for rate in own if rate.slowdown == 0 and rate.cell]),
-            _pooled([rate for rate in own if rate.slowdown == 0 and not rate.cell]),
-            *(_pooled([rate for rate in own if rate.slowdown == slowdown]) for slowdown in slowdowns),
-        )
-    return shown
+    return sheet(title, columns, dict.fromkeys(rate.rule for rate in rates))
 
 
-def _gate_cells(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> RenderableType:
-    shown = table(f"{GATE} by cell, with 95 % intervals", "cell", "false alarms", *_heads(slowdowns))
+def _gate_cells(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> Sheet:
     gate = {(rate.cell, rate.slowdown): rate for rate in rates if rate.rule == GATE}
-    for cell in dict.fromkeys(cell for cell, _ in gate if cell):
-        own = [gate.get((cell, slowdown)) for slowdown in (0.0, *slowdowns)]
-        shown.add_row(text(str(cell)), *("-" if rate is None else _with_interval(rate) for rate in own))
-    return shown
 
+    def share(cell: Cell, slowdown: float) -> str:
+        if (rate := gate.get((cell, slowdown))) is None:
+            return "-"
+        low, high = rate.interval
+        return f"{100 * rate.share:.3g} ({100 * low:.3g}-{100 * high:.3g})"
 
-def _heads(slowdowns: Sequence[float]) -> list[str]:
-    return [f"+{slowdown:.0%}" for slowdown in slowdowns]
-
-
-def _pooled(rates: Sequence[ErrorRate]) -> str:
-    draws = sum(rate.draws for rate in rates)
-    return f"{100 * sum(rate.alarms for rate in rates) / draws:.3g}" if draws else "-"
-
-
-def _with_interval(rate: ErrorRate) -> str:
-    low, high = rate.interval
-    return f"{100 * rate.share:.3g} ({100 * low:.3g}-{100 * high:.3g})"
+    columns: Columns[Cell] = (
+        ("cell", str),
+        ("false alarms", partial(share, slowdown=0.0)),
+        *((f"+{slowdown:.0%}", partial(share, slowdown=slowdown)) for slowdown in slowdowns),
+    )
+    title = f"{GATE} by cell, with 95 % intervals"
+    return sheet(title, columns, dict.fromkeys(cell for cell, _ in gate if cell))

@@ -30,9 +30,11 @@ def sentence(verdict: Verdict) -> str:
     return ", ".join(filter(None, parts))
 
 
-def figures(verdict: Verdict) -> tuple[str, ...]:
-    """Return the cells of a table row after the subject and the outcome, as in :data:`VERDICT_COLUMNS`."""
+def row_of(verdict: Verdict) -> tuple[str, ...]:
+    """Return the cells of a verdict's row in a table with the heads :data:`VERDICT_COLUMNS`."""
     return (
+        subject(verdict),
+        verdict.outcome,
         change(verdict) or "-",
         span(verdict.interval) or "-",
         percent(verdict.smallest_effect),

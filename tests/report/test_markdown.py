@@ -13,7 +13,7 @@ from embedopt.records import BackendInfo, Machine
 from embedopt.report.judged_run import JudgedRun
 from embedopt.report.markdown import LIMIT, render_annotations, render_markdown
 from tests.report.verdicts import OPEN, SAME, SLOWER
-from tests.runs import HOSTILE, make_file, make_run
+from tests.runs import HOSTILE, make_file, make_load, make_run
 
 
 def _run(**changes: object) -> SavedRun:
@@ -43,10 +43,24 @@ def test_the_rest_is_folded() -> None:
     shown = render_markdown(_judged(SLOWER, OPEN, SAME), 0.05)
     assert re.findall("<summary>(.*)</summary>", shown) == [
         "1 without a clear change and 1 equivalent scores and sizes",
-        "Key results (times of one call with a whole batch)",
-        "Where it ran",
+        "Key results&#58; latency of a call at batch size 1&#44; texts&#47;s at 1 or 32",
+        "Where the speed comes from&#58; speed&#45;up &#61; runtime x precision x batching x padding",
+        "Where it ran, and what the tables show",
     ]
-    assert shown.count("<details>") == shown.count("</details>") == 3
+    assert shown.count("<details>") == shown.count("</details>") == 4
+
+
+def test_the_tables_of_the_terminal_are_shown() -> None:
+    shown = _seen(render_markdown(_judged(SLOWER, head=_run(load=make_load())), 0.05))
+    for line in (
+        "| backend | p50 ms | p95 ms | p99 ms | texts/s | speed-up | $/M texts | MB | mean cosine "
+        "| lowest cosine | in any batch |",
+        "| onnx-int8 | 2.0 | 3.0 | - | 1,250 | 12.5 | 0.011 | 23.4 | 0.9934 | 0.9811 | 0.98432 |",
+        "| onnx-int8 | 12.50 | 2.00 | 2.50 | 2.00 | 1.25 | 50.0% | 20.0% |",
+        "| onnx-int8 | 400 | - | 500 |",
+        "- in any batch: lowest cosine between a text encoded alone and the same text among 31 others",
+    ):
+        assert line in shown.splitlines()
 
 
 def test_a_run_without_a_verdict_is_inconclusive() -> None:

@@ -35,8 +35,9 @@ onnx-int8     12.50    2.00      2.50     2.00    1.25           50.0%          
 """
 _UNDER_LOAD = """\
 Under load: the highest requests/s with 99 % answered within 50 ms, by way of batching
-  torch-fp32: none 40
-  onnx-int8: none 400, window -, adaptive 500
+backend    none window adaptive
+torch-fp32   40      -        -
+onnx-int8   400      -      500
 
 """
 _NOTES = """\
@@ -69,8 +70,8 @@ def test_everything_is_the_same_tables_and_more() -> None:
     assert "Under load: latency at each arrival rate" in rendered
 
 
-def test_the_tables_that_decide_between_eleven_backends_have_40_lines_of_100_columns() -> None:
-    """Then a verdict of ten lines fits the same screen of 50."""
+def test_the_tables_that_decide_between_eleven_backends_have_41_lines_of_100_columns() -> None:
+    """Then a verdict of nine lines fits the same screen of 50."""
     names = ["torch-fp32", *(f"onnx-int8-per-tensor{index}"[-20:] for index in range(10))]
     run = make_run()
     file = make_file(
@@ -87,7 +88,7 @@ def test_the_tables_that_decide_between_eleven_backends_have_40_lines_of_100_col
         {"fullname": name, "extra_info": extra | {"backend": name}} for name in names for extra in extras
     ]
     lines = render_summary(parse_run("run", file), 0.05, everything=False).splitlines()
-    assert len(lines) == 40
+    assert len(lines) == 41
     assert max(map(len, lines)) <= 100
 
 

@@ -69,8 +69,7 @@ def test_error_rates_are_shown_for_every_rule_and_for_the_gates_cells() -> None:
         *_rates("benchstat", 0.05, (80, 90)),
     ]
     assert render_error_rates(rates).splitlines() == [
-        "False alarms per cell and per run, and",
-        "slow-downs detected, in %",
+        "False alarms per cell and per run, and slow-downs detected, in %",
         "rule, on the same processes per cell per run +5%",
         "embedopt                         0.5       1  98",
         "benchstat                         40      70  85",
