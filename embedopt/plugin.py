@@ -58,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = read_settings(root / "pyproject.toml", BACKENDS)
     except EmbedoptError as error:
         raise pytest.UsageError(str(error)) from error
+    if options.against and (hasattr(config, "workerinput") or getattr(config.option, "numprocesses", None)):
+        raise pytest.UsageError("--against with -n would measure in several processes at once: leave -n out")
     if options.gate_threshold is not None:
         settings = replace(settings, threshold=options.gate_threshold)
     display = RunDisplay(config, options)

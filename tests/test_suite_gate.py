@@ -244,3 +244,13 @@ def test_a_wrong_base_is_a_usage_error(
     result = _run_against(suite, *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
+
+
+def test_a_gate_run_in_several_processes_at_once_is_refused(
+    suite: pytest.Pytester, gate_run: FakeGateRun
+) -> None:
+    suite.makepyfile(like_xdist="def pytest_addoption(parser): parser.addoption('--numprocesses', type=int)")
+    suite.syspathinsert()
+    result = _run_against(suite, "-p", "like_xdist", "--numprocesses", "2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --against with -n would measure in several processes at once: *"])

@@ -79,8 +79,10 @@ def gate(
 
 
 def gate_settings() -> GateSettings:
-    """Read the settings of the gate from pyproject.toml of the current folder."""
-    return read_settings(Path("pyproject.toml"), BACKENDS)
+    """Read the settings of the gate from the pyproject.toml of the current folder, or of one around it."""
+    folders = (Path.cwd(), *Path.cwd().parents)
+    files = (folder / "pyproject.toml" for folder in folders)
+    return read_settings(next((file for file in files if file.is_file()), Path("pyproject.toml")), BACKENDS)
 
 
 def _show(judged: JudgedRun) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from embedopt.cli.app import main
+from embedopt.cli.judge import gate_settings
 from embedopt.evidence import Cell, GateRun, NotComparable, PairedCell
 from embedopt.records import Accuracy, Run
 from tests.runs import make_file, make_run
@@ -120,6 +121,15 @@ def test_the_gate_judges_the_base_that_was_measured_beside_a_run(
     save(1, run=run)
     assert main(["gate"]) == code
     assert capsys.readouterr().out.splitlines()[0] == line
+
+
+def test_the_gate_takes_its_settings_from_a_folder_around_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.embedopt.gate]\nthreshold = 0.2\n", encoding="utf8")
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    assert gate_settings().threshold == 0.2
 
 
 def test_the_gate_takes_thresholds_from_pyproject(save: Save, tmp_path: Path) -> None:

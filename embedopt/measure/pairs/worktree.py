@@ -1,6 +1,7 @@
 """The base of ``--against REF``: a commit of this repository, checked out while it is measured."""
 
 import contextlib
+import os
 import shutil
 import signal
 import threading
@@ -23,10 +24,11 @@ def resolve(repository: Path, ref: str) -> str:
         UsageError: the ref or the repository does not exist.
         GitError: git is not installed.
     """
-    if _git(repository, "rev-parse", "--git-dir").returncode:
+    asked = _git(repository, "rev-parse", "--git-dir")
+    if asked.returncode:
         raise UsageError(
-            f"--against {ref}: {repository} is no git repository; wanted a clone of the project: "
-            "run the suite in one"
+            f"--against {ref}: git can't use {repository} ({last_line(asked.stderr)}); "
+            "wanted a clone of the project: run the suite in one"
         )
     parsed = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if parsed.returncode:
@@ -45,9 +47,11 @@ def describe_head(repository: Path) -> str:
 
 @contextlib.contextmanager
 def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path]:
-    """Yield a new worktree of ``commit`` under ``cache_dir``, and remove it at the end, whatever happens.
+    """Check ``commit`` out under ``cache_dir``, and remove it at the end, whatever happens.
 
-    Worktrees that a killed process left behind are removed first; those of other live runs stay.
+    Yields the folder that is to the new worktree what ``repository``, which may be a folder inside it, is to
+    its own; where the commit lacks that folder it does not exist. Worktrees that a killed process left behind
+    are removed first; those of other live runs stay.
 
     Raises:
         OutputError: the cache can't be written.
@@ -63,7 +67,7 @@ def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path
             added = _git(repository, "worktree", "add", "--detach", "--force", str(folder), commit)
             if added.returncode:
                 raise GitError(f"git can't check {commit[:12]} out into {folder}: {last_line(added.stderr)}")
-            yield folder
+            yield folder / _git(repository, "rev-parse", "--show-prefix").stdout.strip()
         finally:
             _remove(repository, folder)
             _lock_of(folder).unlink(missing_ok=True)
@@ -106,5 +110,6 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _git(repository: Path, *arguments: str) -> Finished:
-    # In a new session, so that Ctrl-C can't end git halfway through the removal of a worktree.
-    return git(repository, *arguments, new_session=True)
+    # In a new session, so that Ctrl-C can't end git halfway through the removal of a worktree; without hooks,
+    # which may change the checkout that is measured.
+    return git(repository, *arguments, settings={"core.hooksPath": os.devnull}, new_session=True)

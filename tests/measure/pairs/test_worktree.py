@@ -49,8 +49,36 @@ def test_a_base_that_does_not_exist_is_an_error_of_one_line(repository: Path, re
 
 
 def test_a_folder_without_a_repository_is_an_error_of_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no git repository; wanted a clone of the project: run"):
+    with pytest.raises(
+        UsageError,
+        match=r"can't use .* \(fatal: not a git repository .*\); wanted a clone of the project: run",
+    ):
         resolve(tmp_path, "main")
+
+
+def test_a_folder_inside_a_repository_is_checked_out_at_its_own_place(
+    repository: Path, tmp_path: Path
+) -> None:
+    inside = repository / "libs" / "suite"
+    inside.mkdir(parents=True)
+    (inside / "file.txt").write_text("inside", encoding="utf8")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "three")
+    with checked_out(inside, resolve(inside, "main"), tmp_path / "cache") as folder:
+        assert (folder / "file.txt").read_text(encoding="utf8") == "inside"
+    with checked_out(inside, resolve(inside, "old"), tmp_path / "cache") as folder:
+        assert not folder.exists()
+    assert _left(repository, tmp_path / "cache") == (0, [])
+
+
+def test_no_hook_of_the_repository_runs(repository: Path, tmp_path: Path) -> None:
+    hook = repository / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n", encoding="utf8")
+    hook.chmod(0o755)
+    with checked_out(repository, resolve(repository, "main"), tmp_path / "cache"):
+        pass
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_description_of_a_dirty_head_says_so(repository: Path) -> None:
