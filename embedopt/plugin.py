@@ -82,14 +82,7 @@ def _root(config: pytest.Config) -> Path | None:
 
 
 class Suite:
-    """The hooks of one run of the suite.
-
-    Args:
-        config: pytest's configuration.
-        root: folder that holds ``benchmarks/``.
-        session: what the benchmarks work with.
-        settings: settings of the gate.
-    """
+    """The hooks of one run of the suite; ``root`` is the folder that holds ``benchmarks/``."""
 
     def __init__(self, config: pytest.Config, root: Path, session: Session, settings: GateSettings) -> None:
         self._config = config

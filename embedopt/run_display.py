@@ -10,7 +10,7 @@ import pytest
 from embedopt.inference.backend import INSTALL_PEERS
 from embedopt.measure.options import Options
 from embedopt.measure.schedule import Schedule, plan_steps
-from embedopt.report.progress import RunProgress, Stage, in_words
+from embedopt.report.progress import RunProgress, in_words
 
 
 def parameters_of(item: pytest.Item) -> Mapping[str, Any]:
@@ -19,12 +19,7 @@ def parameters_of(item: pytest.Item) -> Mapping[str, Any]:
 
 
 class RunDisplay:
-    """Hooks that replace pytest's dots; with ``-v``, pytest's own line for each test stays.
-
-    Args:
-        config: pytest's configuration.
-        options: options of the run.
-    """
+    """Hooks that replace pytest's dots; with ``-v``, pytest's own line for each test stays."""
 
     def __init__(self, config: pytest.Config, options: Options) -> None:
         self._config, self._options = config, options
@@ -78,24 +73,21 @@ class RunDisplay:
         self._clear()
 
     def show(self, detail: str = "") -> None:
-        """Show where the run stands.
-
-        Args:
-            detail: what the current test does at the moment, in words.
-        """
+        """Show where the run stands; ``detail`` says what the current test does at the moment."""
         if self._progress is None:
             return
-        step = self._schedule.steps[self._schedule.done]
+        schedule = self._schedule
+        step = schedule.steps[schedule.done]
         batch = f"batch {step.batch_size}" if step.batch_size else ""
-        stage = Stage(
-            done=self._schedule.done,
-            steps=len(self._schedule.steps),
-            doing=", ".join(part for part in (step.backend, step.question, batch, detail) if part),
-            left_s=self._schedule.left_s,
-            now_s=time.monotonic(),
-        )
+        doing = ", ".join(part for part in (step.backend, step.question, batch, detail) if part)
         with self._uncaptured():
-            self._progress.show(stage)
+            self._progress.show(
+                doing,
+                done=schedule.done,
+                steps=len(schedule.steps),
+                left_s=schedule.left_s,
+                now_s=time.monotonic(),
+            )
 
     def write_line(self, line: str) -> None:
         """Write a line of its own, whatever pytest captures."""

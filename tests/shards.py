@@ -32,4 +32,4 @@ def make_shard(
         for field, factor in (("p50_ms", slower), ("texts_per_s", 1 / slower)):
             if field in bench["extra_info"] and isinstance(bench["extra_info"][field], float):
                 bench["extra_info"][field] *= factor
-    return Shard(saved=parse_run(name, content), content=content)
+    return parse_run(name, content), content

@@ -119,7 +119,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("BASE", "HEAD", "RUN"):
         shutil.copy(history / "0012_run.json", f"{name}.json")
     for name, backend in (("SHARD-1", "onnx-fp32"), ("SHARD-2", "onnx-int8")):
-        Path(f"{name}.json").write_text(json.dumps(make_shard(name, backend).content), encoding="utf8")
+        Path(f"{name}.json").write_text(json.dumps(make_shard(name, backend)[1]), encoding="utf8")
     Path("texts.txt").write_text("welder\nnurse\n", encoding="utf8")
     Path("data").mkdir()
     Path("data", "a.jsonl").write_text('{"id": 1, "text": "welder", "lang": "en"}\n', encoding="utf8")

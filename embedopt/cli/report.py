@@ -21,10 +21,9 @@ from embedopt.judge.history.saved_runs import (
     read_run,
     run_files,
 )
-from embedopt.judge.merge import Shard
 from embedopt.judge.merge import merge as merge_shards
 from embedopt.measure.options import Options
-from embedopt.report.comment import NOTHING_TO_MEASURE, Job, render_comment
+from embedopt.report.comment import NOTHING_TO_MEASURE, render_comment
 from embedopt.report.console import lines
 from embedopt.report.judged_run import JudgedRun, judge_run
 from embedopt.report.markdown import render_annotations, render_markdown
@@ -78,7 +77,7 @@ def merge(
     files = [file for path in shards for file in run_files(path)]
     if not files:
         raise RecordError(f"{', '.join(map(str, shards))} has no saved run: the jobs that measure saved none")
-    merged = merge_shards([Shard(saved=saved, content=content) for saved, content in map(read_file, files)])
+    merged = merge_shards([read_file(file) for file in files])
     write_whole(output, json.dumps(merged))
     typer.echo(f"{output}: {', '.join(merged['embedopt']['backends'])}")
 
@@ -122,8 +121,8 @@ def comment(
     if judged_run is None and run.conclusion == "success":
         done = github.comment(number, NOTHING_TO_MEASURE, only_update=True)
     else:
-        job = Job(commit=run.head_sha, conclusion=run.conclusion, log_url=run.url)
-        done = github.comment(number, render_comment(job, judged_run, price_per_hour))
+        ended = {"commit": run.head_sha, "conclusion": run.conclusion, "log_url": run.url}
+        done = github.comment(number, render_comment(judged_run, price_per_hour, **ended))
     typer.echo(f"comment on pull request {number}: {done}")
 
 

@@ -5,7 +5,7 @@ ratio is between figures of one machine, as in any other run. Shards that do not
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from embedopt.errors import RecordError
@@ -18,23 +18,8 @@ from embedopt.schema import to_json
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """One saved file: the run that was read from it, and its whole content."""
-
-    saved: SavedRun
-    content: Mapping[str, Any]
-
-    @property
-    def run(self) -> Run:
-        """The embedopt record of the file.
-
-        Raises:
-            RecordError: another suite wrote the file.
-        """
-        if self.saved.run is None:
-            raise RecordError(f"{self.saved.name} has no embedopt record: merge runs of benchmarks/ only")
-        return self.saved.run
+# One saved file: the run that was read from it, and its whole content.
+Shard = tuple[SavedRun, Mapping[str, Any]]
 
 
 def merge(shards: Sequence[Shard]) -> dict[str, Any]:
@@ -47,32 +32,38 @@ def merge(shards: Sequence[Shard]) -> dict[str, Any]:
         RecordError: a shard has another hardware class, model, corpus, profile, commit, environment or base
             than the first, lacks the reference, or has a backend that an earlier shard has.
     """
-    first, *others = shards
-    run, content = _checked(first, first), dict(first.content)
-    for other in others:
-        run = _joined(run, _checked(other, first), other.saved)
+    (first, content), *others = shards
+    run, content = _checked(first, first), dict(content)
+    for other, added in others:
+        run = _joined(run, _checked(other, first), other)
         known = {bench.get("fullname") for bench in content["benchmarks"]}
-        own = [bench for bench in other.content["benchmarks"] if bench.get("fullname") not in known]
+        own = [bench for bench in added["benchmarks"] if bench.get("fullname") not in known]
         content["benchmarks"] = [*content["benchmarks"], *own]
     return content | {"embedopt": to_json(with_pareto_front(run))}
 
 
-def _checked(shard: Shard, first: Shard) -> Run:
-    run = shard.run
+def _checked(saved: SavedRun, first: SavedRun) -> Run:
+    run, first_run = _run_of(saved), _run_of(first)
     if run.reference not in run.backends:
-        raise RecordError(f"{shard.saved.name} has no {run.reference}: measure the reference in each shard")
+        raise RecordError(f"{saved.name} has no {run.reference}: measure the reference in each shard")
     checked = (
-        ("commit", shard.saved.commit, first.saved.commit),
-        ("base", _base(run), _base(first.run)),
-        *_environments(run, first.run),
+        ("commit", saved.commit, first.commit),
+        ("base", _base(run), _base(first_run)),
+        *_environments(run, first_run),
     )
     why = [
-        *differences(run, first.run),
+        *differences(run, first_run),
         *(f"its {name} is {old}, this one's is {new}" for name, old, new in checked if old != new),
     ]
     if why:
-        raise RecordError(f"{shard.saved.name} can't be joined to {first.saved.name}: {'; '.join(why)}")
+        raise RecordError(f"{saved.name} can't be joined to {first.name}: {'; '.join(why)}")
     return run
+
+
+def _run_of(saved: SavedRun) -> Run:
+    if saved.run is None:
+        raise RecordError(f"{saved.name} has no embedopt record: merge runs of benchmarks/ only")
+    return saved.run
 
 
 def _environments(run: Run, first: Run) -> list[tuple[str, str, str]]:

@@ -24,10 +24,7 @@ M = TypeVar("M", Accuracy, Throughput, Footprint, LoadTest)
 
 
 class Findings:
-    """Keeps what the benchmarks measured.
-
-    Args:
-        session: what the benchmarks work with.
+    """Keeps what the benchmarks of a session measured.
 
     Attributes:
         turns: what the backends did in turns, by case of texts.

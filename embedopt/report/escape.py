@@ -46,12 +46,6 @@ def entities(text: object) -> str:
 
 
 def annotation(level: str, title: str, message: str) -> str:
-    """Return the command that makes GitHub's runner show an annotation.
-
-    Args:
-        level: ``error``, ``warning`` or ``notice``.
-        title: one line in bold.
-        message: one line below it.
-    """
+    """Return the command that makes GitHub's runner show an ``error``, ``warning`` or ``notice``."""
     head = plain(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::{level} title={head}::{plain(message).replace('%', '%25')}"

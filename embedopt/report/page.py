@@ -30,11 +30,7 @@ _LONGEST_NOTE = 500
 
 
 def render_page(history: History, price_per_hour: float) -> str:
-    """Return the page of a history as HTML.
-
-    Args:
-        history: at least one run.
-        price_per_hour: dollars for an hour of the machine.
+    """Return the page of a history as HTML; texts are priced at ``price_per_hour`` dollars an hour.
 
     Raises:
         RecordError: the history has no run.
@@ -60,12 +56,7 @@ def render_page(history: History, price_per_hour: float) -> str:
 
 
 def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
-    """Return all that the page shows, as JSON values.
-
-    Args:
-        history: runs of all kinds.
-        price_per_hour: dollars for an hour of the machine.
-    """
+    """Return all that the page shows, as JSON values."""
     kinds = history.kinds
     newest_first = dict.fromkeys(run.kind for _, run in reversed(history.runs))
     return {

@@ -5,7 +5,6 @@ Nothing is drawn by a thread of its own, which would disturb what is measured: o
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console
@@ -15,25 +14,6 @@ from embedopt.report.escape import plain
 
 # Seconds between two lines of a log.
 _LOG_EVERY_S = 15.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Where a run stands.
-
-    Attributes:
-        done: number of steps that are done.
-        steps: number of steps in all.
-        doing: what is being measured, in words.
-        left_s: about how many seconds are left.
-        now_s: seconds on any clock that does not go back.
-    """
-
-    done: int
-    steps: int
-    doing: str
-    left_s: float
-    now_s: float
 
 
 class RunProgress:
@@ -49,22 +29,25 @@ class RunProgress:
         self._logged_s = -math.inf
         self._bar = None if terminal is None else _bar(terminal)
 
-    def show(self, stage: Stage) -> None:
-        """Show what is being measured and the time left; in a log, every 15 seconds at the most."""
-        doing, left = plain(stage.doing), f"{in_words(stage.left_s)} left"
+    def show(self, doing: str, *, done: int, steps: int, left_s: float, now_s: float) -> None:
+        """Show what is being measured and the time left; in a log, every 15 seconds at the most.
+
+        Args:
+            doing: what is being measured, in words.
+            done: number of steps that are done.
+            steps: number of steps in all.
+            left_s: about how many seconds are left.
+            now_s: seconds on any clock that does not go back.
+        """
+        doing, left = plain(doing), f"{in_words(left_s)} left"
         if self._bar is not None:
-            self._bar.update(
-                self._bar.task_ids[0],
-                description=doing,
-                completed=stage.done,
-                total=stage.steps,
-                left=left,
-            )
+            task = self._bar.task_ids[0]
+            self._bar.update(task, description=doing, completed=done, total=steps, left=left)
             self._bar.start()
             self._bar.refresh()
-        elif stage.now_s - self._logged_s >= _LOG_EVERY_S:
-            self._logged_s = stage.now_s
-            self._write_line(f"{stage.done} of {stage.steps} done, {left}: {doing}")
+        elif now_s - self._logged_s >= _LOG_EVERY_S:
+            self._logged_s = now_s
+            self._write_line(f"{done} of {steps} done, {left}: {doing}")
 
     def clear(self) -> None:
         """Take the line away until the next :meth:`show`."""

@@ -20,13 +20,8 @@ _MORE = "more tables: pytest -v, or embedopt summary RUN.json --all"
 def render_summary(saved: SavedRun, price_per_hour: float, *, everything: bool, color: bool = False) -> str:
     """Return the tables of one run that a choice of a backend rests on, or all tables.
 
-    A run without latencies, of scores only for example, shows all that it has.
-
-    Args:
-        saved: the run.
-        price_per_hour: dollars for an hour of the machine.
-        everything: whether to show all tables.
-        color: whether to use the terminal's colours.
+    A run without latencies, of scores only for example, shows all that it has. Texts are priced at
+    ``price_per_hour`` dollars for an hour of the machine.
     """
     deciding, details = deciding_tables(saved, price_per_hour), detail_tables(saved, price_per_hour)
     if not deciding and not details:
@@ -123,11 +118,9 @@ def provenance(run: Run, price_per_hour: float) -> list[str]:
 
 
 def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) -> str:
-    """Say of each stored run that pytest-benchmark compares with whether it can be compared.
+    """Say of each stored run that pytest-benchmark compares with whether ``head`` can be compared with it.
 
-    Args:
-        bases: the stored runs, an error in the place of each that can't be read.
-        head: the run that was just measured.
+    An error stands in the place of each stored run that can't be read.
     """
     if not bases:
         return (
@@ -139,9 +132,7 @@ def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) 
 def render_recommendation(answer: Recommendation, source: str) -> str:
     """Say what to use, by how much it is the cheapest, and which requirements the others miss.
 
-    Args:
-        answer: to the user's requirements.
-        source: the run that the figures are from.
+    ``source`` names the run that the figures are from.
     """
     if chosen := answer.chosen:
         shown = [f"{chosen.backend}: {chosen.texts_per_s:,.0f} texts/s (measured in {source})"]
@@ -162,10 +153,7 @@ def render_recommendation(answer: Recommendation, source: str) -> str:
 def render_tuning(title: str, trials: Sequence[Trial], *, color: bool = False) -> str:
     """Return the table of a search for settings, and name the settings that the budget was too small for.
 
-    Args:
-        title: backend and mode that were tuned.
-        trials: those of one setting follow each other, its default first.
-        color: whether to use the terminal's colours.
+    The trials of one setting follow each other, its default first; the title says what was tuned.
     """
     columns: Columns[Trial] = (
         ("setting", lambda trial: trial.setting if trial.default else ""),

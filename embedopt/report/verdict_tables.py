@@ -25,15 +25,9 @@ _STYLES: Mapping[str, str] = {
 def render_verdicts(
     title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = (), *, color: bool = False
 ) -> str:
-    """Return the headline of the verdicts, then a table of their figures.
+    """Return the headline of all verdicts of a run, a table of their figures, and notes.
 
-    Equivalent scores and sizes are counted, not listed.
-
-    Args:
-        title: which run, and what it was compared with.
-        verdicts: all of them.
-        notes: lines that follow.
-        color: whether to use the terminal's colours.
+    Equivalent scores and sizes are counted, not listed. The title says which run it is, and against what.
     """
     listed = worth_a_row(verdicts)
     parts: list[RenderableType] = [text(headline(verdicts), style="bold")]
@@ -65,13 +59,9 @@ def render_positions(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> 
 def render_history(
     metric: str, kinds: Mapping[str, Sequence[Series]], notes: Sequence[str], *, color: bool = False
 ) -> str:
-    """Return a table of series for each kind of run, with their change points.
+    """Return a table of a metric's series and their change points for each kind of run, then notes.
 
-    Args:
-        metric: name of the metric.
-        kinds: series by hardware class, model and corpus in words.
-        notes: lines that follow.
-        color: whether to use the terminal's colours.
+    Kinds of runs go by their hardware class, model and corpus in words.
     """
     parts: list[RenderableType] = []
     for kind, series in kinds.items():

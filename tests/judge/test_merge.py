@@ -69,7 +69,7 @@ def test_the_cheapest_backend_is_the_same_as_on_one_machine(pair: tuple[Shard, S
 
 
 def test_one_shard_stays_as_it_is(pair: tuple[Shard, Shard]) -> None:
-    assert _merged(pair[0]).latencies == pair[0].saved.latencies
+    assert _merged(pair[0]).latencies == pair[0][0].latencies
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_backend_of_two_shards_is_refused() -> None:
 def test_a_file_of_another_suite_is_refused(pair: tuple[Shard, Shard]) -> None:
     foreign: dict[str, Any] = {"benchmarks": []}
     with pytest.raises(RecordError, match=r"b\.json has no embedopt record"):
-        merge([pair[0], Shard(saved=parse_run("b.json", foreign), content=foreign)])
+        merge([pair[0], (parse_run("b.json", foreign), foreign)])
 
 
 def _gate_run(backend: str, **changes: Any) -> GateRun:

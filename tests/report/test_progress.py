@@ -4,18 +4,18 @@ import io
 
 import pytest
 
-from embedopt.report.progress import RunProgress, Stage, in_words
+from embedopt.report.progress import RunProgress, in_words
 
 
-def _stage(done: int, now_s: float) -> Stage:
-    return Stage(done=done, steps=40, doing="onnx-int8: latency, batch 8", left_s=170.0, now_s=now_s)
+def _show(progress: RunProgress, done: int, now_s: float) -> None:
+    progress.show("onnx-int8: latency, batch 8", done=done, steps=40, left_s=170.0, now_s=now_s)
 
 
 def test_a_log_gets_a_line_every_fifteen_seconds_at_the_most() -> None:
     lines: list[str] = []
     progress = RunProgress(None, lines.append)
     for done, now_s in enumerate((100.0, 101.0, 114.9, 115.0, 116.0, 140.0)):
-        progress.show(_stage(done, now_s))
+        _show(progress, done, now_s)
     progress.clear()
     assert lines == [
         "0 of 40 done, about 3 min left: onnx-int8: latency, batch 8",
@@ -27,8 +27,8 @@ def test_a_log_gets_a_line_every_fifteen_seconds_at_the_most() -> None:
 def test_a_terminal_gets_one_line_that_is_drawn_anew_and_taken_away() -> None:
     terminal = io.StringIO()
     progress = RunProgress(terminal, lambda _: pytest.fail("a terminal is no log"))
-    progress.show(_stage(7, 0.0))
-    progress.show(_stage(8, 0.1))
+    _show(progress, 7, 0.0)
+    _show(progress, 8, 0.1)
     assert "onnx-int8: latency, batch 8" in terminal.getvalue()
     assert "8/40" in terminal.getvalue()
     progress.clear()

@@ -17,7 +17,7 @@ from embedopt.inference.backends import REFERENCE
 from embedopt.inference.encoder import FloatArray
 from embedopt.measure.pairs import project, worktree
 from embedopt.measure.pairs.drift import measure_drift
-from embedopt.measure.pairs.process_pair import Client, StartWorker, Work, live_pair, measure_pair
+from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair, measure_pair
 from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, RefusedError, WorkerClient
 from embedopt.measure.worker import unpack
 from embedopt.sampling import PlanPairs, sample_pairs
@@ -238,12 +238,12 @@ class GateRunner:
                     values.scores[name] = scores
         return values
 
-    def _add_vectors(self, client: Client, backend: str, values: _ExactValues) -> None:
+    def _add_vectors(self, client: WorkerClient, backend: str, values: _ExactValues) -> None:
         if "vectors" in client.requests and backend not in values.vectors:
             answer = client.ask("vectors", backend=backend, texts=self.work.texts)
             values.vectors[backend] = unpack(answer)
 
-    def _accuracy(self, client: Client, backend: str) -> dict[str, Any]:
+    def _accuracy(self, client: WorkerClient, backend: str) -> dict[str, Any]:
         return client.ask(
             "accuracy",
             backend=backend,

@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from scipy import stats
@@ -17,6 +16,7 @@ from scipy import stats
 from embedopt.clock import Clock
 from embedopt.evidence import Cell, ProcessPair
 from embedopt.measure.latency import rotate
+from embedopt.measure.pairs.worker_client import WorkerClient
 
 # Share of the quads' log ratios that is trimmed at each end: one call in ten is slowed by another process.
 _TRIMMED = 0.25
@@ -26,33 +26,7 @@ _WARM_UP_CALLS = 3
 _STRIDE = 97
 
 
-class Client(Protocol):
-    """A started worker; see :class:`embedopt.measure.pairs.worker_client.WorkerClient`."""
-
-    @property
-    def backends(self) -> tuple[str, ...]:
-        """Names of the backends that the worker can load."""
-        ...
-
-    @property
-    def requests(self) -> tuple[str, ...]:
-        """Names of the requests that the worker answers."""
-        ...
-
-    def ask(self, do: str, **values: object) -> dict[str, Any]:
-        """Send a request to the worker and return its answer."""
-        ...
-
-    def send(self, do: str, **values: object) -> None:
-        """Send a request."""
-        ...
-
-    def receive(self) -> dict[str, Any]:
-        """Return the answer to the request that was sent."""
-        ...
-
-
-StartWorker = Callable[[], contextlib.AbstractContextManager[Client]]
+StartWorker = Callable[[], contextlib.AbstractContextManager[WorkerClient]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +58,11 @@ class LivePair:
     """A live process of the base and one of the head; the parity of ``number`` says which is called first."""
 
     number: int
-    base: Client
-    head: Client
+    base: WorkerClient
+    head: WorkerClient
 
     @property
-    def in_order(self) -> tuple[Client, Client]:
+    def in_order(self) -> tuple[WorkerClient, WorkerClient]:
         """The client that is called first, then the other."""
         return (self.base, self.head) if self.number % 2 == 0 else (self.head, self.base)
 
@@ -189,6 +163,6 @@ def _warm_up(pair: LivePair, cell: Cell, batches: Iterator[list[str]], clock: Cl
     return min(call_s)
 
 
-def _time_call(client: Client, cell: Cell, batch: Sequence[str], extra: float = 0.0) -> float:
+def _time_call(client: WorkerClient, cell: Cell, batch: Sequence[str], extra: float = 0.0) -> float:
     answer = client.ask("time", backend=cell.backend, texts=batch, batch_size=cell.batch_size, extra=extra)
     return float(answer["seconds"])

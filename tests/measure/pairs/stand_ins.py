@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
-from embedopt.measure.pairs.worker_client import Checkout, RefusedError
+from embedopt.measure.pairs.worker_client import Checkout, RefusedError, WorkerClient
 from embedopt.measure.worker import pack
 from tests.fakes import FakeClock
 
@@ -26,7 +26,7 @@ for line in sys.stdin:
 """
 
 
-class FakeClient:
+class FakeClient(WorkerClient):
     """A client without a process: a call takes ``call_s`` plus its share of extra work, on a fake clock."""
 
     backends: tuple[str, ...] = ("torch-fp32", "fake")
