@@ -8,10 +8,6 @@ class Trial:
     """One value of one setting, compared with the default of that setting by ``embedopt tune``.
 
     Attributes:
-        setting: name of the setting.
-        value: value that was tried.
-        default: whether this value is the default.
-        kept: whether the setting keeps this value.
         rounds: rounds in which all values of the setting were timed; with too few there is no speed-up.
         speed_up: time of the default over the time of this value, geometric mean over the rounds.
         speed_up_ci: 95 % interval of the speed-up, widened for the number of values tried.

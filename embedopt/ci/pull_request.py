@@ -39,11 +39,8 @@ class WorkflowRun:
 
     Attributes:
         numbers: numbers of the pull requests from the branch; empty for a fork's branch.
-        head_sha: the commit that was measured.
         head_owner: owner of the repository that was measured; None where that repository is deleted.
-        head_branch: the branch that was measured.
         conclusion: how the run ended, in GitHub's words, such as ``success``.
-        url: address of the run's log.
     """
 
     numbers: tuple[int, ...]
@@ -91,7 +88,6 @@ class GitHub:
     """A repository on GitHub, over its REST API.
 
     Attributes:
-        api_url: address of the API.
         repository: owner and name, with a slash between them.
         token: access token with the permission to write comments.
     """
@@ -118,12 +114,9 @@ class GitHub:
         return int(measured[0]["number"]) if measured else None
 
     def comment(self, pull_request: int, text: str, *, only_update: bool = False) -> str:
-        """Create or update our comment on a pull request.
+        """Create or update our comment on a pull request: ``text`` in Markdown.
 
-        Args:
-            pull_request: number of the pull request.
-            text: the comment in Markdown.
-            only_update: whether to leave a pull request without a comment as it is.
+        With ``only_update``, a pull request without a comment stays as it is.
 
         Returns:
             What was done, in words.

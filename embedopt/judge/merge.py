@@ -23,10 +23,7 @@ Shard = tuple[SavedRun, Mapping[str, Any]]
 
 
 def merge(shards: Sequence[Shard]) -> dict[str, Any]:
-    """Return the content of the file that one run of all backends would have saved.
-
-    Args:
-        shards: at least one; the others are added to the content of the first.
+    """Return the content of the file that one run of all backends would have saved, from at least one shard.
 
     Raises:
         RecordError: a shard has another hardware class, model, corpus, profile, commit, environment or base

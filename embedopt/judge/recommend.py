@@ -19,7 +19,6 @@ class Candidate:
     """A backend with the figures that requirements are held against; None for what was not measured.
 
     Attributes:
-        backend: name of the backend.
         texts_per_s: sustained rate in throughput mode.
         p99_ms: 99th percentile of calls with one text, in latency mode.
         cosine_mean: mean cosine to the reference's embeddings, in latency mode.
@@ -40,10 +39,7 @@ class Requirements:
     """What a user requires of a backend; None or False where anything will do.
 
     Attributes:
-        p99_ms: longest 99th percentile of a call with one text.
-        min_cosine: lowest mean cosine to the reference.
         batch_invariant: whether a text must have the same embedding in any batch.
-        max_mb: largest size on disk, in MB.
     """
 
     p99_ms: float | None = None

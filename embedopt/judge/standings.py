@@ -22,7 +22,6 @@ class Standing:
     """One backend in one case; None for what was not measured.
 
     Attributes:
-        backend: name of the backend.
         texts_per_s: median over the rounds, in throughput mode.
         over_reference: ``texts_per_s`` over the reference's texts per second one by one.
         default_over: the default backend's ``texts_per_s`` over this one's.

@@ -12,14 +12,10 @@ class Row:
     """One backend at one batch size; None for what was not measured.
 
     Attributes:
-        backend: name of the backend.
-        latency: percentiles of one call.
         texts_per_s: sustained rate where throughput was measured at this batch size, else the rate of the
             timed calls.
         speed_up: ``texts_per_s`` over the reference's texts per second one by one.
         dollars_per_million: dollars for a million texts at ``texts_per_s``.
-        accuracy: distance to the reference's embeddings.
-        footprint: size on disk, start and memory.
     """
 
     backend: str
@@ -59,9 +55,7 @@ class LoadRow:
     """One backend behind one way of batching, in a load test.
 
     Attributes:
-        backend: name of the backend.
         batching: ``none``, ``window`` or ``adaptive``.
-        load_test: the measured record.
         speed_up: highest rate over the reference's highest rate without batching.
         dollars_per_million: dollars for a million texts at the highest rate.
         curve: all arrival rates that were tried, the lowest first.

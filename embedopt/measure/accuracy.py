@@ -55,10 +55,7 @@ def retrieval(corpus: Corpus, reference: FloatArray, embeddings: FloatArray) -> 
 def batch_invariance(encoder: Encoder, texts: Sequence[str], rounds: int) -> Accuracy:
     """Return the worst cosine between a text encoded alone and the same text in a batch of 32.
 
-    Args:
-        encoder: the encoder that is measured.
-        texts: texts, each encoded alone once, and in ``rounds`` random batches.
-        rounds: random divisions of the texts into batches, the same in every run.
+    Each text is encoded in ``rounds`` random batches, the same in every run.
     """
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     draw = np.random.default_rng(0)
@@ -78,9 +75,6 @@ class SentencePairs:
     """Sentence pairs whose similarity people judged.
 
     Attributes:
-        name: name of the file.
-        first: first sentence of each pair.
-        second: second sentence of each pair.
         scores: judged similarity of each pair, ``(n,) float64``.
     """
 

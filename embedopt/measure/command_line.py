@@ -21,11 +21,7 @@ T = TypeVar("T")
 
 
 def declare_options(add: Callable[..., object]) -> None:
-    """Declare all options of a run.
-
-    Args:
-        add: takes the name of an option and what ``argparse`` takes.
-    """
+    """Declare all options of a run; ``add`` is the ``addoption`` of a parser or of a group of pytest's."""
     add("--backends", metavar="A,B", help=f"all, or some of {', '.join(BACKENDS)}")
     sizes = ", ".join(map(str, BATCH_SIZES))
     add("--batch-sizes", metavar="1,8", help=f"batch sizes of the latency benchmarks, some of {sizes}")
@@ -51,11 +47,7 @@ def _add_number(add: Callable[..., object], name: str, default: float, text: str
 
 
 def parse_options(option: Namespace, root: Path) -> Options:
-    """Read and check the options of the command line.
-
-    Args:
-        option: pytest's options by name.
-        root: folder of the code that runs.
+    """Read and check the options of the command line, for the code in the folder ``root``.
 
     Raises:
         UsageError: an option has a value that means nothing; the message says what is wanted.
@@ -114,9 +106,7 @@ def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...
 def parse_gate_run(option: Namespace, head: Path) -> GateRunOptions | None:
     """Read ``--against`` and the options that belong to it; None without it.
 
-    Args:
-        option: pytest's options by name.
-        head: folder of the code that is compared with the base.
+    The code in the folder ``head`` is compared with the base.
 
     Raises:
         UsageError: an option has a value that means nothing, or there is no such base.

@@ -79,11 +79,7 @@ class Options:
     against: GateRunOptions | None = None
 
     def gate_plan(self, work: Work) -> GatePlan:
-        """Return the plan of the gate run that ``--against`` asks for.
-
-        Args:
-            work: texts, model and cache of both sides.
-        """
+        """Return the plan of the gate run that ``--against`` asks for."""
         assert self.against is not None
         profile = PROFILES[self.profile]
         return GatePlan(

@@ -41,14 +41,9 @@ def measure_roofline(
 ) -> dict[str, float]:
     """Return the operations per second of the model's matrix products alone, by precision.
 
-    As many threads multiply at the same time as throughput mode has replicas. The rate stands for the best
-    that the kernels of ONNX Runtime reach on these cores: the compute roof of the roofline model (Williams,
-    Waterman and Patterson, https://doi.org/10.1145/1498765.1498785).
-
-    Args:
-        shapes: number of the model's products by weights of each shape.
-        seconds: shortest time of multiplying in each precision.
-        clock: returns seconds.
+    As many threads as throughput mode has replicas multiply for ``seconds`` or more in each precision. The
+    rate stands for the best that the kernels of ONNX Runtime reach on these cores: the compute roof of the
+    roofline model (Williams, Waterman and Patterson, https://doi.org/10.1145/1498765.1498785).
     """
     replicas, _ = replicas_and_threads("throughput")
     operations = operations_per_token(shapes) * _ROWS * replicas

@@ -57,12 +57,9 @@ class Step:
 
 
 def plan_steps(tests: Sequence[tuple[str, Mapping[str, object]]], options: Options) -> tuple[Step, ...]:
-    """Return the steps of a run.
+    """Return the steps of a run: one for each test, in the order in which they run.
 
-    Args:
-        tests: name of the function and parameters by name of each test, in the order in which they run; the
-            parameters known here are ``encoder`` and ``batch_size``.
-        options: options of the run.
+    A test has the name of its function and its parameters by name: ``encoder`` and ``batch_size`` count.
     """
     extra_s = {"test_soak": options.soak_s}
     if options.against:
@@ -84,10 +81,6 @@ def plan_steps(tests: Sequence[tuple[str, Mapping[str, object]]], options: Optio
 
 class Schedule:
     """The steps of a run, how many of them are done, and the time that is left.
-
-    Args:
-        steps: steps of the run, in their order.
-        clock: returns seconds.
 
     Attributes:
         done: number of steps that are done.

@@ -25,10 +25,8 @@ from embedopt.measure.profiles import PROFILES, Profile
 class Session:
     """Opens what the options name, each thing once.
 
-    Args:
-        options: the options of the run.
-        on_step: called with a line of text before and after each step that takes long.
-        on_detail: called with a few words on what a long benchmark does at the moment.
+    ``on_step`` gets a line before and after each step that takes long, ``on_detail`` a few words on what a
+    long benchmark does at the moment.
 
     Attributes:
         mean_tokens: tokens of a text of the corpus, on average; None until an encoder was opened.

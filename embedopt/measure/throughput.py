@@ -36,13 +36,7 @@ def in_order(
 
 
 def planned(encoder: Encoder, texts: Sequence[str], durations_s: Sequence[float]) -> Throughput:
-    """Summarise timed calls, each of which encoded all of ``texts`` in planned batches.
-
-    Args:
-        encoder: the encoder that was called.
-        texts: texts of each call.
-        durations_s: seconds of each call.
-    """
+    """Summarise timed calls, each of which encoded all of ``texts`` in planned batches."""
     seconds = float(sum(durations_s))
     return Throughput(
         texts_per_s=len(texts) * len(durations_s) / seconds,

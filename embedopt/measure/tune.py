@@ -102,11 +102,6 @@ def judge(setting: str, costs_s: Mapping[Value, Sequence[float]], default: Value
     For each challenger, the log ratios of the default's time to its own in the same round give a mean and
     Student's interval, widened for the number of challengers (Bonferroni). Among the challengers whose whole
     interval is above 1, the fastest is kept; without any, the default is.
-
-    Args:
-        setting: name of the setting.
-        costs_s: seconds of each value in each round, those of the default included.
-        default: value of the backend's row.
     """
     rounds = len(costs_s[default])
     challengers = [value for value in costs_s if value != default]

@@ -29,10 +29,7 @@ _WARM_UP_CALLS = 5
 def measure_turns(session: Session, case: Case, reference: Encoder) -> SideBySideCase:
     """Measure all backends of a run in turns, and the roofline after each round.
 
-    Args:
-        session: what the run works with.
-        case: ``short`` or ``mixed`` texts of the corpus.
-        reference: counts the tokens of the texts.
+    The reference counts the tokens of the texts.
     """
     profile, texts = session.profile, session.corpus.mixed_texts
     if case == "short":
@@ -67,7 +64,6 @@ class TurnsPlan:
     """Which backends take turns, and on what.
 
     Attributes:
-        names: the backends.
         open_backend: opens a backend in throughput mode and in latency mode.
         texts: texts that one call encodes in throughput mode.
         rounds: turns of each backend.
@@ -90,13 +86,8 @@ def take_turns(
     """Measure backends in turns, in several rounds.
 
     Each is opened for its turn only: idle thread pools of one runtime disturb the next. Every round starts
-    with another backend.
-
-    Args:
-        plan: the backends and what they encode.
-        on_round: called at the end of each round, when no backend is open.
-        on_detail: called with the turn and the backend, in words, before each turn.
-        clock: returns seconds.
+    with another backend. ``on_detail`` gets the turn and the backend in words before each turn, and
+    ``on_round`` is called at the end of each round, when no backend is open.
     """
     texts = plan.texts
     rates: dict[str, list[float]] = {name: [] for name in plan.names}

@@ -41,9 +41,7 @@ _VALUES = np.linspace(0.0, 1.0, 512, dtype=np.float32)
 class Worker:
     """The encoders of this checkout, and the requests about them.
 
-    Args:
-        ready_s: seconds from the start of the process until it could load a backend.
-        clock: time in seconds, for durations.
+    ``ready_s`` counts the seconds from the start of the process until it could load a backend.
     """
 
     def __init__(self, ready_s: float, clock: Clock = time.perf_counter) -> None:
@@ -205,8 +203,7 @@ def _write(answers: TextIO, values: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str]) -> None:
     """Answer the requests of the process that started this one, until standard input ends.
 
-    Args:
-        argv: one argument, ``time.monotonic()`` of the moment when this process was started.
+    Its one argument is ``time.monotonic()`` of the moment when this process was started.
     """
     requests = os.fdopen(os.dup(0), encoding="utf8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf8")

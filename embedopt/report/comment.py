@@ -17,14 +17,10 @@ def render_comment(
     conclusion: str,
     log_url: str,
 ) -> str:
-    """Return the comment as Markdown.
+    """Return the comment as Markdown: the verdict on the run of a job that measured ``commit``.
 
-    Args:
-        judged: the judged run that a job saved, why that can't be judged, or None where it saved no run.
-        price_per_hour: dollars for an hour of the machine.
-        commit: sha of the commit that was measured.
-        conclusion: how the job ended, in GitHub's words.
-        log_url: address of the job's log.
+    Where the run can't be judged, ``judged`` is the reason, and None where the job saved no run; the
+    conclusion is in GitHub's words.
     """
     ended, log = markdown(conclusion), f"[the log]({log_url})"
     measured = f"\nMeasured at {markdown(commit[:12])}: {log}.\n"

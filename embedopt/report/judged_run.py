@@ -15,9 +15,7 @@ class JudgedRun:
     """A run and its verdicts.
 
     Attributes:
-        head: the run.
         title: which run, and what it was compared with.
-        verdicts: all of them.
         notes: lines that are shown with them.
     """
 

@@ -29,15 +29,9 @@ _ANNOTATIONS = 10
 def render_markdown(
     judged: JudgedRun, price_per_hour: float, limit: int = LIMIT, *, besides: str = ""
 ) -> str:
-    """Return Markdown of at most ``limit`` characters.
+    """Return Markdown of at most ``limit`` characters; ``besides`` ends its first line, after the headline.
 
     What does not fit is left out from the end, row by row, and a line says so; tables and folds stay valid.
-
-    Args:
-        judged: the run and its verdicts.
-        price_per_hour: dollars for an hour of the machine.
-        limit: largest number of characters.
-        besides: Markdown that ends the first line, after the headline.
     """
     moved = [verdict for verdict in judged.verdicts if verdict.outcome in _MOVED]
     rest = [verdict for verdict in worth_a_row(judged.verdicts) if verdict.outcome not in _MOVED]

@@ -17,12 +17,7 @@ _LOG_EVERY_S = 15.0
 
 
 class RunProgress:
-    """Shows where a run stands.
-
-    Args:
-        terminal: stream on which the line is drawn anew; None where the output is a log.
-        write_line: writes one line to the log.
-    """
+    """Shows where a run stands: drawn anew on a terminal, or without one by lines that go to a log."""
 
     def __init__(self, terminal: TextIO | None, write_line: Callable[[str], None]) -> None:
         self._write_line = write_line
@@ -32,12 +27,7 @@ class RunProgress:
     def show(self, doing: str, *, done: int, steps: int, left_s: float, now_s: float) -> None:
         """Show what is being measured and the time left; in a log, every 15 seconds at the most.
 
-        Args:
-            doing: what is being measured, in words.
-            done: number of steps that are done.
-            steps: number of steps in all.
-            left_s: about how many seconds are left.
-            now_s: seconds on any clock that does not go back.
+        ``done`` of ``steps`` steps are done; ``now_s`` is the time of any clock that does not go back.
         """
         doing, left = plain(doing), f"{in_words(left_s)} left"
         if self._bar is not None:

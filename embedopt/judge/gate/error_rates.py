@@ -52,8 +52,6 @@ class ErrorRate:
         rule: :data:`GATE`, or a rule of other tools.
         slowdown: share of a call's time by which the head was slowed.
         cell: the cell that was reported; None counts runs in which any cell was.
-        alarms: number of draws with such a report.
-        draws: number of draws.
     """
 
     rule: str

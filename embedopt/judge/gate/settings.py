@@ -72,10 +72,6 @@ _ADAPTER = TypeAdapter(GateSettings)
 def read_settings(pyproject: Path, backends: Collection[str]) -> GateSettings:
     """Read ``[tool.embedopt.gate]``; without the file or the table, the defaults hold.
 
-    Args:
-        pyproject: the file.
-        backends: names of all known backends.
-
     Raises:
         UsageError: a key or a value means nothing; the message names it.
     """

@@ -12,16 +12,11 @@ _POWER = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A mean log ratio with its confidence interval and p-values.
+    """A mean log ratio with its confidence interval from ``low`` to ``high``, standard error and p-values.
 
     Attributes:
-        mean: mean of the values.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        error: standard error of the mean.
         p_two_sided: p-value of the t test against no change.
         p_slower: p-value of the one-sided t test against "not slower".
-        pairs: number of values.
     """
 
     mean: float

@@ -57,15 +57,11 @@ def _judge_removed(backend: str, accepted: Collection[str]) -> Verdict:
 
 
 def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSettings) -> tuple[Verdict, ...]:
-    """Return a verdict for each time of a run by its own history, and for each score and size.
+    """Return a verdict for each time of a run by the earlier runs of its kind, and for each score and size.
 
     A time has changed when it lies outside what the earlier runs predict, after Holm over all times, by the
     threshold or more. Scores and sizes are compared with the last run of the same profile that has them.
-
-    Args:
-        head: the run.
-        earlier: the earlier runs of its kind, the oldest first.
-        settings: thresholds and level.
+    The earlier runs come the oldest first.
     """
     current = [series for series in series_of((*earlier, head)) if series.runs[-1] is head]
     positions = [_position(series) for series in current]

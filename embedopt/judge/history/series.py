@@ -34,10 +34,8 @@ class Series:
     Attributes:
         backend: name of the backend, or full name of another suite's benchmark.
         batch_size: texts in a call; 0 for a figure that has no batch size.
-        better: the better direction.
         is_log: whether changes are ratios: values are above 0 and their noise is a share.
         runs: the runs that have the figure, the oldest first.
-        values: one value a run.
     """
 
     backend: str

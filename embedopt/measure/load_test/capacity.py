@@ -127,14 +127,9 @@ class RateSearch:
 
 
 class CapacityTest:
-    """Load test of one encoder behind each way of batching.
+    """Load test of one encoder, with all its replicas, behind each way of batching.
 
-    Args:
-        encoder: encoder with all its replicas.
-        texts: texts of the requests.
-        promise_ms: latency within which 99 % of the requests should be answered.
-        plan: rates and durations.
-        on_detail: called with the rate and the way of batching, in words, before each run.
+    ``on_detail`` is called with the rate and the way of batching, in words, before each run.
     """
 
     def __init__(

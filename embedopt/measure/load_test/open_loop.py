@@ -111,12 +111,7 @@ def drive(
 ) -> LoadPoint:
     """Send a request at each arrival time, on this thread, and wait for all answers.
 
-    Args:
-        server: server that answers.
-        arrivals_s: ``(n,)`` intended arrivals, in seconds from now, ascending.
-        traffic: requests to send.
-        clock: current time in seconds.
-        sleep: waits for the given seconds.
+    ``arrivals_s`` has the ``(n,)`` intended arrivals, in seconds from now, ascending.
 
     Raises:
         MeasureError: there are too few arrivals to have a rate.

@@ -34,15 +34,10 @@ class Server(Protocol):
 
 
 class WindowServer:
-    """Server whose batch closes at a number of texts, or at a time after its first, whichever is earlier.
+    """Server whose batch closes at a number of texts, or seconds after its first, whichever is earlier.
 
     One batch gathers at a time, and each replica of the encoder encodes one at a time. With one text in a
     batch, this is a server without batching.
-
-    Args:
-        encoder: encoder of the batches.
-        texts: largest number of texts in a batch.
-        window_s: seconds that a batch gathers for.
     """
 
     def __init__(self, encoder: Encoder, texts: int, window_s: float) -> None:

@@ -53,12 +53,7 @@ def collect_samples(
 ) -> SlowdownSamples:
     """Measure process pairs, the backends in turn, until the plan is fulfilled or its budget is spent.
 
-    Args:
-        start: starts a new worker; base and head run the same code.
-        plan: what is sampled, and how much.
-        samples: samples of an earlier call, to which this one adds.
-        on_pair: called after each process pair with all samples so far.
-        clock: time in seconds.
+    They are added to the samples of an earlier call. ``on_pair`` gets all samples so far after each pair.
 
     Raises:
         RecordError: ``samples`` has other cells than the plan.
