@@ -1,5 +1,7 @@
 """Tiny random models in the layout that sentence-transformers reads, and texts for every model."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,3 +75,36 @@ def weights_in(model: "ModelProto", name: str) -> np.ndarray[tuple[int, int], np
 
     [tensor] = [tensor for tensor in model.graph.initializer if tensor.name == name]
     return np.asarray(numpy_helper.to_array(tensor))
+
+
+OWN_CODE = """
+import torch
+from transformers import BertConfig, BertModel, BertPreTrainedModel
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+class OwnConfig(BertConfig):
+    model_type = "own"
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+
+class OwnPooling(Pooling):
+    def forward(self, features):
+        features = super().forward(features)
+        features["sentence_embedding"] = features["sentence_embedding"] * torch.linspace(-1, SCALE, 32)
+        return features
+"""
+
+
+def make_own_code_model(model: Path, folder: Path, *, scale: int = 1) -> Path:
+    """Copy ``model`` to ``folder``, with its Transformer and its pooling by Python code of its own."""
+    shutil.copytree(model, folder)
+    (folder / "own_code.py").write_text(OWN_CODE.replace("SCALE", str(scale)), encoding="utf8")
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf8"))
+    modules[1]["type"] = "own_code.OwnPooling"
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf8"))
+    config["model_type"] = "own"
+    config["auto_map"] = {"AutoConfig": "own_code.OwnConfig", "AutoModel": "own_code.OwnModel"}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf8")
+    return folder

@@ -23,6 +23,8 @@ class Embedder:
     Args:
         backend: name of a backend.
         model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
+        revision: branch, tag or commit of a hub name; None for its main branch.
+        trust_remote_code: whether Python code that comes with the model may run.
         column: name of the column with the texts.
         dtype: type of an embedding's components.
         batch_size: largest number of texts in a batch; None to let the backend choose.
@@ -37,13 +39,20 @@ class Embedder:
         backend: str,
         *,
         model: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
         column: str = "text",
         dtype: DType = "float32",
         batch_size: int | None = None,
         cache_dir: Path | str | None = None,
     ) -> None:
         self.encoder = load_encoder(
-            get_backend(backend).name, mode="throughput", model=model, cache_dir=cache_dir
+            get_backend(backend).name,
+            mode="throughput",
+            model=model,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            cache_dir=cache_dir,
         )
         self._column, self._dtype, self._batch_size = column, np.dtype(dtype), batch_size
 

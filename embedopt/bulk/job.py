@@ -37,6 +37,8 @@ class Job:
         columns: columns that are read.
         backend: name of the backend.
         model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
+        revision: branch, tag or commit of a hub name; None for its main branch.
+        trust_remote_code: whether Python code that comes with the model may run.
         dtype: type of an embedding's components.
         batch_size: largest number of texts in a batch; None to let the backend choose.
         cache_dir: folder of the artifacts; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
@@ -52,6 +54,8 @@ class Job:
     columns: Columns
     backend: str = DEFAULT
     model: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
     dtype: DType = "float32"
     batch_size: int | None = None
     cache_dir: Path | None = None
@@ -99,6 +103,8 @@ def _encode_parts(
     with Embedder(
         job.backend,
         model=job.model,
+        revision=job.revision,
+        trust_remote_code=job.trust_remote_code,
         column=TEXT,
         dtype=job.dtype,
         batch_size=job.batch_size,
@@ -155,7 +161,8 @@ def read_chunks(source: Source, columns: Columns, start: int, chunk_rows: int) -
 
 def identity_of(job: Job, progress: Progress) -> Identity:
     """Return all that the vectors and the layout of the output depend on but for the inputs, in words."""
-    weights, backend = resolve_weights(job.model), get_backend(job.backend)
+    weights = resolve_weights(job.model, job.revision, trust_remote_code=job.trust_remote_code)
+    backend = get_backend(job.backend)
     folder = ArtifactStore(job.cache_dir, progress.step).get(backend, weights)
     hardware = this_hardware()
     artifact = sha256_of(folder / MANIFEST) if backend.build else "none"

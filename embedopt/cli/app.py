@@ -45,12 +45,14 @@ app = typer.Typer(
 def build(
     backends: Annotated[str, typer.Option(help=f"all, or some of {', '.join(BACKENDS)}.")] = "all",
     model: encode_commands.ModelOption = None,
+    revision: encode_commands.RevisionOption = None,
+    trust_remote_code: encode_commands.TrustOption = False,
     cache_dir: encode_commands.CacheOption = None,
 ) -> None:
     """Build the artifacts of backends into the cache."""
     chosen = select_backends(split_names(backends))
     out, status = rich.console.Console(highlight=False, soft_wrap=True), rich.console.Console(stderr=True)
-    weights = resolve_weights(model)
+    weights = resolve_weights(model, revision, trust_remote_code=trust_remote_code)
     with status.status("checking the cache") as spinner:
         # Without a terminal a spinner shows nothing, so each step is printed as a line.
         store = ArtifactStore(cache_dir, on_step=spinner.update if status.is_terminal else status.print)
@@ -118,6 +120,8 @@ def tune(
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Delete the saved settings, and stop.")] = False,
     model: encode_commands.ModelOption = None,
+    revision: encode_commands.RevisionOption = None,
+    trust_remote_code: encode_commands.TrustOption = False,
     cache_dir: encode_commands.CacheOption = None,
 ) -> None:
     """Find the fastest settings on this machine, and save them for load_encoder and the suite.
@@ -132,7 +136,7 @@ def tune(
         typer.echo("\n".join(f"deleted {file}" for file in deleted) or "nothing was saved")
         return
     texts = mixed(load_corpus(corpus).texts if corpus else quantization_texts())
-    weights = resolve_weights(model)
+    weights = resolve_weights(model, revision, trust_remote_code=trust_remote_code)
     with rich.progress.Progress(console=rich.console.Console(stderr=True)) as progress:
         bar = progress.add_task("checking the cache", total=budget)
         store = ArtifactStore(cache_dir, lambda step: progress.update(bar, description=step))
@@ -144,7 +148,9 @@ def tune(
                     mode=tuned,
                     texts=texts,
                     budget_s=budget / len(modes),
-                    open_encoder=partial(open_encoder, folder=folder, mode=tuned),
+                    open_encoder=partial(
+                        open_encoder, folder=folder, mode=tuned, trust_remote_code=trust_remote_code
+                    ),
                     on_progress=partial(_show, progress, bar, budget / len(modes) * index),
                 )
             )

@@ -1,5 +1,7 @@
 """The command that embeds files."""
 
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +15,7 @@ from embedopt.cli.report import PriceOption
 from embedopt.errors import MissingPackageError, UsageError
 from embedopt.files import replacing
 from embedopt.inference.backends import BACKENDS, DEFAULT
+from embedopt.inference.encoder import Encoder
 from embedopt.inference.loading import load_encoder
 from embedopt.measure.corpus import load_corpus
 from embedopt.report.console import lines
@@ -24,6 +27,10 @@ _INSTALL_BULK = "pip install -e '.[bulk]' in embedopt's folder"
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="Local folder or hub name.", show_default="the bundled all-MiniLM-L6-v2"),
+]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub name.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Let Python code that comes with the model run.")
 ]
 CacheOption = Annotated[
     Path | None, typer.Option("--cache-dir", help="Where artifacts are kept.", envvar="EMBEDOPT_CACHE")
@@ -51,6 +58,8 @@ def encode(
         int | None, typer.Option(min=1, help="Texts in a batch.", show_default="chosen by length")
     ] = None,
     model: ModelOption = None,
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = False,
     cache_dir: CacheOption = None,
     column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
     id_column: Annotated[
@@ -75,7 +84,16 @@ def encode(
     is line i, blank lines of a text file included.
     """
     if output.suffix == ".npy" or (output.exists() and not output.is_dir()):
-        _encode_to_numpy(_only(inputs, output), output, backend, batch_size, model, cache_dir)
+        open_encoder = partial(
+            load_encoder,
+            backend,
+            mode="throughput",
+            model=model,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            cache_dir=cache_dir,
+        )
+        _encode_to_numpy(_only(inputs, output), output, batch_size, open_encoder)
         return
     if find_spec("pyarrow") is None:
         raise MissingPackageError(
@@ -92,6 +110,8 @@ def encode(
         columns=Columns(text=column, id=id_column, keep=names),
         backend=backend,
         model=model,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
         dtype=dtype,
         batch_size=batch_size,
         cache_dir=cache_dir,
@@ -113,7 +133,7 @@ def _only(inputs: list[str], output: Path) -> Path:
 
 
 def _encode_to_numpy(
-    file: Path, output: Path, backend: str, batch_size: int | None, model: str | None, cache_dir: Path | None
+    file: Path, output: Path, batch_size: int | None, open_encoder: Callable[..., Encoder]
 ) -> None:
     texts = load_corpus(file, keep_blank=True).texts
     progress = rich.progress.Progress(
@@ -122,14 +142,8 @@ def _encode_to_numpy(
         console=rich.console.Console(stderr=True),
     )
     with replacing(output) as stream, progress:
-        bar = progress.add_task(f"loading {backend}", total=len(texts))
-        with load_encoder(
-            backend,
-            mode="throughput",
-            model=model,
-            cache_dir=cache_dir,
-            on_step=lambda step: progress.update(bar, description=step),
-        ) as encoder:
+        bar = progress.add_task("opening the backend", total=len(texts))
+        with open_encoder(on_step=lambda step: progress.update(bar, description=step)) as encoder:
             progress.update(bar, description="encoding")
             embeddings = np.empty((len(texts), encoder.dim), dtype=np.float32)
             for start in range(0, len(texts), _CHUNK_TEXTS):
@@ -137,4 +151,4 @@ def _encode_to_numpy(
                 embeddings[start : start + len(chunk)] = encoder.encode(chunk, batch_size)
                 progress.advance(bar, len(chunk))
         np.save(stream, embeddings)
-    typer.echo(f"{output}: {embeddings.shape[0]} x {embeddings.shape[1]} float32 by {backend}")
+    typer.echo(f"{output}: {embeddings.shape[0]} x {embeddings.shape[1]} float32 by {encoder.name}")

@@ -26,6 +26,8 @@ def declare_options(add: Callable[..., object]) -> None:
     sizes = ", ".join(map(str, BATCH_SIZES))
     add("--batch-sizes", metavar="1,8", help=f"batch sizes of the latency benchmarks, some of {sizes}")
     add("--model", help="local folder or hub name (default: the bundled all-MiniLM-L6-v2)")
+    add("--revision", metavar="NAME", help="branch, tag or commit of a hub name")
+    add("--trust-remote-code", action="store_true", help="let Python code that comes with the model run")
     add("--corpus", type=Path, metavar="FILE", help="text file, or JSON lines with a text field")
     add("--cache-dir", type=Path, metavar="DIR", help="folder of the artifacts (or EMBEDOPT_CACHE)")
     _add_number(add, "--min-cosine", Options.min_cosine, "floor of the mean cosine")
@@ -63,6 +65,8 @@ def parse_options(option: Namespace, root: Path) -> Options:
         profile=option.profile,
         corpus=option.corpus or root / "benchmarks" / "corpus",
         model=option.model,
+        revision=option.revision,
+        trust_remote_code=option.trust_remote_code,
         cache_dir=option.cache_dir,
         min_cosine=option.min_cosine,
         sentence_pairs=option.pairs,

@@ -35,7 +35,7 @@ def measure_footprint(backend: Backend, folder: Path, weights: Weights, texts: S
     """
     from embedopt.records import Footprint
 
-    cold_start = _start_process(backend, folder, texts)
+    cold_start = _start_process(backend, folder, weights.trust_remote_code, texts)
     return Footprint(
         disk_bytes=disk_bytes(folder) if backend.build else weights.disk_bytes,
         load_s=cold_start["load_s"],
@@ -50,12 +50,13 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _start_process(backend: Backend, folder: Path, texts: Sequence[str]) -> dict[str, float]:
-    settings = json.dumps(dict(backend.settings))
-    command = [sys.executable, "-m", "embedopt.measure.footprint", backend.name, settings, str(folder)]
+def _start_process(
+    backend: Backend, folder: Path, trust_remote_code: bool, texts: Sequence[str]
+) -> dict[str, float]:
+    arguments = [backend.name, json.dumps(dict(backend.settings)), str(folder), json.dumps(trust_remote_code)]
     try:
         done = subprocess.run(
-            [*command, str(time.monotonic())],
+            [sys.executable, "-m", "embedopt.measure.footprint", *arguments, str(time.monotonic())],
             input=json.dumps(list(texts)),
             capture_output=True,
             text=True,
@@ -77,12 +78,13 @@ def main(argv: list[str]) -> None:
     """Open a backend, encode the JSON list of texts on standard input, and print the measurements as JSON.
 
     Args:
-        argv: backend, settings as JSON, folder of the artifact, ``time.monotonic()`` at its start.
+        argv: backend, settings as JSON, folder of the artifact, whether the model's code may run as JSON,
+            ``time.monotonic()`` at its start.
     """
-    name, settings, folder, started_s = argv
+    name, settings, folder, trust, started_s = argv
     backend = get_backend(name).with_settings(json.loads(settings))
     texts = json.load(sys.stdin)
-    with open_encoder(backend, Path(folder)) as encoder:
+    with open_encoder(backend, Path(folder), trust_remote_code=json.loads(trust)) as encoder:
         encoder.encode(texts[:1])
         load_s = time.monotonic() - float(started_s)
         encoder.encode(texts)

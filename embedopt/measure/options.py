@@ -69,6 +69,8 @@ class Options:
     profile: ProfileName = "full"
     corpus: Path
     model: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
     cache_dir: Path | None = None
     min_cosine: MinCosine = 0.95
     sentence_pairs: Path | None = None

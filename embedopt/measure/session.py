@@ -64,7 +64,8 @@ class Session:
     @cached_property
     def weights(self) -> Weights:
         """The model's files, verified."""
-        return resolve_weights(self.options.model)
+        options = self.options
+        return resolve_weights(options.model, options.revision, trust_remote_code=options.trust_remote_code)
 
     @cached_property
     def store(self) -> ArtifactStore:
@@ -77,6 +78,7 @@ class Session:
         return Work(
             texts=self.corpus.mixed_texts,
             model=str(self.weights.path) if self.options.model else None,
+            trust_remote_code=self.options.trust_remote_code,
             cache_dir=str(self.store.root.parent),
         )
 
@@ -109,7 +111,12 @@ class Session:
         """Open a backend. The reference is opened once and stays open: the others are compared with it."""
         if name == REFERENCE and self._reference is not None:
             return self._reference
-        encoder = open_encoder(self.backend(name, mode), self.folder(name), mode)
+        encoder = open_encoder(
+            self.backend(name, mode),
+            self.folder(name),
+            mode,
+            trust_remote_code=self.options.trust_remote_code,
+        )
         if name == REFERENCE:
             self._reference = encoder
         if self.mean_tokens is None:

@@ -63,17 +63,19 @@ class Worker:
         result: dict[str, Any] = getattr(self, do)(**values)
         return result
 
-    def load(self, backend: str, model: str | None, cache_dir: str | None) -> dict[str, Any]:
+    def load(
+        self, backend: str, model: str | None, cache_dir: str | None, trust_remote_code: bool = False
+    ) -> dict[str, Any]:
         """Load a backend from this checkout's own artifact; the time to build the artifact does not count.
 
         Returns:
             ``load_s``: seconds from the start of the process to the first embedding, which is a cold start
             where nothing was loaded before; ``disk_bytes``: size of the files that were loaded.
         """
-        row, weights = get_backend(backend), resolve_weights(model)
+        row, weights = get_backend(backend), resolve_weights(model, trust_remote_code=trust_remote_code)
         folder = ArtifactStore(Path(cache_dir) if cache_dir else None, print).get(row, weights)
         started_s = self._clock()
-        encoder = open_encoder(row, folder)
+        encoder = open_encoder(row, folder, trust_remote_code=trust_remote_code)
         encoder.encode([_FIRST_TEXT])
         load_s = self._ready_s + self._clock() - started_s
         self._encoders[backend] = encoder

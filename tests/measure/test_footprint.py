@@ -10,10 +10,11 @@ import pytest
 
 from embedopt.errors import MeasureError
 from embedopt.inference.artifacts.store import ArtifactStore
-from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.inference.artifacts.weights import Weights, resolve_weights
 from embedopt.inference.backends import BACKENDS
 from embedopt.measure import footprint as footprint_module
 from embedopt.measure.footprint import measure_footprint, resident_bytes
+from tests.models import make_own_code_model
 
 
 @pytest.mark.parametrize("name", ["torch-fp32", "onnx-fp32"])
@@ -24,7 +25,11 @@ def test_a_footprint_is_the_size_of_the_files_and_the_memory_of_the_process(
     weights = resolve_weights(str(tiny_model()))
     folder = ArtifactStore(tmp_path).get(BACKENDS[name], weights)
     footprint = measure_footprint(BACKENDS[name], folder, weights, ["welder", "nurse"])
-    files = weights.files if name == "torch-fp32" else [*folder.glob("model.onnx"), *folder.glob("t*.json")]
+    files = (
+        [*weights.files.values()]
+        if name == "torch-fp32"
+        else [*folder.glob("model.onnx"), *folder.glob("t*.json")]
+    )
     assert footprint.disk_bytes == sum(file.stat().st_size for file in files)
     assert footprint.load_s is not None
     assert footprint.load_s > 0
@@ -58,3 +63,14 @@ def test_resident_memory_grows_with_an_array() -> None:
     held = np.ones(40_000_000, dtype=np.uint8)
     assert resident_bytes() - before > 30_000_000
     assert held[0] == 1
+
+
+def test_code_of_the_model_runs_in_the_process_if_it_is_trusted(
+    tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    model, row = make_own_code_model(tiny_model(), tmp_path / "model"), BACKENDS["torch-fp32"]
+    trusted = resolve_weights(str(model), trust_remote_code=True)
+    assert measure_footprint(row, model, trusted, ["welder"]).disk_bytes == trusted.disk_bytes
+    with pytest.raises(MeasureError, match=r"with 1: .*WeightsError: .* needs Python code that comes with"):
+        measure_footprint(row, model, Weights("m", model), ["welder"])

@@ -6,7 +6,7 @@ import numpy as np
 
 from embedopt.errors import ArtifactError
 from embedopt.inference.artifacts.layout import MODEL_FILE, graph_inputs
-from embedopt.inference.artifacts.source_model import open_source_model, save_text_files
+from embedopt.inference.artifacts.source_model import open_model, open_source_model, save_text_files
 from embedopt.inference.encoder import FloatArray
 
 _OUTPUT = "sentence_embedding"
@@ -48,10 +48,8 @@ def onnx_fp32(source: Path, target: Path) -> None:
 
 def sentence_transformers_onnx(source: Path, target: Path) -> None:
     """Export with sentence-transformers' own ONNX backend, as its users do."""
-    from sentence_transformers import SentenceTransformer
-
     model_kwargs = {"provider": "CPUExecutionProvider", "export": True}
-    model = SentenceTransformer(str(source), device="cpu", backend="onnx", model_kwargs=model_kwargs)
+    model = open_model(source, backend="onnx", model_kwargs=model_kwargs)
     # A model card would be looked up on the hub.
     model.save_pretrained(str(target), create_model_card=False)
 

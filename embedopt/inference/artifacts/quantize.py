@@ -8,6 +8,7 @@ import numpy as np
 
 from embedopt.inference.artifacts.layout import MODEL_FILE, copy_without_graph
 from embedopt.inference.artifacts.smooth import smooth
+from embedopt.inference.artifacts.source_model import open_model
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
@@ -113,10 +114,9 @@ def blockwise_int8(source: Path, target: Path, *, block_size: int) -> None:
 
 def sentence_transformers_int8(source: Path, target: Path, *, quantization_config: str) -> None:
     """Quantise with sentence-transformers' own function, as its users do."""
-    from sentence_transformers import SentenceTransformer
     from sentence_transformers.backend import export_dynamic_quantized_onnx_model
 
     model_kwargs = {"file_name": "onnx/model.onnx", "provider": "CPUExecutionProvider"}
-    model = SentenceTransformer(str(source), device="cpu", backend="onnx", model_kwargs=model_kwargs)
+    model = open_model(source, backend="onnx", model_kwargs=model_kwargs)
     export_dynamic_quantized_onnx_model(model, quantization_config, str(target))
     copy_without_graph(source, target)

@@ -1,21 +1,61 @@
 """The sentence-transformers model that artifacts are built from."""
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedopt.errors import ArtifactError
 from embedopt.inference.artifacts.layout import TOKENIZER_FILE, TextSettings
+from embedopt.inference.artifacts.model_code import needs_trust
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
 
 
-def open_source_model(folder: Path, **model_kwargs: object) -> "SentenceTransformer":
-    """Open a model folder on the CPU; ``model_kwargs`` go to transformers' ``from_pretrained``."""
+# Whether a person trusts the code of the model that is being opened. Other threads do not inherit it.
+_TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
+
+
+@contextlib.contextmanager
+def trusting(trust_remote_code: bool) -> Iterator[None]:
+    """Open models in the block with their own Python code, if it is trusted."""
+    before = _TRUSTED.set(trust_remote_code)
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(before)
+
+
+def is_trusted() -> bool:
+    """Return whether the code of the model that is being opened may run."""
+    return _TRUSTED.get()
+
+
+def open_model(folder: Path, **options: Any) -> "SentenceTransformer":
+    """Open a folder on the CPU with sentence-transformers; ``options`` are those of its class.
+
+    Raises:
+        WeightsError: the model needs code of its own, outside of :func:`trusting`.
+    """
     from sentence_transformers import SentenceTransformer
 
-    model: SentenceTransformer = SentenceTransformer(str(folder), device="cpu", model_kwargs=model_kwargs)
+    try:
+        model: SentenceTransformer = SentenceTransformer(
+            str(folder), device="cpu", trust_remote_code=is_trusted(), **options
+        )
+    except ValueError as error:
+        if is_trusted() or "trust_remote_code" not in str(error):
+            raise
+        raise needs_trust(folder) from error
+    return model
+
+
+def open_source_model(folder: Path, **model_kwargs: object) -> "SentenceTransformer":
+    """Open a model folder by :func:`open_model`; ``model_kwargs`` go to transformers' ``from_pretrained``."""
+    model = open_model(folder, model_kwargs=model_kwargs)
     model.eval()
     return model
 

@@ -21,8 +21,9 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from embedopt.errors import ArtifactError, first_line
+from embedopt.errors import ArtifactError, EmbedoptError, first_line
 from embedopt.inference.artifacts.layout import MANIFEST
+from embedopt.inference.artifacts.source_model import trusting
 from embedopt.inference.artifacts.weights import Weights, digest_of, sha256_of
 from embedopt.inference.backend import Backend
 from embedopt.inference.backends import get_backend
@@ -108,7 +109,8 @@ class ArtifactStore:
             with self._locked(f"{folder}.lock", backend.name):
                 if damage := _damage(folder, key):  # None: another process built it meanwhile
                     self._clear(folder, damage)
-                    self._build(backend, source, folder, key)
+                    with trusting(weights.trust_remote_code):
+                        self._build(backend, source, folder, key)
         except OSError as error:
             raise ArtifactError(_cannot_write(self.root, error)) from error
         return folder
@@ -182,6 +184,8 @@ def _run_build(backend: Backend, source: Path, target: Path) -> None:
     try:
         with quiet():
             build(source, target, **backend.build_options)
+    except EmbedoptError:
+        raise
     except Exception as error:  # the libraries that export and quantise raise errors of any class
         if _is_unwritable(error):
             raise OSError(getattr(error, "errno", None) or errno.ENOSPC, str(error)) from error

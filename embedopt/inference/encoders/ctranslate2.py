@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from embedopt.errors import ArtifactError
-from embedopt.inference.artifacts.source_model import open_source_model, save_text_files
+from embedopt.inference.artifacts.source_model import is_trusted, open_source_model, save_text_files
 from embedopt.inference.backend import Backend, Mode
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.hardware import replicas_and_threads
@@ -25,9 +25,8 @@ def convert(source: Path, target: Path, *, quantization: str) -> None:
     poolings = [str(module.pooling_mode) for module in model if isinstance(module, Pooling)]
     if poolings != ["mean"]:
         raise ArtifactError(f"the model pools by {poolings}; wanted mean: leave the CTranslate2 backend out")
-    ctranslate2.converters.TransformersConverter(str(source)).convert(
-        str(target), quantization=quantization, force=True
-    )
+    converter = ctranslate2.converters.TransformersConverter(str(source), trust_remote_code=is_trusted())
+    converter.convert(str(target), quantization=quantization, force=True)
     save_text_files(model, target)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
+from embedopt.inference.artifacts.source_model import open_model
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import Encoder, FloatArray, IntArray
 
@@ -72,16 +73,12 @@ class SentenceTransformerEncoder(Encoder):
 
 def open_torch(backend: Backend, folder: Path) -> SentenceTransformerEncoder:
     """Open the weights as ``SentenceTransformer(folder)`` does."""
-    from sentence_transformers import SentenceTransformer
-
-    return SentenceTransformerEncoder(backend.name, SentenceTransformer(str(folder), device="cpu"))
+    return SentenceTransformerEncoder(backend.name, open_model(folder))
 
 
 def open_onnx(backend: Backend, folder: Path) -> SentenceTransformerEncoder:
     """Open an artifact of ``export.sentence_transformers_onnx``, or the library's INT8 version of it."""
-    from sentence_transformers import SentenceTransformer
-
     [file] = (folder / "onnx").glob("*.onnx")
     model_kwargs = {"file_name": f"onnx/{file.name}", "provider": "CPUExecutionProvider"}
-    model = SentenceTransformer(str(folder), device="cpu", backend="onnx", model_kwargs=model_kwargs)
+    model = open_model(folder, backend="onnx", model_kwargs=model_kwargs)
     return SentenceTransformerEncoder(backend.name, model)

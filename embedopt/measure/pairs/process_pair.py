@@ -37,6 +37,7 @@ class Work:
         texts: texts that the timed calls encode.
         model: folder or name of the model; None for the bundled one.
         base_model: model of the base, where it is another one.
+        trust_remote_code: whether Python code that comes with the model may run.
         cache_dir: folder of the artifacts as given to ``--cache-dir``; None for the user's cache.
         cell_s: seconds that a process pair spends on one cell and slow-down.
     """
@@ -44,13 +45,16 @@ class Work:
     texts: tuple[str, ...]
     model: str | None = None
     base_model: str | None = None
+    trust_remote_code: bool = False
     cache_dir: str | None = None
     cell_s: float = 2.0
 
-    def opening(self, backend: str, *, of_base: bool) -> dict[str, str | None]:
+    def opening(self, backend: str, *, of_base: bool) -> dict[str, str | bool | None]:
         """Return the values of the request ``load`` for a backend of base or head."""
         model = (self.base_model or self.model) if of_base else self.model
-        return {"backend": backend, "model": model, "cache_dir": self.cache_dir}
+        # A base from before model code could run gets no argument that it does not know.
+        trust = {"trust_remote_code": True} if self.trust_remote_code else {}
+        return {"backend": backend, "model": model, "cache_dir": self.cache_dir, **trust}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

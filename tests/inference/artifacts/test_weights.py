@@ -32,9 +32,10 @@ def _bundle(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_bundled_model_is_the_published_one() -> None:
     weights = resolve_weights()
     assert weights.name == "all-MiniLM-L6-v2"
-    assert [file.name for file in weights.files if file.suffix == ".safetensors"] == ["model.safetensors"]
-    assert "data_config.json" not in {file.name for file in weights.files}
-    assert weights.disk_bytes == sum(file.stat().st_size for file in weights.files)
+    assert [name for name in weights.files if name.endswith(".safetensors")] == ["model.safetensors"]
+    assert "data_config.json" not in weights.files
+    assert weights.disk_bytes == sum(file.stat().st_size for file in weights.files.values())
+    assert weights.digest == "1e1905441ddcb813d85090821ccff1aa8a9881347a8f5ceb2ca4156f8ebcb0f6"
 
 
 def test_bundled_weights_with_another_digest_are_refused(

@@ -1,5 +1,6 @@
 """Base and head are called in turns, and a pair yields one number."""
 
+import dataclasses
 import math
 
 import pytest
@@ -70,3 +71,11 @@ def test_a_few_disturbed_quads_do_not_change_the_log_ratio() -> None:
     base_s = [0.1] * 16
     head_s = [0.1] * 14 + [5.0, 7.0]
     assert summarise_pair(base_s, head_s).log_ratio == pytest.approx(0.0)
+
+
+def test_a_worker_hears_of_trust_only_where_there_is_some() -> None:
+    """A base from before model code could run refuses an argument that it does not know."""
+    plain = {"backend": "fake", "model": None, "cache_dir": None}
+    assert WORK.opening("fake", of_base=True) == plain
+    trusting = dataclasses.replace(WORK, trust_remote_code=True)
+    assert trusting.opening("fake", of_base=True) == {**plain, "trust_remote_code": True}
