@@ -25,7 +25,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Replace every runtime by a fake encoder, and count how often each is opened."""
     counts: Counter[str] = Counter()
 
-    def open_fake(row: Backend, folder: Path, mode: str) -> FakeEncoder:
+    def open_fake(row: Backend, folder: Path, mode: str, **_: object) -> FakeEncoder:
         counts[row.name if mode == "latency" else f"{row.name} replicated"] += 1
         return (MoodyEncoder if row.name == "onnx-int8-per-tensor" else FakeEncoder)(row.name)
 

@@ -128,7 +128,7 @@ def test_backends_without_their_packages_are_left_out_and_named(suite: pytest.Py
 def test_a_named_backend_without_its_package_is_skipped_with_the_command_that_installs_it(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def open_named(row: Backend, folder: Path, mode: str) -> FakeEncoder:
+    def open_named(row: Backend, folder: Path, mode: str, **_: object) -> FakeEncoder:
         row.require_packages()
         return FakeEncoder(row.name)
 

@@ -21,7 +21,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Backen
     """Replace every runtime by a fake encoder; list what is opened."""
     pairs: list[tuple[Backend, FakeEncoder]] = []
 
-    def open_fake(row: Backend, folder: Path, mode: str) -> FakeEncoder:
+    def open_fake(row: Backend, folder: Path, mode: str, **_: object) -> FakeEncoder:
         pairs.append((row, FakeEncoder(row.name)))
         return pairs[-1][1]
 

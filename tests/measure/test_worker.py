@@ -32,13 +32,13 @@ def clock() -> FakeClock:
 def worker(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
     """A worker with fake encoders, whose calls take a tenth of a second for each text."""
 
-    def open_fake(row: Any, folder: Path) -> FakeEncoder:
+    def open_fake(row: Any, folder: Path, **_: object) -> FakeEncoder:
         clock.advance(2.0)
         kind = MoodyEncoder if row.name == "onnx-int8" else FakeEncoder
         return kind(row.name, lambda texts: clock.advance(0.1 * texts))
 
     monkeypatch.setattr(worker_module, "open_encoder", open_fake)
-    monkeypatch.setattr(worker_module, "resolve_weights", lambda model: Weights("tiny", tmp_path))
+    monkeypatch.setattr(worker_module, "resolve_weights", lambda _, **__: Weights("tiny", tmp_path))
     monkeypatch.setattr(ArtifactStore, "get", lambda *_: tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"12345")
     monkeypatch.setattr(gc, "freeze", lambda: None)  # this process is not the worker's
