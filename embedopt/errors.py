@@ -59,8 +59,12 @@ def first_line(error: BaseException) -> str:
 
 
 def last_line(output: str) -> str:
-    """Return the last line that a process wrote to standard error, where the reason of its end stands."""
-    return (output.strip().splitlines() or ["it wrote no error"])[-1]
+    """Return the last line that a process wrote to standard error, where the reason of its end stands.
+
+    Git gives advice after the line that it marks as fatal: of its lines, the first such counts.
+    """
+    lines = output.strip().splitlines() or ["it wrote no error"]
+    return next((line for line in lines if line.startswith("fatal: ")), lines[-1])
 
 
 def reason_of(error: OSError) -> str:

@@ -70,13 +70,14 @@ class PairsWanted:
 class ExactPair:
     """A value that does not vary from run to run, of base and head.
 
-    ``metric`` is ``disk_bytes`` or a metric of :class:`embedopt.records.Accuracy`.
+    ``metric`` is ``disk_bytes`` or a metric of :class:`embedopt.records.Accuracy`. A value that was no finite
+    number is None in a saved run.
     """
 
     backend: str
     metric: str
-    base: float
-    head: float
+    base: float | None
+    head: float | None
 
 
 @record

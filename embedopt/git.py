@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from embedopt.errors import GitError
+from embedopt.errors import GitError, reason_of
 
 # The only GIT_* variables that are passed on say how a remote is reached: programs, certificates, proxies and
 # the place of the user's configuration, which holds the credentials. All others name the repository, command
@@ -28,7 +28,7 @@ def git(
         new_session: whether Ctrl-C in the terminal leaves git running to its end.
 
     Raises:
-        GitError: there is no git on the PATH.
+        GitError: there is no git on the PATH, or it can't be run.
     """
     options = [option for key, value in (settings or {}).items() for option in ("-c", f"{key}={value}")]
     kept = {
@@ -49,3 +49,5 @@ def git(
         raise GitError(
             "git is not on the PATH; wanted it to check out or push a commit: install it"
         ) from None
+    except OSError as error:
+        raise GitError(f"git can't be run ({reason_of(error)}); wanted the git program on the PATH") from None

@@ -6,7 +6,7 @@ It is the only file that touches pytest-benchmark's internals. In a run that col
 
 import math
 import os
-from collections.abc import Generator, Iterator, Mapping, MutableMapping
+from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,18 +23,20 @@ from embedopt.judge.gate.whole_runs import judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
 from embedopt.measure.command_line import declare_options, parse_options
-from embedopt.measure.findings import Findings
+from embedopt.measure.findings import NOT_FINITE, Findings
 from embedopt.measure.needs import meets
 from embedopt.measure.session import Session
 from embedopt.report.summary_tables import render_comparisons, render_summary
 from embedopt.report.verdict_tables import render_positions, render_verdicts
 from embedopt.report.words import describe_damaged, title_of
 from embedopt.run_display import RunDisplay, parameters_of
-from embedopt.schema import to_json
+from embedopt.schema import clear_not_finite, to_json
 
 _Collecting = Generator[None, pytest.CollectReport, pytest.CollectReport]
 # Name and benchmarks of each table of pytest-benchmark.
 _Groups = list[tuple[str | None, list[dict[str, Any]]]]
+# Options of pytest-benchmark whose value may be left out.
+_OPTIONAL_VALUES = ("benchmark_compare", "benchmark_histogram", "benchmark_cprofile_dump")
 _MARKERS = (
     "only_for(*backends): collect the benchmark for these backends only",
     "needs(*needs): collect the benchmark only where the run has these, see embedopt.measure.needs",
@@ -48,7 +50,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the suite where the run collects from ``benchmarks/``."""
-    root = _root(config)
+    _check_order(config)
+    root = _root(config, config.args)
     if root is None:
         return
     for marker in _MARKERS:
@@ -69,9 +72,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "embedopt-fixtures")
 
 
-def _root(config: pytest.Config) -> Path | None:
-    """Return the folder of the ``benchmarks/`` that the run collects from; None if it collects from none."""
-    for argument in config.args:
+def _check_order(config: pytest.Config) -> None:
+    """Refuse a path to the benchmarks in the place of an option's value, where argparse has put it."""
+    for name in _OPTIONAL_VALUES:
+        value = config.getoption(name)
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, str) and not path.endswith(".json") and _root(config, [path]):
+                option = f"--{name.replace('_', '-')}"
+                raise pytest.UsageError(
+                    f"{option} {path} takes the path for the option's value; wanted the path first: "
+                    f"pytest {path} {option}"
+                )
+
+
+def _root(config: pytest.Config, arguments: Sequence[str]) -> Path | None:
+    """Return the folder of the ``benchmarks/`` that arguments collect from; None for none."""
+    for argument in arguments:
         # Not resolved: pytest follows no links in the paths that it collects.
         path = Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # noqa: PTH100
         for folder in (path, *path.parents):
@@ -152,7 +168,14 @@ class Suite:
 
     def pytest_benchmark_update_json(self, output_json: MutableMapping[str, Any]) -> None:
         """Put the record of the run into the saved file."""
-        output_json["embedopt"] = to_json(with_pareto_front(self._findings.run()))
+        output_json["embedopt"] = self._record()
+
+    def _record(self) -> dict[str, Any]:
+        """Return the record of the run as JSON values; a figure that is no finite number is not measured."""
+        values = to_json(with_pareto_front(self._findings.run()))
+        not_finite = clear_not_finite(values)
+        reasons = {figure: f"came out as {value}: {NOT_FINITE}" for figure, value in not_finite.items()}
+        return values | {"not_measured": reasons}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_benchmark_group_stats(self) -> Generator[None, _Groups, _Groups]:
@@ -194,7 +217,7 @@ class Suite:
             "benchmarks": [
                 {"fullname": bench.fullname, "extra_info": bench.extra_info} for bench in benchmarks
             ],
-            "embedopt": to_json(with_pareto_front(findings.run())),
+            "embedopt": self._record(),
             "datetime": self._started,  # older than the saved file of this very run
         }
         head = parse_run("this run", values)
@@ -210,10 +233,12 @@ class Suite:
             self._compare(reporter, head)
 
     def _compare(self, reporter: pytest.TerminalReporter, head: SavedRun) -> None:
-        reporter.write(render_comparisons(self._compared, head))
-        storage = self._config._benchmarksession.storage  # type: ignore[attr-defined]  # its only way in
+        storage, compare = self._config._benchmarksession.storage, self._config.option.benchmark_compare  # type: ignore[attr-defined]  # its only way in
         # Elasticsearch has no folder, and so no history here.
         history = read_history(storage.path) if hasattr(storage, "path") else History()
+        earlier = [run.name for time, run in history.runs if head.time and time < head.time]
+        named = f"--benchmark-compare={compare}" if isinstance(compare, str) else ""
+        reporter.write(render_comparisons(self._compared, head, earlier, named))
         positions = judge_history(head, history.before(head), self._settings)
         reporter.write(render_positions(positions, describe_damaged(history.damaged)))
 

@@ -5,11 +5,11 @@ None stands for what was not measured.
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any
+from typing import Annotated, Any
 
 from embedopt.errors import RecordError
 from embedopt.evidence import GateRun
-from embedopt.schema import Interval, from_json, metric, record
+from embedopt.schema import OMIT_EMPTY, Interval, from_json, metric, record
 
 SCHEMA = 1
 # The batch size that stands for many texts at once.
@@ -265,6 +265,7 @@ class Run:
         load: load tests by backend and way of batching.
         against: comparison with a base; None without ``--against``.
         shard_references: in a merged run, the reference's results for each backend of the other shards.
+        not_measured: by the name of a figure, why it is None although its benchmark ran.
     """
 
     schema: int
@@ -283,6 +284,7 @@ class Run:
     load: dict[str, dict[str, LoadTest]] = field(default_factory=dict)
     against: GateRun | None = None
     shard_references: dict[str, ShardReference] = field(default_factory=dict)
+    not_measured: Annotated[dict[str, str], OMIT_EMPTY] = field(default_factory=dict)
 
 
 def run_from_json(values: Mapping[str, Any]) -> Run:

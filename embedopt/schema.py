@@ -5,6 +5,7 @@ metric is a field of a record that has a unit and a better direction.
 """
 
 import dataclasses
+import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,18 @@ def to_json(values: Any) -> dict[str, Any]:
     """Return a record as JSON values."""
     json_values: dict[str, Any] = _adapter(type(values)).dump_python(values, mode="json")
     return json_values
+
+
+def clear_not_finite(values: Any, name: str = "") -> dict[str, float]:
+    """Replace each number that is not finite in JSON values by None; return these numbers by their names."""
+    cleared: dict[str, float] = {}
+    items = dict(enumerate(values)) if isinstance(values, list) else values
+    for key, value in items.items() if isinstance(items, dict) else ():
+        where = f"{name} {key}".strip()
+        if isinstance(value, float) and not math.isfinite(value):
+            cleared[where], values[key] = value, None
+        cleared |= clear_not_finite(value, where)
+    return cleared
 
 
 def from_json(kind: type[R], values: Mapping[str, Any]) -> R:

@@ -1,6 +1,9 @@
 """The map in CONTRIBUTING.md and the folders agree."""
 
+import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -44,3 +47,17 @@ def test_tests_mirror_the_package() -> None:
         and not (mirrored / file.stem.removeprefix("test_")).is_dir()
     ]
     assert unmatched == []
+
+
+def test_each_test_that_is_written_is_collected() -> None:
+    """A test that runs nowhere tests nothing, whatever it is called and wherever it stands."""
+    written = [
+        f"{file.relative_to(ROOT).as_posix()}::{node.name}"
+        for file in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test")
+    ]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    collected = {line.partition("[")[0] for line in done.stdout.splitlines() if "::" in line}
+    assert sorted(written) == sorted(collected)  # a name that is written twice in a file runs once

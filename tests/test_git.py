@@ -24,3 +24,17 @@ def test_a_machine_without_git_is_an_error(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GitError, match=r"^git is not on the PATH; wanted it .*: install it$"):
         git(tmp_path, "status")
+
+
+def test_a_git_that_cant_be_run_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "git").write_text("no program", encoding="utf8")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GitError, match=r"^git can't be run \(exec format error\); wanted the git program"):
+        git(tmp_path, "status")
+
+
+def test_the_reason_of_git_stands_before_its_advice() -> None:
+    printed = "warning: slow\nfatal: no such repository\n\nPlease check the address\nand that it exists.\n"
+    assert last_line(printed) == "fatal: no such repository"
+    assert last_line("hook: no\n! [rejected]\n") == "! [rejected]"

@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
 from embedopt.inference.backend import Backend
+from embedopt.inference.encoder import FloatArray
+from embedopt.judge.history.saved_runs import read_run
 from embedopt.measure import session as session_module
 from embedopt.records import run_from_json
 from tests.fakes import FakeEncoder
@@ -151,6 +154,26 @@ def test_a_second_run_compares_with_the_first(suite: pytest.Pytester) -> None:
     assert len(saved_files(suite)) == 2
 
 
+@pytest.mark.parametrize("option", ["--benchmark-compare", "--benchmark-histogram"])
+@pytest.mark.parametrize("path", ["benchmarks/", "benchmarks/test_latency.py::test_latency"])
+def test_a_path_in_the_place_of_a_value_is_refused(suite: pytest.Pytester, option: str, path: str) -> None:
+    result = suite.runpytest_inprocess(option, path)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.lines[0] == (
+        f"ERROR: {option} {path} takes the path for the option's value; wanted the path first: "
+        f"pytest {path} {option}"
+    )
+
+
+def test_a_saved_run_that_is_not_there_is_said_to_be_missing(suite: pytest.Pytester) -> None:
+    run_suite(suite, "--backends", "onnx-int8", "-k", "latency")
+    with pytest.warns(PytestBenchmarkWarning, match="match '9999'"):
+        result = run_suite(suite, "--backends", "onnx-int8", "-k", "latency", "--benchmark-compare=9999")
+    result.stdout.fnmatch_lines(
+        ["no run that can be read is --benchmark-compare=9999; wanted one of these: 0001_*.json"]
+    )
+
+
 def test_each_cell_is_compared_with_the_interval_of_its_own_history(suite: pytest.Pytester) -> None:
     """The saved file of this run does not count as a run before it."""
     for run in range(6):
@@ -251,6 +274,34 @@ def test_scores_of_sentence_pairs_are_shown_when_nothing_is_timed(suite: pytest.
     result = run_suite(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv", "-k", "test_sentence_pairs")
     result.assert_outcomes(passed=2, deselected=16)
     result.stdout.re_match_lines([r" .* Spearman +over$", r"onnx-int8 .* -?\d+\.\d\d +0\.00$"])
+
+
+def test_scores_that_are_no_numbers_fail_and_the_tables_stand(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All embeddings are alike, and one of them is not finite."""
+
+    def encode(self: FakeEncoder, texts: list[str], batch_size: int | None) -> FloatArray:
+        return np.stack([np.full(2, np.nan if text == "text 7" else 1.0, dtype=np.float32) for text in texts])
+
+    monkeypatch.setattr(FakeEncoder, "_encode", encode)
+    (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
+    result = run_suite(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv")
+    result.assert_outcomes(passed=2 * (2 + 1 + 1 + 1 + 1), failed=2 * 3)
+    advice = "came out as nan: look for embeddings that are not finite, or are all the same"
+    result.stdout.fnmatch_lines(
+        [
+            "E *MeasureError: onnx-int8: spearman is nan, spearman_distance is nan; wanted finite num*",
+            "Key results*",
+            "onnx-int8 * - * - * -",
+            "not measured: *",
+        ]
+    )
+    [file] = saved_files(suite)
+    run = read_run(file).run
+    assert run is not None
+    assert run.accuracy["onnx-int8"].spearman is None
+    assert run.not_measured["accuracy onnx-int8 spearman"] == advice
 
 
 def test_a_foreign_benchmark_that_uses_the_names_of_our_fields_does_no_harm(suite: pytest.Pytester) -> None:

@@ -17,10 +17,14 @@ PAIRS_LAYOUT = "score, tab, sentence, tab, sentence"
 
 
 def cosines(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return the ``(n,)`` cosines of the rows of two ``(n, dim)`` arrays; 0 where a row is all zeros."""
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    products = np.einsum("ij,ij->i", a, b, dtype=np.float64)
-    result: FloatArray = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+    """Return the ``(n,)`` cosines of the rows of two ``(n, dim)`` arrays.
+
+    A row of zeros has 0, a row with a value that is not finite has NaN.
+    """
+    with np.errstate(invalid="ignore"):
+        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        products = np.einsum("ij,ij->i", a, b, dtype=np.float64)
+        result: FloatArray = np.divide(products, norms, out=np.zeros_like(products), where=norms != 0)
     return result
 
 
@@ -46,7 +50,7 @@ def retrieval(corpus: Corpus, reference: FloatArray, embeddings: FloatArray) -> 
         for query, top in zip(queries, top_10, strict=True)
     ]
     overlap = [
-        len(top & reference_top) / len(reference_top)
+        len(top & reference_top) / len(reference_top) if reference_top else np.nan
         for top, reference_top in zip(top_10, reference_top_10, strict=True)
     ]
     return Accuracy(recall_at_10=float(np.mean(recall)), overlap_at_10=float(np.mean(overlap)))
@@ -120,14 +124,23 @@ def _sentence_pair(where: str, row: Sequence[str]) -> tuple[float, str, str]:
 
 
 def spearman(encoder: Encoder, sentence_pairs: SentencePairs) -> float:
-    """Return Spearman's rank correlation of cosines with judged scores, times 100 as it is published."""
+    """Return Spearman's rank correlation of cosines with judged scores, times 100 as it is published.
+
+    It is NaN where the cosines have no ranks: all are the same, or one is NaN.
+    """
     values = cosines(encoder.encode(sentence_pairs.first), encoder.encode(sentence_pairs.second))
+    if not np.ptp(values) > 0:
+        return np.nan
     return 100.0 * float(stats.spearmanr(values, sentence_pairs.scores).statistic)
 
 
 def _nearest(corpus: Corpus, queries: Sequence[int], embeddings: FloatArray) -> list[set[int]]:
-    """Return the indices of the 10 texts that are nearest to each query."""
+    """Return the indices of the 10 texts that are nearest to each query.
+
+    Neither the query itself is near, nor a text whose embedding is not finite.
+    """
     candidates = np.asarray(corpus.candidates)
     scores = embeddings[list(queries)] @ embeddings[candidates].T
+    scores[np.isnan(scores) | (candidates == np.asarray(queries)[:, np.newaxis])] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
-    return [set(candidates[row].tolist()) for row in order]
+    return [set(candidates[top[own[top] > -np.inf]].tolist()) for top, own in zip(order, scores, strict=True)]

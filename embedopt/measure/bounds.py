@@ -17,7 +17,7 @@ def missed_bounds(name: str, accuracy: Accuracy, options: Options) -> list[str]:
         f"{name}: {metric} is {value:.7f}, wanted {bound:g} or {better} ({this_machine().hardware_class})"
         for metric, (_, better) in metrics(Accuracy).items()
         if (bound := bounds.get(metric)) is not None and (value := getattr(accuracy, metric)) is not None
-        if (value < bound if better == "higher" else value > bound)
+        if not (value >= bound if better == "higher" else value <= bound)  # NaN misses each
     ]
 
 

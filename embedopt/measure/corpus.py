@@ -47,7 +47,13 @@ class Corpus:
 
     @property
     def candidates(self) -> tuple[int, ...]:
-        """Indices of the texts that a query searches: all but the queries."""
+        """Indices of the texts that queries search: all, or all but the queries where none answers another.
+
+        A query that answers another is a document too, as in a corpus of duplicate questions.
+        """
+        answers = {text for texts in self.relevant.values() for text in texts}
+        if not answers.isdisjoint(self.relevant):
+            return tuple(range(len(self.texts)))
         return tuple(index for index in range(len(self.texts)) if index not in self.relevant)
 
     @property
@@ -142,10 +148,15 @@ def _judgements(lines: Sequence[_Placed]) -> dict[int, tuple[int, ...]]:
         if line.id is not None and index_of.setdefault(str(line.id), index) != index:
             raise InputError(f"corpus {where}: id {str(line.id)!r} was used before; wanted one text an id")
     return {
-        index: tuple(_index(index_of, str(key), where) for key in line.relevant)
+        index: _others(index, [_index(index_of, str(key), where) for key in line.relevant])
         for index, (where, line) in enumerate(lines)
         if line.relevant is not None
     }
+
+
+def _others(query: int, relevant: Sequence[int]) -> tuple[int, ...]:
+    """Return each relevant text once; a search never returns the query itself."""
+    return tuple(text for text in dict.fromkeys(relevant) if text != query)
 
 
 def _index(index_of: Mapping[str, int], key: str, where: str) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, TypeVar
 
+from embedopt.errors import MeasureError
 from embedopt.evidence import GateRun
 from embedopt.inference.backends import REFERENCE
 from embedopt.measure.machine import this_machine
@@ -19,6 +20,10 @@ from embedopt.records import (
     SideBySideCase,
     Throughput,
 )
+from embedopt.schema import clear_not_finite, to_json
+
+# Where to look when a figure is no finite number.
+NOT_FINITE = "look for embeddings that are not finite, or are all the same"
 
 M = TypeVar("M", Accuracy, Throughput, Footprint, LoadTest)
 
@@ -39,14 +44,20 @@ class Findings:
         self._load_tests: dict[str, dict[str, LoadTest]] = {}
 
     def add(self, name: str, measured: Accuracy | Throughput | Footprint) -> None:
-        """Keep what was measured of a backend, beside what other benchmarks measured of it before."""
+        """Keep what was measured of a backend, beside what other benchmarks measured of it before.
+
+        Raises:
+            MeasureError: a figure is no finite number; the others are kept.
+        """
         kept = self._by_kind[type(measured)]
         kept[name] = _merged(kept.get(name), measured)
+        _check_finite(name, measured)
 
     def add_load_test(self, name: str, batching: str, load_test: LoadTest) -> None:
-        """Keep what was measured of a backend under load, behind one way of batching."""
+        """Keep what was measured of a backend under load, behind one way of batching; errors as above."""
         kept = self._load_tests.setdefault(name, {})
         kept[batching] = _merged(kept.get(batching), load_test)
+        _check_finite(f"{name} {batching}", load_test)
 
     @property
     def has_measurements(self) -> bool:
@@ -93,6 +104,12 @@ class Findings:
             settings={**single.build_options, **single.settings},
             throughput_settings={**many.build_options, **many.settings} if many.has_modes else {},
         )
+
+
+def _check_finite(name: str, measured: Accuracy | Throughput | Footprint | LoadTest) -> None:
+    wrong = [f"{figure} is {value}" for figure, value in clear_not_finite(to_json(measured)).items()]
+    if wrong:
+        raise MeasureError(f"{name}: {', '.join(wrong)}; wanted finite numbers: {NOT_FINITE}")
 
 
 def _merged(known: M | None, measured: M) -> M:

@@ -7,7 +7,7 @@ from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.gate.whole_runs import judge_gate_run, judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun
 from embedopt.judge.history.series import roster
-from embedopt.report.words import describe_damaged, describe_roster, title_of
+from embedopt.report.words import describe_damaged, describe_not_measured, describe_roster, title_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +27,16 @@ class JudgedRun:
 
 def judge_run(history: History, head: SavedRun, settings: GateSettings) -> JudgedRun:
     """Judge a run against the base that was measured beside it, else by its own history."""
-    damaged = describe_damaged(history.damaged)
+    notes = (*describe_damaged(history.damaged), *describe_not_measured(head.run))
     against = head.run.against if head.run else None
     if against and (verdicts := judge_gate_run(against, settings)):
-        return JudgedRun(head=head, title=title_of(head.name, against), verdicts=verdicts, notes=damaged)
+        return JudgedRun(head=head, title=title_of(head.name, against), verdicts=verdicts, notes=notes)
     earlier = history.before(head)
     return JudgedRun(
         head=head,
         title=f"{head.name} in its own history ({len(earlier)} earlier runs)",
         verdicts=judge_history(head, earlier, settings),
-        notes=(*damaged, *describe_changed_benchmarks(history, head)),
+        notes=(*notes, *describe_changed_benchmarks(history, head)),
     )
 
 

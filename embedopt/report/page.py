@@ -21,7 +21,7 @@ from embedopt.judge.history.trend import changes, levels
 from embedopt.judge.summary import dollars_per_million, load_rows
 from embedopt.records import Accuracy, LoadPoint
 from embedopt.report.escape import short
-from embedopt.report.words import describe_damaged
+from embedopt.report.words import describe_damaged, describe_not_measured
 
 # Significant digits of a number that is drawn; a cosine needs six.
 _DIGITS = 7
@@ -60,12 +60,16 @@ def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
     kinds = history.kinds
     newest_first = dict.fromkeys(run.kind for _, run in reversed(history.runs))
     return {
-        "notes": [short(note, _LONGEST_NOTE) for note in describe_damaged(history.damaged)],
+        "notes": [short(note, _LONGEST_NOTE) for note in _notes(history)],
         "default_metric": DEFAULT_METRIC,
         "price_per_hour": price_per_hour,
         "metrics": {name: describe_metric(name) for name in METRICS},
         "kinds": [_kind(kind, kinds[kind], price_per_hour) for kind in newest_first],
     }
+
+
+def _notes(history: History) -> tuple[str, ...]:
+    return (*describe_damaged(history.damaged), *describe_not_measured(history.runs[-1][1].run))
 
 
 def _asset(name: str) -> str:

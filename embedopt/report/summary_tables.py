@@ -11,6 +11,7 @@ from embedopt.judge.summary import Factors, LoadRow, Row, load_rows, speed_up_fa
 from embedopt.records import Run
 from embedopt.report.console import Columns, Sheet, lines, number, percent, rendered, sheet, text
 from embedopt.report.detail_tables import detail_tables, promise
+from embedopt.report.words import describe_not_measured, some
 from embedopt.schema import Interval
 from embedopt.trial import Trial
 
@@ -114,14 +115,20 @@ def provenance(run: Run, price_per_hour: float) -> list[str]:
         "in any batch: lowest cosine between a text encoded alone and the same text among 31 others",
         "*: no other backend is as fast and as near to the reference, and better in one",
         "-: not measured, or too few calls for an interval (a p95 takes 72, a p99 368)",
+        *describe_not_measured(run),
     ]
 
 
-def render_comparisons(bases: Sequence[SavedRun | RecordError], head: SavedRun) -> str:
+def render_comparisons(
+    bases: Sequence[SavedRun | RecordError], head: SavedRun, earlier: Sequence[str], named: str = ""
+) -> str:
     """Say of each stored run that pytest-benchmark compares with whether ``head`` can be compared with it.
 
-    An error stands in the place of each stored run that can't be read.
+    An error stands in the place of each stored run that can't be read. ``named`` is the option and its value,
+    where it names a run; ``earlier`` are the names of the runs that are there.
     """
+    if not bases and named and earlier:
+        return lines([f"no run that can be read is {named}; wanted one of these: {some(earlier)}"])
     if not bases:
         return (
             "nothing to compare with yet: no earlier run that can be read; this one is saved for the next\n"

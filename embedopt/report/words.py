@@ -6,6 +6,7 @@ from embedopt.errors import RecordError
 from embedopt.evidence import GateRun, cell_name
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.series import DEFAULT_METRIC, Roster
+from embedopt.records import Run
 from embedopt.report.console import percent
 from embedopt.schema import Interval
 
@@ -77,6 +78,13 @@ def describe_damaged(damaged: Sequence[RecordError]) -> tuple[str, ...]:
     return tuple(f"passed over: {error}" for error in damaged)
 
 
+def describe_not_measured(run: Run | None) -> tuple[str, ...]:
+    """Return a note for each reason why figures are missing although their benchmarks ran."""
+    reasons = run.not_measured if run else {}
+    figures = {why: [name for name in reasons if reasons[name] == why] for why in reasons.values()}
+    return tuple(f"not measured: {', '.join(names)} {why}" for why, names in figures.items())
+
+
 def describe_roster(roster: Roster) -> tuple[str, ...]:
     """Return a note each on new, renamed and vanished benchmarks."""
     groups = {
@@ -84,7 +92,7 @@ def describe_roster(roster: Roster) -> tuple[str, ...]:
         "renamed": tuple(f"{old} -> {new}" for old, new in roster.renamed),
         "vanished": roster.vanished,
     }
-    return tuple(f"{len(names)} {group}: {_some(names)}" for group, names in groups.items() if names)
+    return tuple(f"{len(names)} {group}: {some(names)}" for group, names in groups.items() if names)
 
 
 def _evidence(verdict: Verdict) -> str:
@@ -94,6 +102,7 @@ def _evidence(verdict: Verdict) -> str:
     return f"{change(verdict)} ({span(verdict.interval)}) in {verdict.pairs} {unit}"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from embedopt.errors import InputError
+from embedopt.inference.encoder import FloatArray
 from embedopt.inference.loading import load_encoder
 from embedopt.measure.accuracy import (
     agreement,
@@ -61,6 +62,51 @@ def test_retrieval_counts_judged_and_reference_neighbours() -> None:
     moved[3] = [np.cos(1.3), np.sin(1.3)]
     # Text 3 leaves both lists. From the middle an end comes in for it, both of which are judged.
     assert retrieval(corpus, reference, moved) == Accuracy(recall_at_10=0.25, overlap_at_10=0.9)
+
+
+def test_in_a_corpus_of_duplicate_questions_each_finds_the_others_but_not_itself() -> None:
+    """Six pairs on an arc: the duplicate is the nearest, then all others; the last pair points away."""
+    pairs = {query: (query ^ 1,) for query in range(12)}
+    corpus = Corpus("c", tuple(f"text {number}" for number in range(12)), pairs)
+    angles = np.repeat(np.linspace(0.0, 1.0, 6), 2) + np.tile([0.0, 0.01], 6)
+    embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    assert retrieval(corpus, embeddings, embeddings) == Accuracy(recall_at_10=1.0, overlap_at_10=1.0)
+    away = embeddings.copy()
+    away[11] = [-1.0, 0.0]  # now the farthest from its duplicate, which finds the 10 others
+    assert retrieval(corpus, embeddings, away).recall_at_10 == pytest.approx(11 / 12)
+
+
+def test_a_relevant_text_that_is_itself_a_query_can_be_found() -> None:
+    corpus = Corpus("c", ("a", "b", "c"), {0: (1, 2), 1: (0,)})
+    embeddings = _rows(EAST, NORTHEAST, NORTH)
+    assert retrieval(corpus, embeddings, embeddings) == Accuracy(recall_at_10=1.0, overlap_at_10=1.0)
+
+
+def test_a_text_without_a_finite_embedding_is_never_found() -> None:
+    corpus = Corpus("c", ("a", "b", "query"), {2: (0, 1)})
+    broken = _rows(EAST, [np.nan, np.nan], EAST)
+    assert retrieval(corpus, _rows(EAST, NORTH, EAST), broken) == Accuracy(
+        recall_at_10=0.5, overlap_at_10=0.5
+    )
+    scores = retrieval(corpus, _rows([np.nan, 0.0], [np.nan, 0.0], EAST), broken)
+    assert np.isnan(scores.overlap_at_10 or 0.0)
+
+
+def test_what_is_no_number_stays_none() -> None:
+    accuracy = agreement(_rows(EAST, EAST), _rows(EAST, [np.nan, 0.0]))
+    assert {str(accuracy.cosine_mean), str(accuracy.cosine_min), str(accuracy.max_abs_error)} == {"nan"}
+    assert np.isnan(cosines(_rows([np.inf, 0.0]), _rows(EAST))).all()
+
+
+def test_equal_cosines_have_no_rank_correlation(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_text("1\ta\ta\n2\tb\tb\n3\tc\tc\n", encoding="utf8")
+
+    class Constant(FakeEncoder):
+        def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
+            return np.ones((len(texts), 2), dtype=np.float32)
+
+    assert np.isnan(spearman(Constant(), read_sentence_pairs(file)))
 
 
 @pytest.mark.parametrize("texts", [1, 5, 32, 40])

@@ -1,6 +1,7 @@
 """A backend's accuracy is held to the bounds that apply on this machine and to this model."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,8 @@ def test_another_model_is_held_to_min_cosine_only(tmp_path: Path) -> None:
     options = make_options(tmp_path, model="somewhere")
     assert missed_bounds("onnx-int8", Accuracy(cosine_mean=0.96, cosine_min=0.1), options) == []
     assert len(missed_bounds("onnx-int8", Accuracy(cosine_mean=0.94), options)) == 1
+
+
+def test_what_is_no_number_misses_its_bound(tmp_path: Path) -> None:
+    accuracy = Accuracy(cosine_mean=math.nan, max_abs_error=math.nan)
+    assert len(missed_bounds("onnx-fp32", accuracy, make_options(tmp_path))) == 2

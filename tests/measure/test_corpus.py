@@ -34,6 +34,19 @@ def test_json_lines_may_have_judgements(tmp_path: Path) -> None:
     assert corpus.candidates == (0, 1)
 
 
+def test_queries_are_searched_where_one_answers_another(tmp_path: Path) -> None:
+    """Duplicate questions; a text that is named twice counts once, and the query itself never."""
+    lines = (
+        '{"id": 0, "text": "how?", "relevant": [1, 1, 0]}\n'
+        '{"id": 1, "text": "by what means?", "relevant": [0]}\n'
+        '{"id": 2, "text": "when?", "relevant": [2]}\n'
+    )
+    corpus = load_corpus(_file(tmp_path, lines))
+    assert corpus.relevant == {0: (1,), 1: (0,), 2: ()}
+    assert corpus.candidates == (0, 1, 2)
+    assert corpus.judged_queries == (0, 1)
+
+
 def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
     _file(tmp_path, '{"id": "q", "text": "query", "relevant": ["a"]}', "2.jsonl")
     _file(tmp_path, '{"id": "a", "text": "answer"}', "1.jsonl")

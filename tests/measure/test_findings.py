@@ -1,7 +1,11 @@
 """Findings gather what several benchmarks measured into the record of a run."""
 
+import math
 from pathlib import Path
 
+import pytest
+
+from embedopt.errors import MeasureError
 from embedopt.measure.findings import Findings
 from embedopt.records import Accuracy, Footprint, LoadTest, SideBySideCase, Throughput
 from tests.measure.sessions import make_session
@@ -47,3 +51,15 @@ def test_a_run_without_measurements_is_known(tmp_path: Path) -> None:
     cases = (empty, scored, loaded, turned)
     assert [findings.has_measurements for findings in cases] == [False, True, True, True]
     assert [findings.has_own_times for findings in cases] == [False, False, True, True]
+
+
+def test_a_figure_that_is_no_finite_number_is_an_error_and_the_others_are_kept(tmp_path: Path) -> None:
+    findings = Findings(make_session(tmp_path))
+    advice = "; wanted finite numbers: look for embeddings that are not finite, or are all the same"
+    with pytest.raises(MeasureError) as failed:
+        findings.add("onnx-int8", Accuracy(texts=3, cosine_mean=math.nan, cosine_min=0.5))
+    assert str(failed.value) == f"onnx-int8: cosine_mean is nan{advice}"
+    assert findings.run().accuracy["onnx-int8"].cosine_min == 0.5
+    with pytest.raises(MeasureError) as failed:
+        findings.add_load_test("onnx-int8", "none", LoadTest(highest_per_s=4.0, worst_cosine=math.inf))
+    assert str(failed.value) == f"onnx-int8 none: worst_cosine is inf{advice}"

@@ -178,7 +178,7 @@ def test_each_stored_run_is_said_to_be_comparable_or_why_not() -> None:
         parse_run("C", make_file(None)),
         RecordError("D is old"),
     ]
-    assert render_comparisons(bases, head).splitlines() == [
+    assert render_comparisons(bases, head, ["A"]).splitlines() == [
         "E can't be compared with this one: no benchmark is in both",
         "compared with A: same hardware class, model, corpus and profile; 10 of 10 benchmarks are in both",
         "B can't be compared with this one, whatever the table above shows:",
@@ -190,9 +190,25 @@ def test_each_stored_run_is_said_to_be_comparable_or_why_not() -> None:
 
 def test_a_first_run_has_nothing_to_compare_with() -> None:
     head = parse_run("this run", make_file(make_run()))
-    assert render_comparisons([], head) == (
-        "nothing to compare with yet: no earlier run that can be read; this one is saved for the next\n"
+    nothing = "nothing to compare with yet: no earlier run that can be read; this one is saved for the next\n"
+    assert render_comparisons([], head, []) == nothing
+    assert render_comparisons([], head, [], "--benchmark-compare=9999") == nothing
+
+
+def test_a_named_run_that_is_not_there_is_said_to_be_missing() -> None:
+    head, names = parse_run("this run", make_file(make_run())), [f"000{day}_a.json" for day in range(1, 8)]
+    assert render_comparisons([], head, names, "--benchmark-compare=9999") == (
+        "no run that can be read is --benchmark-compare=9999; wanted one of these: 0001_a.json, 0002_a.json, "
+        "0003_a.json, 0004_a.json, 0005_a.json and 2 more\n"
     )
+
+
+def test_a_figure_that_is_no_number_is_a_dash_with_its_reason() -> None:
+    run = make_run(accuracy={}, not_measured={"accuracy onnx-int8 cosine_mean": "came out as nan"})
+    lines = _summary(run).splitlines()
+    assert lines[-2] == "not measured: accuracy onnx-int8 cosine_mean came out as nan"
+    [row] = [line for line in lines if line.startswith("onnx-int8  ")][:1]
+    assert row.split()[-3:] == ["-", "-", "-"]
 
 
 _TUNED = """\

@@ -18,9 +18,9 @@ def judge_exact(pair: ExactPair, settings: GateSettings) -> Verdict:
         return _not_comparable(
             pair, f"metric {pair.metric!r} is unknown here: read it with the embedopt that wrote it"
         )
-    if not math.isfinite(pair.head - pair.base):
+    if pair.base is None or pair.head is None or not math.isfinite(pair.head - pair.base):
         return _not_comparable(pair, f"{pair.base} -> {pair.head}: wanted finite numbers; measure again")
-    effect, worse = _effect(pair)
+    effect, worse = _effect(pair.metric, pair.base, pair.head)
     threshold = settings.threshold_of(pair.backend, pair.metric)
     outcome: Outcome = (
         "regressed" if worse > threshold else "improved" if worse < -threshold else "equivalent"
@@ -74,12 +74,12 @@ def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> t
     return (*(judge_exact(pair, settings) for pair in pairs), *_missing(lost, head))
 
 
-def _effect(pair: ExactPair) -> tuple[float, float]:
+def _effect(metric: str, base: float, head: float) -> tuple[float, float]:
     """Return the change, and the same with its sign turned so that above 0 is worse."""
-    unit, better = _METRICS[pair.metric]
-    effect = pair.head - pair.base
+    unit, better = _METRICS[metric]
+    effect = head - base
     if unit == "bytes":
-        effect /= max(pair.base, 1.0)
+        effect /= max(base, 1.0)
     return effect, -effect if better == "higher" else effect
 
 

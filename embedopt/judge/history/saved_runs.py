@@ -83,8 +83,8 @@ class History:
         )
 
     def including(self, head: SavedRun) -> "History":
-        """Return the history with a run added at its time, if it is not in it yet."""
-        if head.time is None or any(run == head for _, run in self.runs):
+        """Return the history with a run added at its time, if it is not in it yet under any name."""
+        if head.time is None or any(replace(run, name=head.name) == head for _, run in self.runs):
             return self
         return replace(self, runs=tuple(sorted([*self.runs, (head.time, head)], key=_by_time)))
 
@@ -98,15 +98,20 @@ class History:
 
 
 def read_history(folder: Path) -> History:
-    """Read all runs that pytest-benchmark saved in a folder and below; a missing folder has none."""
-    runs: list[tuple[datetime, SavedRun]] = []
+    """Read all runs that pytest-benchmark saved in a folder and below; a missing folder has none.
+
+    A run that is in several files counts once.
+    """
+    by_time: dict[datetime, History] = {}
     damaged: list[RecordError] = []
     for file in sorted(folder.rglob(_SAVED)):
         try:
-            runs.append(_timed_run(file))
+            time, run = _timed_run(file)
+            by_time[time] = by_time.get(time, History()).including(run)
         except RecordError as error:
             damaged.append(error)
-    return History(runs=tuple(sorted(runs, key=_by_time)), damaged=tuple(damaged))
+    runs = sorted((timed for history in by_time.values() for timed in history.runs), key=_by_time)
+    return History(runs=tuple(runs), damaged=tuple(damaged))
 
 
 def _by_time(timed: tuple[datetime, SavedRun]) -> tuple[datetime, str]:

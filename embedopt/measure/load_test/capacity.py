@@ -166,14 +166,13 @@ class CapacityTest:
             growth_bytes = resident_bytes() - before_bytes
         points = (*points, *search.runs)
         runs = (*points, overload) if overload else points
+        cosines = [run.worst_cosine for run in runs if run.worst_cosine is not None]
         return LoadTest(
             replicas=self._encoder.replicas,
             promise_ms=self._traffic.promise_ms,
             single_per_s=self._single_per_s,
             highest_per_s=highest_per_s,
-            worst_cosine=min(
-                (run.worst_cosine for run in runs if run.worst_cosine is not None), default=None
-            ),
+            worst_cosine=float(np.min(cosines)) if cosines else None,  # NaN where one is
             points=points,
             overload=overload,
             overload_growth_bytes=growth_bytes,

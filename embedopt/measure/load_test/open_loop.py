@@ -98,7 +98,7 @@ class _Log:
             alone = self.traffic.alone
             if alone is not None:
                 cosine = float(future.result() @ alone[number % len(alone)])
-                self.worst_cosine = min(self.worst_cosine, cosine)
+                self.worst_cosine = float(np.minimum(self.worst_cosine, cosine))  # propagates NaN
 
 
 def drive(
@@ -149,7 +149,7 @@ def _summary(log: _Log, arrivals_s: Times, cpu_s: float) -> LoadPoint:
         refused_share=refused / requests,
         refusal_ms=max(log.refused_after_s) * 1e3 if refused else None,
         lost=requests - refused - len(latencies_s),
-        worst_cosine=log.worst_cosine if log.worst_cosine < math.inf else None,
+        worst_cosine=None if log.worst_cosine == math.inf else log.worst_cosine,
         generator_cpu=cpu_s / seconds,
         fell_behind=lateness_s > promise_s * _LATE_PROMISE_SHARE,
     )

@@ -157,6 +157,16 @@ def test_damaged_files_are_named_and_passed_over(tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_in_several_files_counts_once(tmp_path: Path) -> None:
+    """Two runs of the same time are two."""
+    content = make_file(make_run()) | {"datetime": "2026-03-01T12:00:00"}
+    for name in ("0001_run", "0002_copy"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf8")
+    other = make_file(make_run(profile="quick")) | {"datetime": "2026-03-01T13:00:00+01:00"}
+    (tmp_path / "0003_other.json").write_text(json.dumps(other), encoding="utf8")
+    assert [run.name for _, run in read_history(tmp_path).runs] == ["0001_run.json", "0003_other.json"]
+
+
 def test_a_folder_that_is_not_there_has_no_history(tmp_path: Path) -> None:
     assert read_history(tmp_path / "nowhere") == History()
 
