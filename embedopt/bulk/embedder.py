@@ -1,7 +1,6 @@
 """Embeds Arrow tables: for `embedopt encode`, and by hand in Ray Data, Spark or Daft."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
@@ -87,7 +86,5 @@ class Embedder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

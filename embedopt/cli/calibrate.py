@@ -9,6 +9,7 @@ import rich.console
 import rich.progress
 import typer
 
+from embedopt.cli.encode import CacheOption
 from embedopt.errors import RecordError
 from embedopt.evidence import SlowdownSamples
 from embedopt.files import write_whole
@@ -42,9 +43,7 @@ def calibrate(
     batch_sizes: Annotated[
         str, typer.Option(help="Numbers of texts in a call, separated by commas.")
     ] = AGAINST_BATCH_SIZES,
-    cache_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the artifacts.", envvar="EMBEDOPT_CACHE")
-    ] = None,
+    cache_dir: CacheOption = None,
 ) -> None:
     """Estimate how often the gate is wrong: collect process pairs with known slow-downs and judge them.
 

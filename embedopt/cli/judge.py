@@ -19,6 +19,10 @@ from embedopt.report.words import describe_damaged, describe_roster
 
 EXIT_HELP = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 
+RunArgument = Annotated[
+    Path | None,
+    typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest of the history"),
+]
 HistoryOption = Annotated[Path, typer.Option("--history", help="Folder of saved runs.", metavar="DIR")]
 STORAGE = Path(".benchmarks")
 # A history with a file that can't be read is incomplete.
@@ -60,10 +64,7 @@ def history(
 
 
 def gate(
-    run: Annotated[
-        Path | None,
-        typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest of the history"),
-    ] = None,
+    run: RunArgument = None,
     folder: HistoryOption = STORAGE,
 ) -> None:
     """Judge a run: against the base that was measured beside it (--against), else by its own history."""

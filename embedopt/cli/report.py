@@ -9,7 +9,7 @@ import typer
 
 from embedopt.ci.history_branch import append as append_to_branch
 from embedopt.ci.pull_request import GitHub, read_event
-from embedopt.cli.judge import STORAGE, HistoryOption, gate_settings
+from embedopt.cli.judge import STORAGE, HistoryOption, RunArgument, gate_settings
 from embedopt.errors import EmbedoptError, GitHubError, RecordError
 from embedopt.files import write_whole
 from embedopt.judge.history.saved_runs import (
@@ -34,10 +34,7 @@ PriceOption = Annotated[float, typer.Option(min=0, help="Dollars for an hour of 
 
 
 def report(
-    run: Annotated[
-        Path | None,
-        typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest of the history"),
-    ] = None,
+    run: RunArgument = None,
     folder: HistoryOption = STORAGE,
     shape: Annotated[
         Literal["html", "markdown", "annotations"],

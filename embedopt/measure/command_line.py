@@ -18,6 +18,11 @@ from embedopt.measure.profiles import BATCH_SIZES, PROFILES, ProfileName
 from embedopt.schema import describe_mistake
 
 T = TypeVar("T")
+# The options that go into :class:`Options` as they are.
+_AS_GIVEN = (
+    *("profile", "model", "revision", "trust_remote_code", "cache_dir", "min_cosine"),
+    *("price_per_hour", "slo_p99_ms", "soak_s", "gate_threshold"),
+)
 
 
 def declare_options(add: Callable[..., object]) -> None:
@@ -62,19 +67,10 @@ def parse_options(option: Namespace, root: Path) -> Options:
         backends=tuple(row for row in chosen if row not in left_out),
         left_out=left_out,
         batch_sizes=parse_batch_sizes(option.batch_sizes, option.profile),
-        profile=option.profile,
         corpus=option.corpus or root / "benchmarks" / "corpus",
-        model=option.model,
-        revision=option.revision,
-        trust_remote_code=option.trust_remote_code,
-        cache_dir=option.cache_dir,
-        min_cosine=option.min_cosine,
         sentence_pairs=option.pairs,
-        price_per_hour=option.price_per_hour,
-        slo_p99_ms=option.slo_p99_ms,
-        soak_s=option.soak_s,
-        gate_threshold=option.gate_threshold,
         against=parse_gate_run(option, root),
+        **{name: getattr(option, name) for name in _AS_GIVEN},
     )
 
 

@@ -3,6 +3,7 @@
 The headline comes first; then a table of what changed; the rest is folded.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,15 +73,10 @@ class _Part:
     foot: str = ""
 
     def cut(self, room: int) -> tuple[str, int]:
-        """Return as much as fits into ``room`` characters, and how many rows were left out."""
+        """Return as much as fits into ``room`` characters, and how many lines were left out."""
         room -= len(self.head) + len(self.foot) + 2
-        kept = 0
-        for row in self.rows:
-            room -= len(row) + 1
-            if room < 0:
-                break
-            kept += 1
-        if room < 0 and not kept:
+        kept = sum(size <= room for size in itertools.accumulate(len(row) + 1 for row in self.rows))
+        if room < 0 or (self.rows and not kept):
             return "", max(1, len(self.rows))
         rows = "".join(f"{row}\n" for row in self.rows[:kept])
         return f"{self.head}{rows}{self.foot}\n", len(self.rows) - kept
@@ -88,10 +84,10 @@ class _Part:
 
 def _fitted(parts: Sequence[_Part], limit: int) -> str:
     note = "\n{} more lines are left out: GitHub takes no longer text.\n"
-    room, text, left_out = limit - len(note) - 8, "", 0
+    text, left_out = "", 0
     for part in parts:
-        shown, missing = part.cut(room)
-        text, room, left_out = text + shown, room - len(shown), left_out + missing
+        shown, missing = part.cut(limit - len(note) - 8 - len(text))
+        text, left_out = text + shown, left_out + missing
     return text + (note.format(left_out) if left_out else "")
 
 

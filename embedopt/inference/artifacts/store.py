@@ -56,14 +56,10 @@ _RECIPES = tuple(
 )
 
 
-def default_cache_dir() -> Path:
-    """Return ``$EMBEDOPT_CACHE``, or the user's cache folder for embedopt."""
-    return Path(os.environ.get("EMBEDOPT_CACHE") or platformdirs.user_cache_path("embedopt"))
-
-
 def cache_root(cache_dir: Path | None) -> Path:
-    """Return the absolute path of a cache folder; None for :func:`default_cache_dir`."""
-    return (cache_dir or default_cache_dir()).expanduser().absolute()
+    """Return the absolute path of a cache folder; None for ``$EMBEDOPT_CACHE``, or the user's own."""
+    default = os.environ.get("EMBEDOPT_CACHE") or platformdirs.user_cache_path("embedopt")
+    return Path(cache_dir or default).expanduser().absolute()
 
 
 def library_versions(packages: Iterable[str] = ()) -> dict[str, str]:
@@ -79,7 +75,7 @@ class ArtifactStore:
     """The artifacts under one cache folder.
 
     Args:
-        cache_dir: the cache folder; None for :func:`default_cache_dir`.
+        cache_dir: the cache folder; None for the default of :func:`cache_root`.
         on_step: called with a line of text when a build starts, waits or ends; None for silence.
     """
 

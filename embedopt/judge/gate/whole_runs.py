@@ -105,16 +105,14 @@ def _position(series: Series) -> Position:
 
 
 def _judge_position(series: Series, place: Position, p: float, settings: GateSettings) -> Verdict:
-    outcome: Outcome = "equivalent"
     if place.effect is None:
-        outcome = "inconclusive"
-    elif p < settings.level and _reaches(settings.threshold_of(series.backend, "latency"), place.effect):
-        outcome = "regressed" if place.effect > 0 else "improved"
-    return Verdict(
-        backend=series.backend,
-        batch_size=series.batch_size,
-        metric=DEFAULT_METRIC,
-        outcome=outcome,
+        verdict = _verdict(series, "inconclusive")
+    else:
+        threshold = settings.threshold_of(series.backend, "latency")
+        moved = p < settings.level and _reaches(threshold, place.effect)
+        verdict = _verdict(series, _direction(place.effect) if moved else "equivalent")
+    return dataclasses.replace(
+        verdict,
         effect=place.effect,
         interval=place.interval,
         smallest_effect=place.interval[1] if place.interval else None,
@@ -125,17 +123,18 @@ def _judge_position(series: Series, place: Position, p: float, settings: GateSet
 
 def _judge_two(series: Series) -> Verdict:
     effect = series.values[1] / series.values[0] - 1
-    outcome: Outcome = "inconclusive"
-    if _reaches(_BEYOND_CHANCE, effect):
-        outcome = "regressed" if effect > 0 else "improved"
+    outcome = _direction(effect) if _reaches(_BEYOND_CHANCE, effect) else "inconclusive"
+    return dataclasses.replace(_verdict(series, outcome), effect=effect, smallest_effect=_BEYOND_CHANCE)
+
+
+def _verdict(series: Series, outcome: Outcome) -> Verdict:
     return Verdict(
-        backend=series.backend,
-        batch_size=series.batch_size,
-        metric=DEFAULT_METRIC,
-        outcome=outcome,
-        effect=effect,
-        smallest_effect=_BEYOND_CHANCE,
+        backend=series.backend, batch_size=series.batch_size, metric=DEFAULT_METRIC, outcome=outcome
     )
+
+
+def _direction(effect: float) -> Outcome:
+    return "regressed" if effect > 0 else "improved"
 
 
 def _reaches(threshold: float, effect: float) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from embedopt.clock import Clock
 from embedopt.errors import MeasureError
 from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, PairedCell
-from embedopt.inference.artifacts.store import default_cache_dir
+from embedopt.inference.artifacts.store import cache_root
 from embedopt.inference.backends import REFERENCE
 from embedopt.inference.encoder import FloatArray
 from embedopt.measure.pairs import project, worktree
@@ -80,7 +80,7 @@ def measure_gate_run(
     """
     started_s = clock()
     commit, head = worktree.resolve(plan.head, plan.ref), worktree.describe_head(plan.head)
-    cache_dir = Path(plan.work.cache_dir) if plan.work.cache_dir else default_cache_dir()
+    cache_dir = cache_root(Path(plan.work.cache_dir) if plan.work.cache_dir else None)
     with worktree.ended_by_signals(), worktree.checked_out(plan.head, commit, cache_dir) as folder:
         base = Checkout(name="base", root=folder, python=plan.base_python or plan.head_python)
         own = Checkout(name="head", root=plan.head, python=plan.head_python)

@@ -57,7 +57,7 @@ def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path
         OutputError: the cache can't be written.
         GitError: git can't make the worktree; the message quotes it.
     """
-    parent = cache_dir.expanduser().absolute() / "worktrees"
+    parent = cache_dir / "worktrees"
     with explaining_failure(parent, "give another cache with --cache-dir or EMBEDOPT_CACHE"):
         parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(repository, parent)
