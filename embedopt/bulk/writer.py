@@ -53,7 +53,7 @@ def write_part(
     # A dictionary is of use where values repeat, which embeddings don't.
     dictionaries = [name for name in schema.names if name != EMBEDDING]
     with (
-        replacing(file, _HINT) as stream,
+        replacing(file, _HINT, [part.source.path]) as stream,
         pq.ParquetWriter(stream, described, compression="zstd", use_dictionary=dictionaries) as parquet,
     ):
         for table, rejected in chunks:

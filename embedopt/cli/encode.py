@@ -13,7 +13,7 @@ import typer
 
 from embedopt.cli.report import PriceOption
 from embedopt.errors import MissingPackageError, UsageError
-from embedopt.files import replacing
+from embedopt.files import is_standard_output, replacing
 from embedopt.inference.backends import BACKENDS, DEFAULT
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.loading import load_encoder
@@ -141,7 +141,7 @@ def _encode_to_numpy(
         rich.progress.MofNCompleteColumn(),
         console=rich.console.Console(stderr=True),
     )
-    with replacing(output) as stream, progress:
+    with replacing(output, inputs=[file]) as stream, progress:
         bar = progress.add_task("opening the backend", total=len(texts))
         with open_encoder(on_step=lambda step: progress.update(bar, description=step)) as encoder:
             progress.update(bar, description="encoding")
@@ -151,4 +151,5 @@ def _encode_to_numpy(
                 embeddings[start : start + len(chunk)] = encoder.encode(chunk, batch_size)
                 progress.advance(bar, len(chunk))
         np.save(stream, embeddings)
-    typer.echo(f"{output}: {embeddings.shape[0]} x {embeddings.shape[1]} float32 by {encoder.name}")
+    shape = f"{embeddings.shape[0]} x {embeddings.shape[1]}"
+    typer.echo(f"{output}: {shape} float32 by {encoder.name}", err=is_standard_output(output))

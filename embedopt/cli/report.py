@@ -11,7 +11,7 @@ from embedopt.ci.history_branch import append as append_to_branch
 from embedopt.ci.pull_request import GitHub, read_event
 from embedopt.cli.judge import STORAGE, HistoryOption, RunArgument, gate_settings
 from embedopt.errors import EmbedoptError, GitHubError, RecordError
-from embedopt.files import write_whole
+from embedopt.files import is_standard_output, write_whole
 from embedopt.judge.history.saved_runs import (
     History,
     choose_run,
@@ -49,18 +49,20 @@ def report(
     """Show a run and its history: as a page, as a summary for a job or a comment, as annotations of a job."""
     saved = read_history(folder)
     head = choose_run(saved, run, folder)
+    inputs = [*run_files(folder), *([run] if run else ())]
     if shape == "html":
         file, shown = output or Path("report.html"), saved.including(head)
-        write_whole(file, render_page(shown, price_per_hour))
+        write_whole(file, render_page(shown, price_per_hour), inputs=inputs)
         message = f"{file}: {len(shown.runs)} run{'s' * (len(shown.runs) != 1)}"
-        typer.echo(lines([message, *describe_damaged(saved.damaged)]), nl=False)
+        message = lines([message, *describe_damaged(saved.damaged)])
+        typer.echo(message, nl=False, err=is_standard_output(file))
         return
     verdict = judge_run(saved, head, gate_settings())
     text = render_annotations(verdict) if shape == "annotations" else render_markdown(verdict, price_per_hour)
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write_whole(output, text)
+        write_whole(output, text, inputs=inputs)
 
 
 def merge(
@@ -75,8 +77,8 @@ def merge(
     if not files:
         raise RecordError(f"{', '.join(map(str, shards))} has no saved run: the jobs that measure saved none")
     merged = merge_shards([read_file(file) for file in files])
-    write_whole(output, json.dumps(merged))
-    typer.echo(f"{output}: {', '.join(merged['embedopt']['backends'])}")
+    write_whole(output, json.dumps(merged), inputs=files)
+    typer.echo(f"{output}: {', '.join(merged['embedopt']['backends'])}", err=is_standard_output(output))
 
 
 def append(

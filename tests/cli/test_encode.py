@@ -51,6 +51,20 @@ def test_an_output_that_cant_be_written_leaves_nothing(
     assert sorted(path.name for path in tmp_path.glob("*")) == ["out.npy", "texts.txt"]
 
 
+def test_the_texts_are_not_overwritten(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused before a model is opened."""
+    (tmp_path / "out.npy").symlink_to(texts)
+    before = texts.read_bytes()
+    assert main(["encode", str(texts), "-o", str(tmp_path / "out.npy"), "--model", "none"]) == 2
+    assert (
+        f"out.npy is the input {texts}; wanted another file: choose another place with -o"
+        in capsys.readouterr().err
+    )
+    assert texts.read_bytes() == before
+
+
 def test_files_of_all_formats_become_a_folder(
     tiny_model: Callable[..., Path], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

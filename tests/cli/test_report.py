@@ -114,6 +114,31 @@ def test_a_report_that_cant_be_written_is_an_error(capsys: pytest.CaptureFixture
     assert "one.json/report.html can't be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["report", "one.json", "-o", "link"],
+        ["report", "one.json", "--format", "markdown", "-o", "link"],
+        ["report", "--history", "runs", "-o", "link"],
+        ["merge", "runs", "-o", "link"],
+        ["merge", "one.json", "-o", "link"],
+    ],
+)
+def test_no_command_overwrites_a_run_that_it_reads(
+    argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The output is a link to it."""
+    file = _save("runs/0001_run.json" if "runs" in argv else "one.json")
+    (tmp_path / "link").symlink_to(file)
+    before = file.read_bytes()
+    assert main(argv) == 2
+    assert (
+        capsys.readouterr().err
+        == f"embedopt: link is the input {file}; wanted another file: choose another place with -o\n"
+    )
+    assert file.read_bytes() == before
+
+
 def test_shards_of_a_folder_are_merged(capsys: pytest.CaptureFixture[str]) -> None:
     _save("shards/a/0001_run.json")
     assert main(["merge", "shards", "-o", "merged/run.json"]) == 0
