@@ -102,6 +102,11 @@ def test_a_soak_is_collected_when_it_is_given_seconds(suite: pytest.Pytester) ->
     result.stdout.fnmatch_lines(["benchmarks/test_load.py::test_soak[[]onnx-int8[]]"])
 
 
+def test_the_bulk_benchmark_is_collected_when_it_is_given_texts(suite: pytest.Pytester) -> None:
+    result = run_suite(suite, "--backends", "onnx-int8", "--bulk-texts", "9", "--co", "-q", "-k", "bulk")
+    result.stdout.fnmatch_lines(["benchmarks/test_bulk.py::test_bulk[[]onnx-int8[]]"])
+
+
 def test_an_unknown_need_is_a_usage_error(suite: pytest.Pytester) -> None:
     source = "import pytest\n\n@pytest.mark.needs('luck')\ndef test_it():\n    pass\n"
     (suite.path / "benchmarks" / "test_mine.py").write_text(source, encoding="utf8")

@@ -1,5 +1,6 @@
 """Embeds Arrow tables: for `embedopt encode`, and by hand in Ray Data, Spark or Daft."""
 
+import time
 from pathlib import Path
 from typing import Literal, Self
 
@@ -29,6 +30,9 @@ class Embedder:
         batch_size: largest number of texts in a batch; None to let the backend choose.
         cache_dir: folder of the artifacts; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
 
+    Attributes:
+        encoding_s: seconds in which the encoder has worked.
+
     Raises:
         EmbedoptError: as :func:`embedopt.load_encoder`.
     """
@@ -53,6 +57,7 @@ class Embedder:
             trust_remote_code=trust_remote_code,
             cache_dir=cache_dir,
         )
+        self.encoding_s = 0.0
         self._column, self._dtype, self._batch_size = column, np.dtype(dtype), batch_size
 
     @property
@@ -67,8 +72,10 @@ class Embedder:
             InputError: a text is null or no string of valid Unicode.
         """
         texts = table[self._column].to_pylist()
-        embeddings = self.encoder.encode(texts, self._batch_size).astype(self._dtype, copy=False)
-        flat = pa.array(embeddings.reshape(-1))
+        started_s = time.monotonic()
+        embeddings = self.encoder.encode(texts, self._batch_size)
+        self.encoding_s += time.monotonic() - started_s
+        flat = pa.array(embeddings.astype(self._dtype, copy=False).reshape(-1))
         return table.append_column(
             EMBEDDING, pa.FixedSizeListArray.from_arrays(flat, type=self.embedding_type)
         )

@@ -82,23 +82,25 @@ def encode_files(job: Job, progress: Progress) -> Totals:
         _check_changes(job, manifest, identity, parts)
         todo = [part for part in parts if not manifest.holds(part)]
         progress.begin(sum(part.rows for part in parts), sum(part.rows for part in todo))
-        started_s = time.monotonic()
+        seconds = encoding_s = 0.0
         if todo:
             manifest.begin(identity)
-            _encode_parts(job, manifest, todo, carried, progress)
+            seconds, encoding_s = _encode_parts(job, manifest, todo, carried, progress)
         done = [manifest.parts[part.name] for part in parts]
         return Totals(
             parts=len(done),
             rows=sum(part.rows for part in done),
             rejected=sum(part.rejected for part in done),
             encoded=sum(part.rows for part in todo),
-            seconds=time.monotonic() - started_s,
+            seconds=seconds,
+            encoding_s=encoding_s,
         )
 
 
 def _encode_parts(
     job: Job, manifest: Manifest, todo: list[Part], carried: pa.Schema, progress: Progress
-) -> None:
+) -> tuple[float, float]:
+    """Encode parts; return the seconds that it took, and those of them in which the encoder worked."""
     progress.step(f"opening {job.backend}")
     with Embedder(
         job.backend,
@@ -111,10 +113,12 @@ def _encode_parts(
         cache_dir=job.cache_dir,
     ) as embedder:
         schema = output_schema(carried, job.columns, embedder.embedding_type)
+        started_s = time.monotonic()
         for part, chunks in _with_chunks(job, todo):
             progress.step(part.name)
             embedded = _embed(job, part, chunks, embedder, progress)
             manifest.add(write_part(job.output, part, embedded, schema, manifest.identity))
+        return time.monotonic() - started_s, embedder.encoding_s
 
 
 def _embed(

@@ -20,7 +20,8 @@ class Totals:
         rows: number of embeddings in them.
         rejected: number of rows that were rejected.
         encoded: number of rows that this run read.
-        seconds: time that it took for them.
+        seconds: time that it took for them, without that of opening the encoder.
+        encoding_s: seconds of these in which the encoder worked.
     """
 
     parts: int
@@ -28,6 +29,7 @@ class Totals:
     rejected: int
     encoded: int
     seconds: float
+    encoding_s: float
 
 
 def summary(output: Path, totals: Totals, price_per_hour: float) -> list[str]:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 # The options that go into :class:`Options` as they are.
 _AS_GIVEN = (
     *("profile", "model", "revision", "trust_remote_code", "cache_dir", "min_cosine"),
-    *("price_per_hour", "slo_p99_ms", "soak_s", "gate_threshold"),
+    *("price_per_hour", "slo_p99_ms", "soak_s", "bulk_texts", "gate_threshold"),
 )
 
 
@@ -42,6 +42,7 @@ def declare_options(add: Callable[..., object]) -> None:
     _add_number(add, "--price-per-hour", Options.price_per_hour, "dollars for an hour of this machine")
     _add_number(add, "--slo-p99-ms", Options.slo_p99_ms, "longest p99 under load that is acceptable, in ms")
     _add_number(add, "--soak-s", Options.soak_s, "seconds of a soak under load, 0 for none")
+    _add_number(add, "--bulk-texts", Options.bulk_texts, "texts of the bulk benchmark, 0 for none")
     add("--against", metavar="REF", help="compare this code with a commit or branch, and judge")
     add("--against-python", metavar="PATH", help="interpreter of the base's own environment")
     _add_number(add, "--against-budget", GateRunOptions.budget_s, "seconds that the comparison may take")

@@ -66,8 +66,9 @@ class Findings:
 
     @property
     def has_own_times(self) -> bool:
-        """Whether there are times that pytest-benchmark did not take: in pairs, in turns, or under load."""
-        return any((self.gate_run, self.turns, self._load_tests))
+        """Whether there are times that pytest-benchmark did not take: pairs, turns, load tests, bulk."""
+        bulks = [throughput.bulk_per_s for throughput in self._by_kind[Throughput].values()]
+        return any((self.gate_run, self.turns, self._load_tests, *bulks))
 
     def run(self) -> Run:
         """Return the record of this run as far as it has come."""

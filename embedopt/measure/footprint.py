@@ -53,22 +53,41 @@ def resident_bytes() -> int:
 def _start_process(
     backend: Backend, folder: Path, trust_remote_code: bool, texts: Sequence[str]
 ) -> dict[str, float]:
-    arguments = [backend.name, json.dumps(dict(backend.settings)), str(folder), json.dumps(trust_remote_code)]
+    settings, trust = json.dumps(dict(backend.settings)), json.dumps(trust_remote_code)
+    arguments = (backend.name, settings, str(folder), trust, str(time.monotonic()))
+    return run_measurement(__name__, backend.name, json.dumps(list(texts)), *arguments, timeout_s=_TIMEOUT_S)
+
+
+def run_measurement(
+    module: str, backend: str, content: str, *arguments: str, timeout_s: float | None = None
+) -> dict[str, float]:
+    """Run a module of ours in a fresh process, and return the JSON that it prints.
+
+    Args:
+        module: name of the module.
+        backend: name of the backend that it opens, for the error.
+        content: its standard input.
+        arguments: its arguments.
+        timeout_s: seconds that it may take; None for any.
+
+    Raises:
+        MeasureError: the process failed or hung.
+    """
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "embedopt.measure.footprint", *arguments, str(time.monotonic())],
-            input=json.dumps(list(texts)),
+            [sys.executable, "-m", module, *arguments],
+            input=content,
             capture_output=True,
             text=True,
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             check=True,
         )
     except subprocess.TimeoutExpired:
         raise MeasureError(
-            f"opening {backend.name} took over {_TIMEOUT_S} s; wanted seconds: is the disk busy?"
+            f"opening {backend} took over {timeout_s} s; wanted seconds: is the disk busy?"
         ) from None
     except subprocess.CalledProcessError as error:
-        ended = f"the process that opens {backend.name} ended with {error.returncode}"
+        ended = f"the process that opens {backend} ended with {error.returncode}"
         raise MeasureError(f"{ended}: {last_line(error.stderr)}") from None
     values: dict[str, float] = json.loads(done.stdout)
     return values
@@ -88,10 +107,11 @@ def main(argv: list[str]) -> None:
         encoder.encode(texts[:1])
         load_s = time.monotonic() - float(started_s)
         encoder.encode(texts)
-        print(json.dumps({"load_s": load_s, "peak_rss_bytes": _peak_rss_bytes()}))
+        print(json.dumps({"load_s": load_s, "peak_rss_bytes": peak_rss_bytes()}))
 
 
-def _peak_rss_bytes() -> int:
+def peak_rss_bytes() -> int:
+    """Return the largest resident memory that this process has had."""
     # Not getrusage: its maximum includes the memory of the process that forked this one.
     status = Path("/proc/self/status").read_text(encoding="utf8")
     [kilobytes] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]

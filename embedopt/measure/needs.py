@@ -7,6 +7,7 @@ from embedopt.errors import UsageError
 from embedopt.measure.session import Session
 
 _NEEDS: Mapping[str, Callable[[Session], bool]] = {
+    "bulk": lambda session: session.options.bulk_texts > 0,
     "judged_queries": lambda session: bool(session.corpus.judged_queries),
     "linux": lambda _: sys.platform.startswith("linux"),
     "sentence_pairs": lambda session: session.sentence_pairs is not None,

@@ -24,6 +24,7 @@ MinCosine = Annotated[float, Field(title="--min-cosine", description="a cosine, 
 PricePerHour = Annotated[float, Field(title="--price-per-hour", description="dollars, 0 or more", ge=0)]
 SloP99Ms = Annotated[float, Field(title="--slo-p99-ms", description="milliseconds above 0", gt=0)]
 SoakS = Annotated[float, Field(title="--soak-s", description="seconds, 0 or more", ge=0)]
+BulkTexts = Annotated[int, Field(title="--bulk-texts", description="a number of texts, 0 or more", ge=0)]
 GateThreshold = Annotated[
     float | None, Field(title="--gate-threshold", description="a share, 0.03 for 3 %", gt=0, lt=1)
 ]
@@ -77,6 +78,7 @@ class Options:
     price_per_hour: PricePerHour = 0.05
     slo_p99_ms: SloP99Ms = 50.0
     soak_s: SoakS = 0.0
+    bulk_texts: BulkTexts = 0
     gate_threshold: GateThreshold = None
     against: GateRunOptions | None = None
 

@@ -17,8 +17,8 @@ class Question:
     seconds: Mapping[ProfileName, float]
 
 
-# By the name of the benchmark's function; means over the backends on two cores (AMD Zen 4). The soak and the
-# gate run take what their options say.
+# By the name of the benchmark's function; means over the backends on two cores (AMD Zen 4). The soak, the
+# bulk benchmark and the gate run take what their options say.
 QUESTIONS: Mapping[str, Question] = {
     "test_against": Question(words="comparison with the base", seconds={"full": 0.0, "quick": 0.0}),
     "test_against_besides": Question(words="comparison with the base", seconds={"full": 0.0, "quick": 0.0}),
@@ -31,8 +31,10 @@ QUESTIONS: Mapping[str, Question] = {
     "test_throughput": Question(words="throughput", seconds={"full": 5.0, "quick": 1.5}),
     "test_side_by_side": Question(words="turns side by side", seconds={"full": 36.0, "quick": 0.0}),
     "test_load": Question(words="load test", seconds={"full": 65.0, "quick": 5.0}),
+    "test_bulk": Question(words="bulk", seconds={"full": 0.0, "quick": 0.0}),
     "test_soak": Question(words="soak", seconds={"full": 0.0, "quick": 0.0}),
 }
+_BULK_S_PER_TEXT = 0.0013
 # Seconds assumed for a benchmark that is not in the table.
 _OTHER_S = 1.0
 # Weight of the table, in seconds, against the measured pace.
@@ -61,7 +63,7 @@ def plan_steps(tests: Sequence[tuple[str, Mapping[str, object]]], options: Optio
 
     A test has the name of its function and its parameters by name: ``encoder`` and ``batch_size`` count.
     """
-    extra_s = {"test_soak": options.soak_s}
+    extra_s = {"test_soak": options.soak_s, "test_bulk": options.bulk_texts * _BULK_S_PER_TEXT}
     if options.against:
         extra_s["test_against"] = options.against.budget_s
     steps = []

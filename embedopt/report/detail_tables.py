@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from embedopt.judge.history.saved_runs import SavedRun
 from embedopt.judge.standings import Ratio, Standing, standings
 from embedopt.judge.summary import LoadRow, Row, load_rows, summary_rows
-from embedopt.records import Accuracy, Footprint, LoadPoint, Run, SideBySideCase
+from embedopt.records import Accuracy, Footprint, LoadPoint, Run, SideBySideCase, Throughput
 from embedopt.report.console import Columns, Sheet, number, percent, sheet
 
 
@@ -15,6 +15,8 @@ def detail_tables(saved: SavedRun, price_per_hour: float) -> list[Sheet]:
     tables = [_calls(rows)] if rows else []
     if saved.run and (saved.run.accuracy or saved.run.footprint):
         tables.append(_scores(saved.run))
+    if saved.run and (bulk := [item for item in saved.run.throughput.items() if item[1].bulk_per_s]):
+        tables.append(_bulk(bulk))
     if loads:
         tables.append(_load_tests(loads))
     if any(row.curve for row in loads):
@@ -66,6 +68,17 @@ def _scores(run: Run) -> Sheet:
     has_pairs = any(scores.spearman is not None for scores in run.accuracy.values())
     names = [name for name in run.backends if name in run.accuracy or name in run.footprint]
     return sheet("Retrieval, start and memory", columns if has_pairs else columns[:-2], names)
+
+
+def _bulk(rows: Sequence[tuple[str, Throughput]]) -> Sheet:
+    columns: Columns[tuple[str, Throughput]] = (
+        ("backend", lambda row: row[0]),
+        ("texts/s", lambda row: number(row[1].bulk_per_s, 0)),
+        ("of it\nencoding", lambda row: percent(row[1].bulk_share)),
+        ("peak\nMB", lambda row: number(row[1].bulk_peak_bytes, 0, 1e-6)),
+        ("resume s", lambda row: number(row[1].bulk_resume_s, 2)),
+    )
+    return sheet("Bulk: from Parquet to Parquet", columns, rows)
 
 
 def _load_tests(rows: Sequence[LoadRow]) -> Sheet:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from embedopt.judge.history.saved_runs import parse_run
-from embedopt.records import Accuracy, LoadTest, SideBySideCase, Turns
+from embedopt.records import Accuracy, LoadTest, SideBySideCase, Throughput, Turns
 from embedopt.report.console import rendered
 from embedopt.report.detail_tables import detail_tables
 from tests.runs import make_file, make_load, make_run
@@ -66,6 +66,16 @@ def _tables(**changes: Any) -> list[str]:
 
 def test_calls_and_scores_have_a_table_each() -> None:
     assert _tables() == [_CALLS, _SCORES]
+
+
+def test_bulk_has_a_table() -> None:
+    bulk = Throughput(bulk_per_s=812.4, bulk_share=0.975, bulk_resume_s=0.56, bulk_peak_bytes=390_000_000)
+    assert _tables(throughput={"onnx-int8": bulk})[-1] == (
+        "Bulk: from Parquet to Parquet\n"
+        "                     of it peak\n"
+        "backend   texts/s encoding   MB resume s\n"
+        "onnx-int8     812    97.5%  390     0.56\n"
+    )
 
 
 def test_load_tests_have_a_table_of_highest_rates_and_one_of_arrival_rates() -> None:
