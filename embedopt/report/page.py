@@ -5,6 +5,7 @@ browser run its own two scripts alone, known by their digests, and fetch nothing
 """
 
 import base64
+import dataclasses
 import hashlib
 import json
 import math
@@ -20,7 +21,9 @@ from embedopt.judge.history.series import DEFAULT_METRIC, METRICS, Series, descr
 from embedopt.judge.history.trend import changes, levels
 from embedopt.judge.summary import dollars_per_million, load_rows
 from embedopt.records import Accuracy, LoadPoint
+from embedopt.report.detail_tables import detail_tables
 from embedopt.report.escape import short
+from embedopt.report.summary_tables import deciding_tables
 from embedopt.report.words import describe_damaged, describe_not_measured
 
 # Significant digits of a number that is drawn; a cosine needs six.
@@ -64,7 +67,7 @@ def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
         "default_metric": DEFAULT_METRIC,
         "price_per_hour": price_per_hour,
         "metrics": {name: describe_metric(name) for name in METRICS},
-        "kinds": [_kind(kind, kinds[kind], price_per_hour) for kind in newest_first],
+        "kinds": _rounded([_kind(kind, kinds[kind], price_per_hour) for kind in newest_first]),
     }
 
 
@@ -96,6 +99,7 @@ def _kind(kind: Kind, runs: Sequence[SavedRun], price_per_hour: float) -> dict[s
             "latency": _newest(runs, index, _latency),
             "throughput": _newest(runs, index, lambda run: _throughput(run, price_per_hour)),
             "load": _newest(runs, index, lambda run: _load_tests(run, price_per_hour)),
+            "tables": _newest(runs, index, lambda run: _tables(run, price_per_hour)),
         },
     }
 
@@ -137,17 +141,9 @@ def _series(series: Series, index: Mapping[int, int]) -> dict[str, Any]:
         "batch": series.batch_size,
         "is_log": series.is_log,
         "at": [index[id(run)] for run in series.runs],
-        "value": [_rounded(value) for value in series.values],
-        "changes": [{"at": change.at, "effect": _rounded(change.effect)} for change in changed],
-        "levels": [
-            {
-                "start": level.start,
-                "stop": level.stop,
-                "low": _rounded(level.low),
-                "high": _rounded(level.high),
-            }
-            for level in levels(series, changed)
-        ],
+        "value": list(series.values),
+        "changes": [dataclasses.asdict(change) for change in changed],
+        "levels": [dataclasses.asdict(level) for level in levels(series, changed)],
     }
 
 
@@ -206,6 +202,19 @@ def _load_tests(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
     ]
 
 
+def _tables(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
+    """Return the tables that the terminal shows of a run."""
+    tables = (*deciding_tables(run, price_per_hour), *detail_tables(run, price_per_hour))
+    return [
+        {
+            "title": _name(shown.title),
+            "heads": [_name(" ".join(head.split())) for head in shown.heads],
+            "rows": [[_name(cell) for cell in row] for row in shown.rows],
+        }
+        for shown in tables
+    ]
+
+
 def _point(point: LoadPoint) -> dict[str, Any]:
     percentiles = {"p50": point.p50_ms, "p95": point.p95_ms, "p99": point.p99_ms}
     # The highest one that the run had enough answers for is drawn.
@@ -221,5 +230,12 @@ def _name(text: str) -> str:
     return f"{shown} {hashlib.sha256(text.encode(errors='backslashreplace')).hexdigest()[:8]}"
 
 
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+def _rounded(values: Any) -> Any:
+    """Return JSON values whose floats have as many digits as are drawn; one that is not finite is null."""
+    if isinstance(values, dict):
+        return {name: _rounded(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_rounded(value) for value in values]
+    if not isinstance(values, float):
+        return values
+    return float(f"{values:.{_DIGITS}g}") if math.isfinite(values) else None

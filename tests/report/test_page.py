@@ -96,6 +96,16 @@ def test_every_chart_is_drawn_and_says_its_unit_and_which_way_is_better(opened: 
     assert "p50_ms in times torch-fp32's, lower is better" in page.locator("#n-history").inner_text()
 
 
+def test_the_tables_of_the_terminal_are_shown(opened: Open) -> None:
+    page = opened()
+    titles = page.locator("#tables caption").all_inner_texts()
+    assert titles[0] == "Key results: latency of a call at batch size 1, texts/s at 1 or 32"
+    assert "Calls with a whole batch" in titles
+    heads = page.locator("#tables table").first.locator("th").all_inner_texts()
+    assert heads[:6] == ["backend", "p50 ms", "p95 ms", "p99 ms", "texts/s", "speed-up"]
+    assert page.locator("#tables table").first.locator("td").first.inner_text() == "torch-fp32 *"
+
+
 def test_a_filter_changes_the_charts(opened: Open) -> None:
     page = opened()
     assert page.locator("#throughput .point").count() == 3

@@ -80,6 +80,22 @@ function origin(part) {
   return run ? `${clipped(run.name, 44)}, ${run.time.slice(0, 10)}` : "";
 }
 
+// The tables that the terminal shows of the newest run.
+function drawTables() {
+  const latest = kind().latest.tables;
+  const line = (tag, cells) => {
+    const row = element("tr");
+    row.append(...cells.map((cell) => element(tag, cell)));
+    return row;
+  };
+  $("n-tables").textContent = latest.rows.length ? origin(latest) : absence([]);
+  $("tables").replaceChildren(...latest.rows.map(({ title, heads, rows }) => {
+    const table = element("table");
+    table.append(element("caption", title), line("th", heads), ...rows.map((cells) => line("td", cells)));
+    return table;
+  }));
+}
+
 // The filters that explain the colours are far above a chart, and not on paper: each chart repeats them.
 function drawKey(id, rows) {
   $(`k-${id}`).replaceChildren(...[...new Set(rows.map((row) => row.backend))].map((backend) => {
@@ -294,6 +310,7 @@ function drawAll() {
   drawFidelity();
   drawSweep();
   drawLoad();
+  drawTables();
   const history = $("history");
   if (history.on && !history.dataset.clicks) {
     history.dataset.clicks = "yes";
