@@ -27,7 +27,7 @@ def test_load(encoder: Encoder, session: Session, findings: Findings) -> None:
     plan = session.profile.load
     if encoder.name == REFERENCE:
         plan = dataclasses.replace(plan, overload_s=0.0)
-    with session.in_throughput_mode(encoder) as replicated:
+    with session.opened(encoder.name, "throughput") as replicated:
         texts, promise_ms = session.corpus.request_texts, session.options.slo_p99_ms
         load_tests = CapacityTest(replicated, texts, promise_ms, plan, session.on_detail).measure()
     for batching, load_test in load_tests.items():
@@ -46,7 +46,7 @@ def test_load(encoder: Encoder, session: Session, findings: Findings) -> None:
 def test_soak(encoder: Encoder, session: Session, findings: Findings) -> None:
     """Memory stays flat while requests come and go."""
     options = session.options
-    with session.in_throughput_mode(encoder) as replicated:
+    with session.opened(encoder.name, "throughput") as replicated:
         load_test = soak(replicated, session.corpus.request_texts, options.slo_p99_ms, options.soak_s)
     findings.add_load_test(encoder.name, "adaptive", load_test)
     assert load_test.soak_growth_bytes is not None

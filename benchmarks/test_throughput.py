@@ -17,18 +17,17 @@ _SAMPLE = 64
 def test_throughput(
     benchmark: BenchmarkFixture, encoder: Encoder, session: Session, findings: Findings
 ) -> None:
-    """One call with all texts plans its batches; then each call encodes one batch of texts as they come."""
+    """One call with all texts plans its batches; then each call forces one batch of texts as they come."""
     profile = session.profile
     texts = session.corpus.mixed_texts[: profile.throughput_texts]
     benchmark.group = "throughput"
-    with session.in_throughput_mode(encoder) as replicated:
-        sample = texts[:_SAMPLE]
-        seconds = profile.throughput_s * len(sample) / len(texts)
-        rounds = rounds_for(seconds, lambda: replicated.encode(sample))
-        benchmark.pedantic(replicated.encode, args=(texts,), rounds=rounds)  # type: ignore[no-untyped-call]  # pytest-benchmark has no types
-        if benchmark.stats is None:  # with --benchmark-disable
-            return
-        throughput = planned(replicated, texts, benchmark.stats.stats.data)
+    sample = texts[:_SAMPLE]
+    seconds = profile.throughput_s * len(sample) / len(texts)
+    rounds = rounds_for(seconds, lambda: encoder.encode(sample))
+    benchmark.pedantic(encoder.encode, args=(texts,), rounds=rounds)  # type: ignore[no-untyped-call]  # pytest-benchmark has no types
+    if benchmark.stats is None:  # with --benchmark-disable
+        return
+    throughput = planned(encoder, texts, benchmark.stats.stats.data)
     benchmark.extra_info.update(backend=encoder.name, texts=len(texts), texts_per_s=throughput.texts_per_s)
     findings.add(encoder.name, throughput)
     findings.add(encoder.name, in_order(encoder, texts, profile.in_order_s))

@@ -62,11 +62,11 @@ class Accuracy:
 
 @record
 class Throughput:
-    """Sustained texts per second, in batches of the texts as they come and in planned batches.
+    """Sustained texts per second, in forced batches of the texts as they come and in planned batches.
 
     Attributes:
         batch_size: texts in a batch of the texts as they come.
-        in_order_per_s: texts per second of calls with ``batch_size`` texts, as they come.
+        in_order_per_s: texts per second of forced batches: ``batch_size`` texts as they come, padded.
         texts_per_s: texts per second of one call with all texts, which plans its batches by length.
         in_order_padding: share of padding in the batches of the texts as they come.
         padding: share of padding in the planned batches.
@@ -111,8 +111,8 @@ class Turns:
     """Speed of a backend that took turns with others on the same texts.
 
     Attributes:
-        texts_per_s: texts per second of one call with all texts in throughput mode, for each round.
-        one_by_one_per_s: texts per second of calls with one text in latency mode, for each round.
+        texts_per_s: texts per second of one call with all texts, for each round.
+        one_by_one_per_s: texts per second of calls with one text, for each round.
         p50_ms: median of the calls with one text, over all rounds; ``p99_ms`` likewise.
     """
 

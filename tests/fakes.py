@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from embedopt.inference.backend import Backend
-from embedopt.inference.encoder import Encoder, FloatArray, IntArray
-from embedopt.inference.pipeline import plan_batches
+from embedopt.inference.encoder import CallPlan, Encoder, FloatArray, IntArray
+from embedopt.inference.plan import plan_batches
 
 DIM = 16
 
@@ -50,8 +50,8 @@ class FakeEncoder(Encoder):
         self._on_encode(len(texts))
         return np.stack([fake_embedding(text) for text in texts])
 
-    def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
-        return plan_batches(self._token_counts(texts), batch_size)
+    def _plan(self, texts: list[str], batch_size: int | None) -> CallPlan:
+        return CallPlan(plan_batches(self._token_counts(texts), batch_size))
 
     def _token_counts(self, texts: list[str]) -> IntArray:
         return np.asarray([len(text.split()) + 2 for text in texts], dtype=np.int64)

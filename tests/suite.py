@@ -25,8 +25,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Replace every runtime by a fake encoder, and count how often each is opened."""
     counts: Counter[str] = Counter()
 
-    def open_fake(row: Backend, folder: Path, mode: str, **_: object) -> FakeEncoder:
-        counts[row.name if mode == "latency" else f"{row.name} replicated"] += 1
+    def open_fake(row: Backend, folder: Path, mode: str | None, **_: object) -> FakeEncoder:
+        counts[f"{row.name} replicated" if mode else row.name] += 1
         return (MoodyEncoder if row.name == "onnx-int8-per-tensor" else FakeEncoder)(row.name)
 
     monkeypatch.setattr(session_module, "open_encoder", open_fake)

@@ -46,7 +46,7 @@ _SHORTER = {"tune": ["--budget", "0.5"]}
 def handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What the snippet defines, on a fake encoder."""
     [code] = [block for block in SNIPPETS if "async def" in block]
-    monkeypatch.setattr(embedopt, "load_encoder", lambda name, mode: FakeEncoder(f"{name} {mode}"))
+    monkeypatch.setattr(embedopt, "load_encoder", lambda name: FakeEncoder(name))
     defined: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), defined)
     yield defined
@@ -90,7 +90,7 @@ def test_a_snippet_runs(
     code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On a fake encoder, which prints another number of dimensions."""
-    monkeypatch.setattr(embedopt, "load_encoder", lambda name, mode="latency": FakeEncoder(name))
+    monkeypatch.setattr(embedopt, "load_encoder", lambda name: FakeEncoder(name))
     exec(compile(code, "README.md", "exec"), {})
     assert f"{DIM}" in capsys.readouterr().out
 

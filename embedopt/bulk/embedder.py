@@ -10,7 +10,7 @@ import pyarrow as pa
 from embedopt.bulk.readers import EMBEDDING
 from embedopt.inference.backends import get_backend
 from embedopt.inference.loading import load_encoder
-from embedopt.inference.pipeline import padding_share
+from embedopt.inference.plan import padding_share
 
 DType = Literal["float32", "float16"]
 # Texts on whose plan the share of padding is judged: to plan all of them again would cost time.
@@ -84,7 +84,7 @@ class Embedder:
         """Return the share of padding among the tokens that are computed for the first texts of a table."""
         texts = table[self._column].slice(0, _PLANNED_TEXTS).to_pylist()
         plan = self.encoder.plan(texts, self._batch_size)
-        return padding_share(self.encoder.token_counts(texts), plan)
+        return padding_share(self.encoder.token_counts(texts), plan.batches)
 
     def close(self) -> None:
         """Free the model and its threads."""

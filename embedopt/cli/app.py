@@ -95,7 +95,7 @@ def recommend(
 ) -> None:
     """Name the cheapest backend that meets your requirements; exit code 1 when none does.
 
-    Texts per second are those of throughput mode, the p99 is that of latency mode.
+    Texts per second are those of calls with many texts, the p99 is that of calls with one.
     """
     saved = read_run(run) if run else newest_run(Path(".benchmarks"))
     measured = candidates(saved)

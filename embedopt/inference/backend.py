@@ -23,15 +23,16 @@ class Backend:
         name: unique, as in ``--backends``.
         summary: one line for people.
         precision: number format of the weights.
-        opener: ``module:function`` that makes an encoder of the row, a folder and, if ``has_modes``, a mode.
+        opener: ``module:function``; with ``has_modes``, it opens replicas, given the row, a folder, their
+            number and the threads of each; without, it opens an encoder of the row and a folder.
         build: ``module:function`` that builds the artifact; None to open the model's own folder.
         build_options: keyword arguments of ``build``.
         derived_from: row of full precision that the artifact is built from; the ratio of the two rows' speeds
             shows what the lower precision gains. None for a row of full precision.
         open_options: settings of the runtime, by its own names.
-        batch_tokens: largest number of padded tokens in a batch when the caller names no batch size; None for
-            no limit.
-        has_modes: whether ``opener`` takes a :data:`Mode`.
+        throughput_settings: those of :attr:`settings` that are others in throughput mode.
+        batch_tokens: largest number of padded tokens in a batch of several texts; None for no limit.
+        has_modes: whether the row has both :data:`Mode` s.
         tunable: values that ``embedopt tune`` tries in a mode, by setting; the row's own value is among them.
         bounds: accuracy that the tests require on the default model, by field of
             :class:`embedopt.records.Accuracy`: a minimum, or a maximum where lower is better.
@@ -47,6 +48,7 @@ class Backend:
     build_options: Settings = field(default_factory=dict)
     derived_from: str | None = None
     open_options: Settings = field(default_factory=dict)
+    throughput_settings: Settings = field(default_factory=dict)
     batch_tokens: int | None = None
     has_modes: bool = False
     tunable: Tunable = field(default_factory=dict)
@@ -67,6 +69,10 @@ class Backend:
         return replace(
             self, batch_tokens=None if batch_tokens is None else int(batch_tokens), open_options=settings
         )
+
+    def in_mode(self, mode: Mode) -> "Backend":
+        """Return the row with its :attr:`settings` in a mode."""
+        return self.with_settings(self.throughput_settings) if mode == "throughput" else self
 
     @property
     def missing_packages(self) -> tuple[str, ...]:

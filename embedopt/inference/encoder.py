@@ -35,6 +35,19 @@ class TokenizedText:
     tokenizer: object = None
 
 
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """How a call is encoded.
+
+    Attributes:
+        batches: indices into the call's texts; each index is in exactly one batch.
+        replicas: number of batches that are encoded at the same time; with 1, each has all cores.
+    """
+
+    batches: list[IntArray]
+    replicas: int = 1
+
+
 class Encoder(ABC):
     """Turns texts into embeddings. Safe to call from several threads; a context manager.
 
@@ -55,7 +68,8 @@ class Encoder(ABC):
         Args:
             texts: any number of strings of any length. A text longer than the model's limit is cut, as in
                 sentence-transformers.
-            batch_size: largest number of texts in a batch; None to let the backend choose.
+            batch_size: largest number of texts in a batch; None for no limit. Batches are planned by length
+                in any case, and may be smaller.
 
         Returns:
             ``(n, dim) float32``, L2-normalised; row ``i`` embeds ``texts[i]``.
@@ -70,9 +84,22 @@ class Encoder(ABC):
             return np.empty((0, self.dim), dtype=np.float32)
         return self._encode(checked, batch_size)
 
-    def plan(self, texts: Sequence[str], batch_size: int | None = None) -> list[IntArray]:
-        """Return the batches of :meth:`encode` for the same arguments, as indices into ``texts``."""
+    def plan(self, texts: Sequence[str], batch_size: int | None = None) -> CallPlan:
+        """Return how :meth:`encode` encodes the same arguments."""
         return self._plan(self._checked(texts, batch_size), batch_size)
+
+    def encode_as_one_batch(self, texts: Sequence[str]) -> FloatArray:
+        """Embed texts in one batch with all cores, padded to the longest: what :meth:`encode` plans better.
+
+        Returns:
+            ``(n, dim) float32``, L2-normalised, row ``i`` for ``texts[i]``.
+
+        Raises:
+            InputError: as :meth:`encode`.
+            EmbedoptError: the encoder is closed.
+        """
+        checked = self._checked(texts)
+        return self._encode_as_one_batch(checked) if checked else np.empty((0, self.dim), dtype=np.float32)
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenize texts now, for :meth:`encode_tokenized` later."""
@@ -98,21 +125,18 @@ class Encoder(ABC):
 
     def _checked(self, texts: Sequence[str], batch_size: int | None = None) -> list[str]:
         if self._closed:
-            raise self._closed_error()
+            raise closed_error(self.name)
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; wanted 1 or more: correct it or leave it out")
         return check_texts(texts)
-
-    def _closed_error(self) -> EmbedoptError:
-        return EmbedoptError(f"the encoder {self.name} is closed; open it again with load_encoder")
 
     @abstractmethod
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         """Embed at least one valid text."""
 
     @abstractmethod
-    def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
-        """Cut valid texts into batches."""
+    def _plan(self, texts: list[str], batch_size: int | None) -> CallPlan:
+        """Plan a call with valid texts."""
 
     @abstractmethod
     def _token_counts(self, texts: list[str]) -> IntArray:
@@ -123,7 +147,10 @@ class Encoder(ABC):
         return [TokenizedText(text, count) for text, count in zip(texts, counts, strict=True)]
 
     def _encode_tokenized(self, texts: Sequence[TokenizedText]) -> FloatArray:
-        return self._encode([text.text for text in texts], len(texts))
+        return self._encode_as_one_batch([text.text for text in texts])
+
+    def _encode_as_one_batch(self, texts: list[str]) -> FloatArray:
+        return self._encode(texts, len(texts))
 
     @abstractmethod
     def _release(self) -> None:
@@ -145,6 +172,11 @@ class Encoder(ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def closed_error(name: str) -> EmbedoptError:
+    """Return the error of a call to the encoder ``name`` after it was closed."""
+    return EmbedoptError(f"the encoder {name} is closed; open it again with load_encoder")
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:

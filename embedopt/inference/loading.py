@@ -2,8 +2,9 @@
 
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from embedopt.errors import ArtifactError, EmbedoptError, UsageError, first_line
 from embedopt.inference.artifacts.source_model import trusting
@@ -12,13 +13,16 @@ from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backend import Backend, Mode
 from embedopt.inference.backends import DEFAULT, get_backend
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.saved_settings import tuned
+from embedopt.inference.hardware import replicas_and_threads
+from embedopt.inference.pipeline import Pipeline
+from embedopt.inference.replicas import Replicas
+from embedopt.inference.saved_settings import tuned_in_both_modes
 
 
 def load_encoder(
     name: str = DEFAULT,
     *,
-    mode: Mode = "latency",
+    mode: Mode | None = None,
     model: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -31,9 +35,9 @@ def load_encoder(
 
     Args:
         name: a row of :data:`embedopt.inference.backends.BACKENDS`.
-        mode: ``latency`` gives a call all cores; ``throughput`` puts a replica of the model on each core, up
-            to ``OMP_NUM_THREADS`` of them, which encodes many texts faster and takes more memory. Backends on
-            PyTorch or sentence-transformers are the same in both modes.
+        mode: None to let each call choose the faster way: one text gets all cores, many texts are shared by
+            replicas of the model, one a core. ``latency`` is always the first way, ``throughput`` the second;
+            either takes less memory. Backends on PyTorch or sentence-transformers have one way.
         model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
         revision: branch, tag or commit of a hub name; None for its main branch.
         trust_remote_code: whether Python code that comes with the model may run.
@@ -47,28 +51,45 @@ def load_encoder(
         ArtifactError: the artifact can't be built, stored or opened, or the saved settings are damaged.
     """
     backend = get_backend(name)
-    if mode not in get_args(Mode):
+    if mode is not None and mode not in get_args(Mode):
         raise UsageError(f"unknown mode {mode!r}; known are: {', '.join(get_args(Mode))}")
     weights = resolve_weights(model, revision, trust_remote_code=trust_remote_code)
     cache = Path(cache_dir) if cache_dir else None
-    row = tuned(backend, mode, weights, cache)
+    row = tuned_in_both_modes(backend, weights, cache)
     folder = ArtifactStore(cache, on_step).get(backend, weights)
     return open_encoder(row, folder, mode, trust_remote_code=trust_remote_code)
 
 
 def open_encoder(
-    backend: Backend, folder: Path, mode: Mode = "latency", *, trust_remote_code: bool = False
+    backend: Backend, folder: Path, mode: Mode | None = None, *, trust_remote_code: bool = False
 ) -> Encoder:
     """Open a backend on the folder that :meth:`ArtifactStore.get` returned.
+
+    Without a mode, the replicas that only several texts need are opened by the first call that has several.
 
     Raises:
         WeightsError: the model needs code of its own, which is not trusted.
         ArtifactError: the runtime can't open the folder.
     """
-    opener: Callable[..., Encoder] = pkgutil.resolve_name(backend.opener)
-    try:
+    if not backend.has_modes:
         with trusting(trust_remote_code):
-            return opener(backend, folder, mode) if backend.has_modes else opener(backend, folder)
+            encoder: Encoder = _opened(backend, folder)
+        return encoder
+    modes = (mode,) if mode else get_args(Mode)
+    ways: dict[int, Replicas] = {}
+    for one in modes:
+        count, threads = replicas_and_threads(one)
+        forwards = partial(_opened, backend.in_mode(one), folder, count, threads)
+        ways.setdefault(count, Replicas(backend.name, count, forwards))  # on one core the modes are the same
+    first, *_ = ways.values()
+    first.open()
+    batch_tokens = backend.in_mode(modes[-1]).batch_tokens
+    return Pipeline.of_artifact(backend.name, folder, tuple(ways.values()), batch_tokens)
+
+
+def _opened(backend: Backend, folder: Path, *arguments: int) -> Any:
+    try:
+        return pkgutil.resolve_name(backend.opener)(backend, folder, *arguments)
     except EmbedoptError:
         raise
     except Exception as error:  # each runtime raises its own errors for a file that it can't read

@@ -7,7 +7,9 @@ they were the fastest, so a file saved on other hardware or with other libraries
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from embedopt.errors import ArtifactError
 from embedopt.files import explaining_failure, write_whole
@@ -30,6 +32,12 @@ def tuned(backend: Backend, mode: Mode, weights: Weights, cache_dir: Path | None
         return backend
     file = _file(backend, mode, weights, cache_dir)
     return backend.with_settings(_read(file, backend, mode)) if file.exists() else backend
+
+
+def tuned_in_both_modes(backend: Backend, weights: Weights, cache_dir: Path | None = None) -> Backend:
+    """Return the row with the saved settings of both modes; see :func:`tuned`."""
+    latency, throughput = (tuned(backend, mode, weights, cache_dir) for mode in get_args(Mode))
+    return replace(latency, throughput_settings=throughput.settings)
 
 
 def save(

@@ -19,10 +19,10 @@ class Candidate:
     """A backend with the figures that requirements are held against; None for what was not measured.
 
     Attributes:
-        texts_per_s: sustained rate in throughput mode.
-        p99_ms: 99th percentile of calls with one text, in latency mode.
-        cosine_mean: mean cosine to the reference's embeddings, in latency mode.
-        batch_invariance_min: lowest cosine between a text encoded alone and among others, in latency mode.
+        texts_per_s: sustained rate of a call with many texts.
+        p99_ms: 99th percentile of calls with one text.
+        cosine_mean: mean cosine to the reference's embeddings.
+        batch_invariance_min: lowest cosine between a text encoded alone and among others.
         disk_bytes: size of the files that it loads.
     """
 

@@ -22,10 +22,10 @@ class Standing:
     """One backend in one case; None for what was not measured.
 
     Attributes:
-        texts_per_s: median over the rounds, in throughput mode.
+        texts_per_s: median over the rounds.
         over_reference: ``texts_per_s`` over the reference's texts per second one by one.
         default_over: the default backend's ``texts_per_s`` over this one's.
-        p50_ms: median time of calls with one text, in latency mode.
+        p50_ms: median time of calls with one text.
         p99_ms: 99th percentile of the same calls.
         roofline_share: operations spent on the texts' own tokens (padding not counted), as a share of those
             that plain matrix products of the backend's precision reach on the same cores.

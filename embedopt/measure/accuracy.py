@@ -69,7 +69,7 @@ def batch_invariance(encoder: Encoder, texts: Sequence[str], rounds: int) -> Acc
         for start in range(0, len(texts), LARGE_BATCH):
             # The last batch is filled up from the start, so that each has 32 texts where there are as many.
             batch = order[np.arange(start, start + min(LARGE_BATCH, len(texts))) % len(texts)]
-            together = encoder.encode([texts[index] for index in batch], batch_size=LARGE_BATCH)
+            together = encoder.encode_as_one_batch([texts[index] for index in batch])
             worst = np.minimum(worst, cosines(alone[batch], together).min())  # propagates NaN
     return Accuracy(batch_invariance_min=float(worst))
 

@@ -98,7 +98,8 @@ class Findings:
         )
 
     def _info(self, name: str) -> BackendInfo:
-        single, many = self._session.backend(name), self._session.backend(name, "throughput")
+        row = self._session.backend(name)
+        single, many = row.in_mode("latency"), row.in_mode("throughput")
         return BackendInfo(
             precision=single.precision,
             base=single.derived_from,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,8 @@ def resident_bytes() -> int:
 def _start_process(
     backend: Backend, folder: Path, trust_remote_code: bool, texts: Sequence[str]
 ) -> dict[str, float]:
-    settings, trust = json.dumps(dict(backend.settings)), json.dumps(trust_remote_code)
-    arguments = (backend.name, settings, str(folder), trust, str(time.monotonic()))
+    settings = json.dumps([dict(backend.settings), dict(backend.throughput_settings)])
+    arguments = (backend.name, settings, str(folder), json.dumps(trust_remote_code), str(time.monotonic()))
     return run_measurement(__name__, backend.name, json.dumps(list(texts)), *arguments, timeout_s=_TIMEOUT_S)
 
 
@@ -97,11 +98,12 @@ def main(argv: list[str]) -> None:
     """Open a backend, encode the JSON list of texts on standard input, and print the measurements as JSON.
 
     Args:
-        argv: backend, settings as JSON, folder of the artifact, whether the model's code may run as JSON,
-            ``time.monotonic()`` at its start.
+        argv: backend, settings in latency and in throughput mode as JSON, folder of the artifact, whether the
+            model's code may run as JSON, ``time.monotonic()`` at its start.
     """
     name, settings, folder, trust, started_s = argv
-    backend = get_backend(name).with_settings(json.loads(settings))
+    latency, throughput = json.loads(settings)
+    backend = replace(get_backend(name).with_settings(latency), throughput_settings=throughput)
     texts = json.load(sys.stdin)
     with open_encoder(backend, Path(folder), trust_remote_code=json.loads(trust)) as encoder:
         encoder.encode(texts[:1])

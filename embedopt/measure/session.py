@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from embedopt.inference.backend import Backend, Mode
 from embedopt.inference.backends import BACKENDS, REFERENCE
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.loading import open_encoder
-from embedopt.inference.saved_settings import tuned
+from embedopt.inference.saved_settings import tuned_in_both_modes
 from embedopt.measure.accuracy import SentencePairs, read_sentence_pairs, spearman
 from embedopt.measure.corpus import Corpus, load_corpus
 from embedopt.measure.options import Options
@@ -42,7 +41,7 @@ class Session:
         self.mean_tokens: float | None = None
         self._reference: Encoder | None = None
         self._folders: dict[str, Path] = {}
-        self._backends: dict[tuple[str, Mode], Backend] = {}
+        self._backends: dict[str, Backend] = {}
         self._embeddings: dict[str, FloatArray] = {}
 
     @property
@@ -92,14 +91,13 @@ class Session:
         for name, row in BACKENDS.items():
             if (name in names or name == REFERENCE) and not row.missing_packages:
                 self.folder(name)
-                for mode in get_args(Mode):
-                    self.backend(name, mode)
+                self.backend(name)
 
-    def backend(self, name: str, mode: Mode = "latency") -> Backend:
+    def backend(self, name: str) -> Backend:
         """Return a backend with the settings that ``embedopt tune`` saved for this machine, or its own."""
-        if (name, mode) not in self._backends:
-            self._backends[name, mode] = tuned(BACKENDS[name], mode, self.weights, self.options.cache_dir)
-        return self._backends[name, mode]
+        if name not in self._backends:
+            self._backends[name] = tuned_in_both_modes(BACKENDS[name], self.weights, self.options.cache_dir)
+        return self._backends[name]
 
     def folder(self, name: str) -> Path:
         """Return the folder of a backend's artifact, building it where the cache has none."""
@@ -107,15 +105,15 @@ class Session:
             self._folders[name] = self.store.get(BACKENDS[name], self.weights)
         return self._folders[name]
 
-    def open(self, name: str, mode: Mode = "latency") -> Encoder:
-        """Open a backend. The reference is opened once and stays open: the others are compared with it."""
+    def open(self, name: str, mode: Mode | None = None) -> Encoder:
+        """Open a backend, without a mode as its users do.
+
+        The reference is opened once and stays open: the others are compared with it.
+        """
         if name == REFERENCE and self._reference is not None:
             return self._reference
         encoder = open_encoder(
-            self.backend(name, mode),
-            self.folder(name),
-            mode,
-            trust_remote_code=self.options.trust_remote_code,
+            self.backend(name), self.folder(name), mode, trust_remote_code=self.options.trust_remote_code
         )
         if name == REFERENCE:
             self._reference = encoder
@@ -124,21 +122,11 @@ class Session:
         return encoder
 
     @contextlib.contextmanager
-    def in_throughput_mode(self, encoder: Encoder) -> Iterator[Encoder]:
-        """Yield the encoder's backend in throughput mode; ``encoder`` itself if the backend has one mode."""
-        if not BACKENDS[encoder.name].has_modes:
-            yield encoder
-            return
-        with self.open(encoder.name, "throughput") as replicated:
-            yield replicated
-
-    @contextlib.contextmanager
-    def in_both_modes(self, name: str) -> Iterator[tuple[Encoder, Encoder]]:
-        """Yield a backend in throughput mode and in latency mode; one encoder if the backend has one mode."""
-        encoder = self.open(name)
+    def opened(self, name: str, mode: Mode | None = None) -> Iterator[Encoder]:
+        """Yield a backend as :meth:`open` opens it, and release it."""
+        encoder = self.open(name, mode)
         try:
-            with self.in_throughput_mode(encoder) as replicated:
-                yield replicated, encoder
+            yield encoder
         finally:
             self.release(encoder)
 

@@ -1,4 +1,4 @@
-"""Sustained texts per second: in batches of the texts as they come, and in planned batches."""
+"""Sustained texts per second: in forced batches of the texts as they come, and in planned batches."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 from embedopt.clock import Clock
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.pipeline import padding_share
+from embedopt.inference.plan import padding_share
 from embedopt.measure.latency import rotate
 from embedopt.records import LARGE_BATCH, Throughput
 
@@ -15,15 +15,15 @@ from embedopt.records import LARGE_BATCH, Throughput
 def in_order(
     encoder: Encoder, texts: Sequence[str], seconds: float, clock: Clock = time.perf_counter
 ) -> Throughput:
-    """Measure calls with 32 texts each, in the order of ``texts``, for at least ``seconds``.
+    """Measure forced batches of 32 texts, in the order of ``texts``, for at least ``seconds``.
 
     A call that is not timed warms up first.
     """
     batches = rotate(texts, LARGE_BATCH)
-    encoder.encode(next(batches), LARGE_BATCH)
+    encoder.encode_as_one_batch(next(batches))
     started_s, encoded = clock(), 0
     while not encoded or clock() - started_s < seconds:
-        encoder.encode(next(batches), LARGE_BATCH)
+        encoder.encode_as_one_batch(next(batches))
         encoded += LARGE_BATCH
     rate = encoded / (clock() - started_s)
     indices = np.arange(len(texts))
@@ -37,10 +37,10 @@ def in_order(
 
 def planned(encoder: Encoder, texts: Sequence[str], durations_s: Sequence[float]) -> Throughput:
     """Summarise timed calls, each of which encoded all of ``texts`` in planned batches."""
-    seconds = float(sum(durations_s))
+    seconds, plan = float(sum(durations_s)), encoder.plan(texts)
     return Throughput(
         texts_per_s=len(texts) * len(durations_s) / seconds,
-        padding=padding_share(encoder.token_counts(texts), encoder.plan(texts)),
+        padding=padding_share(encoder.token_counts(texts), plan.batches),
         seconds=seconds,
-        replicas=encoder.replicas,
+        replicas=plan.replicas,
     )

@@ -18,8 +18,7 @@ from embedopt.measure.session import Session
 from embedopt.records import SideBySideCase, Turns
 
 Case = Literal["short", "mixed"]
-# Opens a backend in throughput mode and in latency mode.
-OpenBackend = Callable[[str], AbstractContextManager[tuple[Encoder, Encoder]]]
+OpenBackend = Callable[[str], AbstractContextManager[Encoder]]
 
 # Tokens of the longest text in the short case: 12 on average in the corpus.
 SHORT_TOKENS = 16
@@ -36,7 +35,7 @@ def measure_turns(session: Session, case: Case, reference: Encoder) -> SideBySid
         texts = short_texts(texts, reference.token_counts(texts).tolist())
     plan = TurnsPlan(
         names=[row.name for row in session.options.backends if not row.missing_packages],
-        open_backend=session.in_both_modes,
+        open_backend=session.opened,
         texts=texts[: profile.turn_texts],
         rounds=profile.turns,
         calls=profile.turn_calls,
@@ -64,10 +63,10 @@ class TurnsPlan:
     """Which backends take turns, and on what.
 
     Attributes:
-        open_backend: opens a backend in throughput mode and in latency mode.
-        texts: texts that one call encodes in throughput mode.
+        open_backend: opens a backend.
+        texts: texts of the call with many.
         rounds: turns of each backend.
-        calls: calls with one text each that a turn makes in latency mode.
+        calls: calls with one text each in a turn.
     """
 
     names: Sequence[str]
@@ -97,12 +96,12 @@ def take_turns(
         chosen = [text for _ in range(plan.calls) for text in next(single_texts)]
         for name in np.roll(plan.names, -turn).tolist():
             on_detail(f"turn {turn + 1} of {plan.rounds}, {name}")
-            with plan.open_backend(name) as (replicated, single):
-                replicated.encode(texts[: len(texts) // 4])
-                rates[name].append(len(texts) / seconds_of(partial(replicated.encode, texts), clock))
+            with plan.open_backend(name) as encoder:
+                encoder.encode(texts[: len(texts) // 4])
+                rates[name].append(len(texts) / seconds_of(partial(encoder.encode, texts), clock))
                 for text in chosen[:_WARM_UP_CALLS]:
-                    single.encode([text])
-                singles[name].append([seconds_of(partial(single.encode, [text]), clock) for text in chosen])
+                    encoder.encode([text])
+                singles[name].append([seconds_of(partial(encoder.encode, [text]), clock) for text in chosen])
         on_round()
     return {name: _turns(name, rates[name], singles[name]) for name in plan.names}
 

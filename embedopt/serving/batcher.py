@@ -4,11 +4,13 @@ import asyncio
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from typing import Self
 
 from embedopt.clock import Clock
+from embedopt.inference.cost import Cost, measured_cost
 from embedopt.inference.encoder import Encoder, FloatArray
-from embedopt.serving.policy import Cost, Limits
+from embedopt.serving.policy import Limits
 from embedopt.serving.scheduler import Scheduler
 
 # Batches that a new batcher encodes to learn their cost, each as words in a text and texts in the batch.
@@ -19,9 +21,8 @@ class AdaptiveBatcher:
     """Puts single requests into batches while the encoder is busy; while it is idle, none has to wait.
 
     Safe to call from any number of threads and event loops; none of them is ever blocked by the encoder. One
-    thread a replica encodes: load the encoder with ``mode="throughput"`` for one replica a core. Closing the
-    batcher leaves the encoder open. A forked process does not inherit the threads: make the batcher after
-    forking.
+    thread a replica encodes. Closing the batcher leaves the encoder open. A forked process does not inherit
+    the threads: make the batcher after forking.
 
     Args:
         encoder: any encoder. A few made-up texts are encoded at once, to learn what a batch costs.
@@ -89,11 +90,8 @@ class AdaptiveBatcher:
 
 def warm_up(encoder: Encoder, clock: Clock = time.perf_counter) -> Cost:
     """Encode a few made-up texts and return what a batch costs."""
-    cost = Cost()
-    for words, size in _WARM_UP:
-        texts = encoder.tokenize([" ".join(["night"] * words)] * size)
-        encoder.encode_tokenized(texts)  # the first call of a shape may be slow
-        started_s = clock()
-        encoder.encode_tokenized(texts)
-        cost = cost.learned(texts[0].token_count * size, clock() - started_s)
-    return cost
+    batches = [encoder.tokenize([" ".join(["night"] * words)] * size) for words, size in _WARM_UP]
+    return measured_cost(
+        ((texts[0].token_count * len(texts), partial(encoder.encode_tokenized, texts)) for texts in batches),
+        clock,
+    )

@@ -9,23 +9,15 @@ is made of what has gathered.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from embedopt.errors import UsageError
+from embedopt.inference.cost import Cost
 from embedopt.serving.queue import Request
 
 # Share of the promise that a batch may take: a request may wait for one batch and be in the next, on a
 # machine that is not always on time. By simulation with the costs of onnx-int8 on two replicas, the highest
 # rate within a p99 of 50 ms is flat from a fifth to a third, and falls on both sides.
 _BATCH_SHARE = 0.25
-# Each new batch lowers the weight of all earlier ones by 1 %: a batch has half of its weight after 69.
-_DECAY = 0.99
-# A stall of the machine says nothing about the cost of a batch: no batch counts for more than this many
-# times its expected time.
-_OUTLIER = 4.0
-# Where the spread of the batch sizes is below this share of its largest possible value, it can't separate
-# the fixed cost from the cost of a token.
-_LEAST_SPREAD = 1e-3
 # Share of late answers to settle at. A p99 allows 1 %; the rest is left for late answers before the bound has
 # settled, and for stalls of the machine.
 _LATE_SHARE = 0.003
@@ -59,68 +51,6 @@ class Limits:
     def promise_s(self) -> float:
         """The promise in seconds."""
         return self.promise_ms / 1e3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Time of a batch as ``fixed_s + token_s * padded tokens``, learnt by decayed weighted least squares.
-
-    A batch weighs 1 / tokens in the fit, since the spread of its time grows with its size.
-
-    Attributes:
-        weight: decayed sum of 1 / tokens over the batches.
-        batches: decayed number of batches.
-        tokens: decayed sum of padded tokens.
-        seconds_per_token: decayed sum of seconds / tokens.
-        total_s: decayed sum of seconds.
-    """
-
-    weight: float = 0.0
-    batches: float = 0.0
-    tokens: float = 0.0
-    seconds_per_token: float = 0.0
-    total_s: float = 0.0
-
-    def learned(self, tokens: int, seconds: float) -> "Cost":
-        """Return the cost after one more batch, of ``tokens`` padded tokens, took ``seconds``."""
-        if self.batches > 1.0:
-            seconds = min(seconds, _OUTLIER * self.seconds(tokens))
-        return Cost(
-            weight=_DECAY * self.weight + 1 / tokens,
-            batches=_DECAY * self.batches + 1,
-            tokens=_DECAY * self.tokens + tokens,
-            seconds_per_token=_DECAY * self.seconds_per_token + seconds / tokens,
-            total_s=_DECAY * self.total_s + seconds,
-        )
-
-    @property
-    def fixed_s(self) -> float:
-        """Seconds that every batch takes, whatever its size."""
-        return self._line[0]
-
-    @property
-    def token_s(self) -> float:
-        """Seconds that each padded token adds."""
-        return self._line[1]
-
-    def seconds(self, tokens: float) -> float:
-        """Return the expected seconds of a batch of ``tokens`` padded tokens; 0 before the first batch."""
-        fixed_s, token_s = self._line
-        return fixed_s + token_s * tokens
-
-    @cached_property  # used several times for each request that arrives
-    def _line(self) -> tuple[float, float]:
-        if not self.batches:
-            return 0.0, 0.0
-        spread = self.weight * self.tokens - self.batches**2
-        if spread > _LEAST_SPREAD * self.weight * self.tokens:
-            token_s = (self.weight * self.total_s - self.batches * self.seconds_per_token) / spread
-            fixed_s = (self.seconds_per_token - token_s * self.batches) / self.weight
-            if fixed_s >= 0.0 and token_s >= 0.0:
-                return fixed_s, token_s
-            if token_s < 0.0:
-                return self.seconds_per_token / self.weight, 0.0
-        return 0.0, self.total_s / self.tokens
 
 
 def misses_deadline(request: Request, now_s: float, cost: Cost) -> bool:

@@ -13,11 +13,11 @@ from concurrent.futures import Future
 
 from embedopt.clock import Clock
 from embedopt.errors import EmbedoptError, InputError, Overloaded
+from embedopt.inference.cost import Cost
 from embedopt.inference.encoder import Encoder, FloatArray, TokenizedText, check_texts
 from embedopt.serving.answers import Answerer, raise_if_interrupted, too_late
 from embedopt.serving.policy import (
     Backlog,
-    Cost,
     Limits,
     adjusted_bound_s,
     choose_batch,

@@ -119,12 +119,13 @@ def test_tune_saves_the_winner(
         Trial(setting="batch_tokens", value=256, default=False, kept=True, rounds=5, speed_up=1.1),
     ]
     monkeypatch.setattr(cli, "search", lambda _: trials)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     model, cache = str(tiny_model()), ["--cache-dir", str(tmp_path)]
     assert main(["tune", "--backend", "onnx-fp32", "--mode", "throughput", "--model", model, *cache]) == 0
     [file] = (tmp_path / "tuned").iterdir()
     assert capsys.readouterr().out.endswith(f"\nsaved in {file}\n")
     with load_encoder("onnx-fp32", mode="throughput", model=model, cache_dir=tmp_path) as encoder:
-        assert [len(batch) for batch in encoder.plan(["welder"] * 128)] == [85, 43]  # 3 tokens each
+        assert [len(batch) for batch in encoder.plan(["welder"] * 128).batches] == [85, 43]  # 3 tokens each
     monkeypatch.setattr(cli, "search", lambda _: trials[:1])
     assert main(["tune", "--backend", "onnx-fp32", "--mode", "throughput", "--model", model, *cache]) == 0
     assert capsys.readouterr().out.endswith("\nnothing to save: no other value is faster\n")

@@ -44,7 +44,9 @@ def test_unusual_texts_on_the_real_model_are_close_to_the_reference(
         embeddings = encoder.encode(UNUSUAL_TEXTS)
         counts = reference.token_counts(UNUSUAL_TEXTS).tolist()
         assert encoder.token_counts(UNUSUAL_TEXTS).tolist() == counts
-        assert sorted(index for batch in encoder.plan(UNUSUAL_TEXTS, 4) for index in batch) == list(range(6))
+        assert sorted(index for batch in encoder.plan(UNUSUAL_TEXTS, 4).batches for index in batch) == list(
+            range(6)
+        )
     assert embeddings.dtype == np.float32
     assert embeddings.shape == (6, 384)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
@@ -85,17 +87,20 @@ def test_each_thread_gets_its_own_embeddings(tiny_model: Callable[..., Path], na
 
 
 @pytest.mark.parametrize("name", ["torch-fp32", "torch-bf16", "onnx-fp32", "st-onnx-fp32"])
-def test_both_modes_give_the_same_embeddings(
+def test_all_modes_give_the_same_embeddings(
     tiny_model: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setattr("embedopt.inference.hardware.usable_cores", lambda: 4)
     texts = [text for texts in _LISTS for text in texts]
     model = str(tiny_model())
+    replicas = 3 if BACKENDS[name].has_modes else 1
     with (
-        load_encoder(name, model=model) as single,
+        load_encoder(name, model=model) as encoder,
+        load_encoder(name, mode="latency", model=model) as single,
         load_encoder(name, mode="throughput", model=model) as replicated,
     ):
-        assert single.replicas == 1
-        assert replicated.replicas == (3 if BACKENDS[name].has_modes else 1)
-        np.testing.assert_allclose(replicated.encode(texts, 2), single.encode(texts, 2), atol=1e-5)
+        assert (encoder.replicas, single.replicas, replicated.replicas) == (replicas, 1, replicas)
+        expected = single.encode(texts, 2)
+        np.testing.assert_allclose(replicated.encode(texts, 2), expected, atol=1e-5)
+        np.testing.assert_allclose(encoder.encode(texts, 2), expected, atol=1e-5)

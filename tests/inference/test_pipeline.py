@@ -2,25 +2,19 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedopt.errors import EmbedoptError
 from embedopt.inference.artifacts.layout import TextSettings
+from embedopt.inference.cost import Cost
 from embedopt.inference.encoder import FloatArray, IntArray, TokenizedText
-from embedopt.inference.pipeline import (
-    Pipeline,
-    padding_share,
-    plan_batches,
-    plan_for_replicas,
-)
+from embedopt.inference.pipeline import Pipeline
+from embedopt.inference.replicas import Forward, Replicas
 
-lengths = st.lists(st.integers(1, 256), max_size=300).map(lambda values: np.asarray(values, dtype=np.int64))
+SETTINGS = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
 
 
 class CountingForward:
@@ -44,77 +38,16 @@ def _tokenizer(words: int = 2000) -> Tokenizer:
 
 def _pipeline(forward: CountingForward, max_length: int | None = 8, prompt: str = "") -> Pipeline:
     settings = TextSettings(dim=2, max_length=max_length, pad_id=0, prompt=prompt)
-    return Pipeline("test", _tokenizer(), settings, [forward])
+    return Pipeline("test", _tokenizer(), settings, [_replicas(forward)])
 
 
-sizes = st.none() | st.integers(1, 64)
-budgets = st.none() | st.integers(1, 2048)
+def _replicas(*forwards: Forward) -> Replicas:
+    return Replicas("test", len(forwards), lambda: forwards)
 
 
-@given(lengths, sizes, budgets)
-def test_a_plan_has_each_text_once_in_batches_of_falling_length(
-    counts: IntArray, batch_size: int | None, batch_tokens: int | None
-) -> None:
-    batches = plan_batches(counts, batch_size, batch_tokens)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(counts)))
-    assert all(len(batch) <= (batch_size or len(counts)) for batch in batches)
-    assert all(counts[first].min() >= counts[second].max() for first, second in pairwise(batches))
-    if batch_tokens is not None:
-        assert all(len(batch) == 1 or len(batch) * counts[batch].max() <= batch_tokens for batch in batches)
-
-
-@given(lengths, sizes, budgets)
-def test_the_batches_of_a_plan_are_full(
-    counts: IntArray, batch_size: int | None, batch_tokens: int | None
-) -> None:
-    """One more text in any batch but the last would exceed a limit."""
-    for batch in plan_batches(counts, batch_size, batch_tokens)[:-1]:
-        full = len(batch) == batch_size
-        assert full or (batch_tokens is not None and (len(batch) + 1) * counts[batch].max() > batch_tokens)
-
-
-@given(lengths, st.integers(1, 64))
-def test_a_plan_pads_no_more_than_batches_in_the_given_order(counts: IntArray, batch_size: int) -> None:
-    """Sorting gives the least padding for a batch size when all batches are full."""
-    counts = counts[: len(counts) // batch_size * batch_size]
-    as_given = [
-        np.arange(start, min(start + batch_size, len(counts))) for start in range(0, len(counts), batch_size)
-    ]
-    share = padding_share(counts, plan_batches(counts, batch_size))
-    assert 0.0 <= share <= padding_share(counts, as_given) + 1e-12
-
-
-@given(lengths, st.integers(1, 2048), st.integers(1, 8))
-def test_a_plan_for_replicas_is_a_plan_within_the_budget(
-    counts: IntArray, batch_tokens: int, replicas: int
-) -> None:
-    """It needs as many rounds of the replicas as the plan with the whole limit."""
-    batches = plan_for_replicas(counts, batch_tokens, replicas)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(counts)))
-    assert all(len(batch) == 1 or len(batch) * counts[batch].max() <= batch_tokens for batch in batches)
-    plain = plan_batches(counts, batch_tokens=batch_tokens)
-    assert -(-len(batches) // replicas) == -(-len(plain) // replicas)
-
-
-def test_a_plan_for_replicas_leaves_none_idle() -> None:
-    """For two replicas, five batches become six, and one batch becomes two."""
-    counts = np.full(100, 10)
-    assert [len(batch) for batch in plan_batches(counts, batch_tokens=220)] == [22, 22, 22, 22, 12]
-    assert [len(batch) for batch in plan_for_replicas(counts, 220, 2)] == [17, 17, 17, 17, 17, 15]
-    assert [len(batch) for batch in plan_for_replicas(counts, 220, 1)] == [22, 22, 22, 22, 12]
-    assert [len(batch) for batch in plan_for_replicas(counts, 1000, 2)] == [50, 50]
-    assert [len(batch) for batch in plan_for_replicas(counts[:1], 1000, 2)] == [1]
-
-
-def test_texts_of_the_same_length_keep_their_order() -> None:
-    assert [batch.tolist() for batch in plan_batches(np.asarray([2, 3, 2, 3, 2]), 2)] == [[1, 3], [0, 2], [4]]
-
-
-def test_padding_share_is_the_share_of_padding_among_computed_tokens() -> None:
-    counts = np.asarray([2, 4, 4, 2])
-    assert padding_share(counts, [np.asarray([0, 1]), np.asarray([2, 3])]) == pytest.approx(4 / 16)
-    assert padding_share(counts, [np.asarray([1, 2]), np.asarray([0, 3])]) == 0.0
-    assert padding_share(counts[:0], []) == 0.0
+def _known_cost(way: Replicas, fixed_s: float, token_s: float) -> Replicas:
+    way.cost = Cost().learned(10, fixed_s + 10 * token_s).learned(100, fixed_s + 100 * token_s)
+    return way
 
 
 def test_rows_are_in_the_callers_order() -> None:
@@ -124,15 +57,53 @@ def test_rows_are_in_the_callers_order() -> None:
     assert forward.shapes == [(2, 4), (2, 2)]
 
 
-def test_a_named_batch_size_takes_precedence_over_the_limit_on_tokens() -> None:
+def test_batches_keep_the_limits_on_texts_and_on_tokens() -> None:
     forward = CountingForward()
-    settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
-    pipeline = Pipeline("test", _tokenizer(), settings, [forward], batch_tokens=6)
+    pipeline = Pipeline("test", _tokenizer(), SETTINGS, [_replicas(forward)], batch_tokens=6)
     texts = ["1 1 1", "2 2", "3 3", "4"]
     pipeline.encode(texts, batch_size=4)
-    pipeline.encode(texts)
-    assert forward.shapes == [(4, 3), (2, 3), (2, 2)]
-    assert [batch.tolist() for batch in pipeline.plan(texts)] == [[0, 1], [2, 3]]
+    pipeline.encode(texts, batch_size=1)
+    assert forward.shapes == [(2, 3), (2, 2), (1, 3), (1, 2), (1, 2), (1, 1)]
+    assert [batch.tolist() for batch in pipeline.plan(texts).batches] == [[0, 1], [2, 3]]
+
+
+def test_one_text_gets_all_cores_and_several_are_shared_where_that_is_faster() -> None:
+    """A replica takes 10 ms a batch; with all cores, a batch of 2 tokens takes 6 ms, one of 6 takes 14."""
+    wide, narrow = CountingForward(), [CountingForward(), CountingForward()]
+    ways = [_known_cost(_replicas(wide), 0.002, 0.002), _known_cost(_replicas(*narrow), 0.010, 0.0)]
+    with Pipeline("test", _tokenizer(), SETTINGS, ways) as pipeline:
+        plans = [pipeline.plan(texts) for texts in (["1 1"], ["1", "2"], ["1 1 1", "2 2 2"])]
+        assert [plan.replicas for plan in plans] == [1, 1, 2]
+        pipeline.encode(["1 1"])
+        assert (wide.shapes, narrow[0].shapes, narrow[1].shapes) == ([(1, 2)], [], [])
+        assert pipeline.encode(["5 1 1", "6 6 6", "7 7 7"]).tolist() == [[5, 3], [6, 3], [7, 3]]
+        assert sorted(narrow[0].shapes + narrow[1].shapes) == [(1, 3), (2, 3)]
+        assert pipeline.replicas == 2
+
+
+def test_a_forced_batch_has_all_cores_and_a_tokenized_one_a_replica() -> None:
+    wide, narrow = CountingForward(), CountingForward()
+    ways = [_replicas(wide), _replicas(narrow, CountingForward())]
+    with Pipeline("test", _tokenizer(), SETTINGS, ways, batch_tokens=1) as pipeline:
+        assert pipeline.encode_as_one_batch(["1", "2 2"]).tolist() == [[1, 1], [2, 2]]
+        pipeline.encode_tokenized(pipeline.tokenize(["1", "2 2 2"]))
+    assert (wide.shapes, narrow.shapes) == ([(2, 2)], [(2, 3)])
+
+
+def test_replicas_are_opened_by_the_first_call_that_needs_them() -> None:
+    opened = []
+
+    def open_two() -> list[Forward]:
+        opened.append(2)
+        return [CountingForward(), CountingForward()]
+
+    ways = [_replicas(CountingForward()), Replicas("test", 2, open_two)]
+    with Pipeline("test", _tokenizer(), SETTINGS, ways) as pipeline:
+        pipeline.encode(["1"])
+        assert opened == []
+        pipeline.encode(["1", "2"])
+        pipeline.encode(["1", "2"])
+        assert opened == [2]
 
 
 def test_long_texts_are_cut_and_empty_texts_are_kept() -> None:
@@ -187,8 +158,7 @@ class MeetingForward(CountingForward):
 def test_replicas_encode_one_batch_each_at_the_same_time() -> None:
     barrier = threading.Barrier(2)
     forwards = [MeetingForward(barrier), MeetingForward(barrier)]
-    settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
-    with Pipeline("test", _tokenizer(), settings, forwards) as pipeline:
+    with Pipeline("test", _tokenizer(), SETTINGS, [_replicas(*forwards)]) as pipeline:
         embeddings = pipeline.encode([f"{number + 1}" for number in range(8)], batch_size=2)
     assert embeddings[:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     assert [forward.shapes for forward in forwards] == [[(2, 1), (2, 1)]] * 2
@@ -202,8 +172,7 @@ def test_an_error_in_one_batch_reaches_the_caller_and_leaves_the_encoder_usable(
                 raise ValueError("13")
             return super().__call__(ids, mask)
 
-    settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
-    pipeline = Pipeline("test", _tokenizer(), settings, [FailsOn13() for _ in range(replicas)])
+    pipeline = Pipeline("test", _tokenizer(), SETTINGS, [_replicas(*[FailsOn13() for _ in range(replicas)])])
     with pytest.raises(ValueError, match="13"):
         pipeline.encode([f"{number + 1}" for number in range(40)], batch_size=1)
     assert pipeline.encode(["7", "8"], batch_size=1)[:, 0].tolist() == [7, 8]
@@ -213,8 +182,9 @@ def test_an_error_in_one_batch_reaches_the_caller_and_leaves_the_encoder_usable(
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_call_during_closing_is_refused(replicas: int) -> None:
     """A thread may be past the check of arguments when another thread closes the encoder."""
-    settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
-    pipeline = Pipeline("test", _tokenizer(), settings, [CountingForward() for _ in range(replicas)])
+    pipeline = Pipeline(
+        "test", _tokenizer(), SETTINGS, [_replicas(*[CountingForward() for _ in range(replicas)])]
+    )
     pipeline.close()
     for _ in range(2):
         with pytest.raises(EmbedoptError, match="the encoder test is closed"):
@@ -235,8 +205,7 @@ def test_a_tokenized_text_is_not_tokenized_again() -> None:
 
 def test_tokenized_texts_are_one_batch() -> None:
     forward = CountingForward()
-    settings = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
-    pipeline = Pipeline("test", _tokenizer(), settings, [forward], batch_tokens=2)
+    pipeline = Pipeline("test", _tokenizer(), SETTINGS, [_replicas(forward)], batch_tokens=2)
     pipeline.encode_tokenized(pipeline.tokenize(["1 1 1", "2", "3 3"]))
     assert forward.shapes == [(3, 3)]
 

@@ -7,8 +7,9 @@ from concurrent.futures import Future
 import numpy as np
 
 from embedopt.errors import Overloaded
+from embedopt.inference.cost import Cost
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.serving.policy import Cost, Limits
+from embedopt.serving.policy import Limits
 from embedopt.serving.scheduler import Scheduler
 from tests.fakes import FakeClock, FakeEncoder, fake_embedding
 

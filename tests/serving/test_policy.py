@@ -5,10 +5,10 @@ from math import inf
 import pytest
 
 from embedopt.errors import UsageError
+from embedopt.inference.cost import Cost
 from embedopt.inference.encoder import TokenizedText
 from embedopt.serving.policy import (
     Backlog,
-    Cost,
     Limits,
     adjusted_bound_s,
     batch_budget,

@@ -6,17 +6,16 @@ import numpy as np
 
 from embedopt.errors import ArtifactError
 from embedopt.inference.artifacts.source_model import is_trusted, open_source_model, save_text_files
-from embedopt.inference.backend import Backend, Mode
+from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.hardware import replicas_and_threads
-from embedopt.inference.pipeline import Pipeline
+from embedopt.inference.replicas import Forward
 
 
 def convert(source: Path, target: Path, *, quantization: str) -> None:
     """Convert the sentence-transformers folder ``source``.
 
     Raises:
-        ArtifactError: the model's pooling is not the mean, the only one that :func:`open_pipeline` computes.
+        ArtifactError: the model's pooling is not the mean, the only one that :func:`open_forwards` computes.
     """
     import ctranslate2
     from sentence_transformers.sentence_transformer.modules import Pooling
@@ -30,7 +29,7 @@ def convert(source: Path, target: Path, *, quantization: str) -> None:
     save_text_files(model, target)
 
 
-def open_pipeline(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
+def open_forwards(backend: Backend, folder: Path, replicas: int, threads: int) -> list[Forward]:
     """Open an artifact of :func:`convert`.
 
     Raises:
@@ -38,7 +37,6 @@ def open_pipeline(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
     """
     import ctranslate2
 
-    replicas, threads = replicas_and_threads(mode)
     compute_type = str(backend.open_options["compute_type"])
     encoder = ctranslate2.Encoder(
         str(folder), compute_type=compute_type, inter_threads=replicas, intra_threads=threads
@@ -59,4 +57,4 @@ def open_pipeline(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
         pooled: FloatArray = sums / np.linalg.norm(sums, axis=1, keepdims=True)
         return pooled
 
-    return Pipeline.of_artifact(backend, folder, [forward] * replicas)
+    return [forward] * replicas

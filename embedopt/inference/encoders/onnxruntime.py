@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedopt.inference.artifacts.layout import MODEL_FILE
-from embedopt.inference.backend import Backend, Mode, Settings
+from embedopt.inference.backend import Backend, Settings
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.hardware import replicas_and_threads
-from embedopt.inference.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from onnxruntime import SessionOptions
@@ -36,7 +34,7 @@ class OnnxForward:
         )
 
     def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
-        """See :class:`embedopt.inference.pipeline.Forward`."""
+        """See :class:`embedopt.inference.replicas.Forward`."""
         embeddings: FloatArray = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
         return embeddings
 
@@ -53,8 +51,6 @@ def session_options(options: Settings, threads: int) -> "SessionOptions":
     return session
 
 
-def open_pipeline(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
+def open_forwards(backend: Backend, folder: Path, replicas: int, threads: int) -> list[OnnxForward]:
     """Open an artifact of ``export.onnx_fp32``, or one that a recipe of ours made from it."""
-    replicas, threads = replicas_and_threads(mode)
-    forwards = [OnnxForward(folder / MODEL_FILE, backend.open_options, threads) for _ in range(replicas)]
-    return Pipeline.of_artifact(backend, folder, forwards)
+    return [OnnxForward(folder / MODEL_FILE, backend.open_options, threads) for _ in range(replicas)]

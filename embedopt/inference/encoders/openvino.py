@@ -8,10 +8,9 @@ from embedopt.errors import ArtifactError
 from embedopt.inference.artifacts.layout import MODEL_FILE as ONNX_FILE
 from embedopt.inference.artifacts.layout import copy_without_graph
 from embedopt.inference.artifacts.quantization_texts import quantization_inputs
-from embedopt.inference.backend import Backend, Mode
+from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.hardware import replicas_and_threads
-from embedopt.inference.pipeline import Forward, Pipeline
+from embedopt.inference.replicas import Forward
 
 _MODEL_FILE = "model.xml"
 _PRECISION = "INFERENCE_PRECISION_HINT"
@@ -48,7 +47,7 @@ def _save(model: object, source: Path, target: Path) -> None:
     copy_without_graph(source, target)
 
 
-def open_pipeline(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
+def open_forwards(backend: Backend, folder: Path, replicas: int, threads: int) -> list[Forward]:
     """Open an artifact of this module.
 
     Raises:
@@ -56,7 +55,6 @@ def open_pipeline(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
     """
     import openvino
 
-    replicas, threads = replicas_and_threads(mode)
     options = {"NUM_STREAMS": replicas, "INFERENCE_NUM_THREADS": replicas * threads, **backend.open_options}
     model = openvino.Core().compile_model(folder / _MODEL_FILE, "CPU", options)
     expected, precision = backend.open_options[_PRECISION], model.get_property(_PRECISION).to_string()
@@ -64,7 +62,7 @@ def open_pipeline(backend: Backend, folder: Path, mode: Mode) -> Pipeline:
         raise ArtifactError(
             f"OpenVINO computes {backend.name} in {precision} on this CPU; wanted {expected}: leave it out"
         )
-    return Pipeline.of_artifact(backend, folder, [_forward(model) for _ in range(replicas)])
+    return [_forward(model) for _ in range(replicas)]
 
 
 def _forward(model: object) -> Forward:

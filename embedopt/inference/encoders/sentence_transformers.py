@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from embedopt.inference.artifacts.source_model import open_model
 from embedopt.inference.backend import Backend
-from embedopt.inference.encoder import Encoder, FloatArray, IntArray
+from embedopt.inference.encoder import CallPlan, Encoder, FloatArray, IntArray, closed_error
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -42,11 +42,11 @@ class SentenceTransformerEncoder(Encoder):
         return np.asarray(embeddings, dtype=np.float32)
 
     @override
-    def _plan(self, texts: list[str], batch_size: int | None) -> list[IntArray]:
+    def _plan(self, texts: list[str], batch_size: int | None) -> CallPlan:
         # The library sorts texts by number of characters, the longest first, with numpy's default sort.
         order = np.argsort([-len(text) for text in texts])
         size = batch_size or _DEFAULT_BATCH_SIZE
-        return [order[start : start + size] for start in range(0, len(order), size)]
+        return CallPlan([order[start : start + size] for start in range(0, len(order), size)])
 
     @override
     def _token_counts(self, texts: list[str]) -> IntArray:
@@ -62,7 +62,7 @@ class SentenceTransformerEncoder(Encoder):
 
     def _open_model(self) -> "SentenceTransformer":
         if self._model is None:
-            raise self._closed_error()
+            raise closed_error(self.name)
         return self._model
 
     @override

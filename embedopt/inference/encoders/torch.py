@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from embedopt.inference.artifacts.source_model import open_source_model, rust_tokenizer, text_settings
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
-from embedopt.inference.pipeline import Forward, Pipeline
+from embedopt.inference.pipeline import Pipeline
+from embedopt.inference.replicas import Forward, Replicas
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -17,9 +18,8 @@ def open_pipeline(backend: Backend, folder: Path) -> Pipeline:
     import torch
 
     model = open_source_model(folder, dtype=getattr(torch, str(backend.open_options["dtype"])))
-    return Pipeline(
-        backend.name, rust_tokenizer(model), text_settings(model), [_forward(model)], backend.batch_tokens
-    )
+    way = Replicas(backend.name, 1, lambda: [_forward(model)])
+    return Pipeline(backend.name, rust_tokenizer(model), text_settings(model), [way], backend.batch_tokens)
 
 
 def _forward(model: "SentenceTransformer") -> Forward:

@@ -67,7 +67,7 @@ class WindowServer:
     def _answer(self, batch: list[_Request]) -> None:
         texts, futures = zip(*batch, strict=True)
         try:
-            embeddings = self._encoder.encode(texts, batch_size=len(texts))
+            embeddings = self._encoder.encode_as_one_batch(texts)
             answers = list(zip(futures, embeddings, strict=True))
         except BaseException as error:  # whatever it is, it becomes the answer
             for future in futures:

@@ -10,11 +10,9 @@ import pytest
 from embedopt.inference.artifacts.layout import MODEL_FILE
 from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import resolve_weights
-from embedopt.inference.backend import Backend, Mode
+from embedopt.inference.backend import Backend
 from embedopt.inference.backends import BACKENDS
-from embedopt.inference.encoders.onnxruntime import OnnxForward, session_options
-from embedopt.inference.loading import load_encoder
-from embedopt.inference.pipeline import Pipeline
+from embedopt.inference.encoders.onnxruntime import open_forwards, session_options
 
 _INT8_PRODUCTS = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
 
@@ -76,17 +74,10 @@ def _optimised(row: Backend, cache: Path, file: Path) -> onnx.GraphProto:
     return onnx.load(file).graph
 
 
-@pytest.mark.parametrize(("mode", "replicas", "threads"), [("latency", 1, 3), ("throughput", 3, 1)])
-def test_a_session_has_the_threads_of_its_mode(
-    real_cache: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, replicas: int, threads: int
-) -> None:
-    """All threads for one call, or one thread for each replica."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setattr("embedopt.inference.hardware.usable_cores", lambda: 4)
-    with load_encoder("onnx-int8", mode=mode, cache_dir=real_cache) as encoder:
-        assert isinstance(encoder, Pipeline)
-        forwards = [encoder._free.get() for _ in range(replicas)]
-        for forward in forwards:
-            assert isinstance(forward, OnnxForward)
-            assert forward._session.get_session_options().intra_op_num_threads == threads
-            encoder._free.put(forward)
+@pytest.mark.parametrize(("replicas", "threads"), [(1, 3), (3, 1)])
+def test_a_session_has_the_threads_of_its_replica(real_cache: Path, replicas: int, threads: int) -> None:
+    row = BACKENDS["onnx-int8"]
+    forwards = open_forwards(row, ArtifactStore(real_cache).get(row, resolve_weights()), replicas, threads)
+    assert [forward._session.get_session_options().intra_op_num_threads for forward in forwards] == (
+        [threads] * replicas
+    )

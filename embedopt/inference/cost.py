@@ -1,0 +1,101 @@
+"""What a batch costs: a line through the batches that were timed."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+# Each new batch lowers the weight of all earlier ones by 1 %: a batch has half of its weight after 69.
+_DECAY = 0.99
+# A stall of the machine says nothing about the cost of a batch: no batch counts for more than this many
+# times its expected time.
+_OUTLIER = 4.0
+# Where the spread of the batch sizes is below this share of its largest possible value, it can't separate
+# the fixed cost from the cost of a token.
+_LEAST_SPREAD = 1e-3
+# The shorter of two times: a stall of the machine is in one of them.
+_TIMES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Time of a batch as ``fixed_s + token_s * padded tokens``, learnt by decayed weighted least squares.
+
+    A batch weighs 1 / tokens in the fit, since the spread of its time grows with its size.
+
+    Attributes:
+        weight: decayed sum of 1 / tokens over the batches.
+        batches: decayed number of batches.
+        tokens: decayed sum of padded tokens.
+        seconds_per_token: decayed sum of seconds / tokens.
+        total_s: decayed sum of seconds.
+    """
+
+    weight: float = 0.0
+    batches: float = 0.0
+    tokens: float = 0.0
+    seconds_per_token: float = 0.0
+    total_s: float = 0.0
+
+    def learned(self, tokens: int, seconds: float) -> "Cost":
+        """Return the cost after one more batch, of ``tokens`` padded tokens, took ``seconds``."""
+        if self.batches > 1.0:
+            seconds = min(seconds, _OUTLIER * self.seconds(tokens))
+        return Cost(
+            weight=_DECAY * self.weight + 1 / tokens,
+            batches=_DECAY * self.batches + 1,
+            tokens=_DECAY * self.tokens + tokens,
+            seconds_per_token=_DECAY * self.seconds_per_token + seconds / tokens,
+            total_s=_DECAY * self.total_s + seconds,
+        )
+
+    @property
+    def fixed_s(self) -> float:
+        """Seconds that every batch takes, whatever its size."""
+        return self._line[0]
+
+    @property
+    def token_s(self) -> float:
+        """Seconds that each padded token adds."""
+        return self._line[1]
+
+    def seconds(self, tokens: float) -> float:
+        """Return the expected seconds of a batch of ``tokens`` padded tokens; 0 before the first batch."""
+        fixed_s, token_s = self._line
+        return fixed_s + token_s * tokens
+
+    @cached_property  # used several times for each request that arrives
+    def _line(self) -> tuple[float, float]:
+        if not self.batches:
+            return 0.0, 0.0
+        spread = self.weight * self.tokens - self.batches**2
+        if spread > _LEAST_SPREAD * self.weight * self.tokens:
+            token_s = (self.weight * self.total_s - self.batches * self.seconds_per_token) / spread
+            fixed_s = (self.seconds_per_token - token_s * self.batches) / self.weight
+            if fixed_s >= 0.0 and token_s >= 0.0:
+                return fixed_s, token_s
+            if token_s < 0.0:
+                return self.seconds_per_token / self.weight, 0.0
+        return 0.0, self.total_s / self.tokens
+
+
+def measured_cost(
+    batches: Iterable[tuple[int, Callable[[], object]]], clock: Callable[[], float] = time.perf_counter
+) -> Cost:
+    """Time calls and return what a batch costs.
+
+    Args:
+        batches: padded tokens of each batch, and the call that encodes it.
+        clock: returns seconds.
+    """
+    cost = Cost()
+    for tokens, encode in batches:
+        encode()  # the first call of a shape may be slow
+        cost = cost.learned(tokens, min(_seconds(encode, clock) for _ in range(_TIMES)))
+    return cost
+
+
+def _seconds(encode: Callable[[], object], clock: Callable[[], float]) -> float:
+    started_s = clock()
+    encode()
+    return clock() - started_s
