@@ -30,7 +30,7 @@ def test_against(
 def test_against_besides(session: Session, verdicts: tuple[Verdict, ...]) -> None:
     """Fails where the reference's vectors changed or a backend is gone, though the run did not name it."""
     assert session.options.against is not None
-    named = {row.name for row in session.options.against.backends}
+    named = session.options.against.backends
     failed = [
         f"{subject(verdict)}: {sentence(verdict)}"
         for verdict in verdicts

@@ -54,10 +54,10 @@ def encoder(request: pytest.FixtureRequest, session: Session) -> Iterator[Encode
 @pytest.fixture(scope="session")
 def verdicts(request: pytest.FixtureRequest, session: Session, findings: Findings) -> tuple[Verdict, ...]:
     """The gate's verdicts on all cells, which are measured for the first test that asks for them."""
-    settings = request.config.stash[SETTINGS]
-    plan = session.options.gate_plan(session.gate_work)
+    settings, plan = request.config.stash[SETTINGS], session.options.against
+    assert plan is not None
     try:
-        gate_run = measure_gate_run(plan, _plan_pairs_by, session.on_step)
+        gate_run = measure_gate_run(plan, session.gate_work, _plan_pairs_by, session.on_step)
     except EmbedoptError as error:
         pytest.fail(str(error), pytrace=False)
     findings.gate_run = gate_run

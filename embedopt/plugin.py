@@ -122,7 +122,7 @@ class Suite:
         options = self._options
         if "against_kind" in metafunc.fixturenames and options.against:
             backends, questions = options.against.backends, options.against.questions
-            cells = [(row.name, size, kind) for row in backends for size, kind in questions]
+            cells = [(name, size, kind) for name in backends for size, kind in questions]
             ids = [f"{name}-{cell_name('', size, '' if size else kind)}" for name, size, kind in cells]
             arguments = ("against_backend", "against_batch_size", "against_kind")
             metafunc.parametrize(arguments, cells, ids=ids)

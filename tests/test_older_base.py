@@ -1,6 +1,5 @@
 """A commit from before modules were moved and renamed still serves as a base: the worker's protocol held."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,22 +26,22 @@ def test_a_base_from_before_the_move_can_be_compared_and_has_the_same_exact_valu
     plan = GatePlan(
         ref=BASE,
         head=ROOT,
-        head_python=sys.executable,
-        cells=(CELL,),
-        work=Work(
-            texts=("nurse, night shift", "welder in zurich", "java and python"),
-            model=str(tiny_model()),
-            cache_dir=str(tmp_path / "cache"),
-            cell_s=0.0,
-        ),
+        backends=(CELL.backend,),
+        batch_sizes=(CELL.batch_size,),
         budget_s=600.0,
         invariance_texts=2,
         invariance_rounds=1,
     )
+    work = Work(
+        texts=("nurse, night shift", "welder in zurich", "java and python"),
+        model=str(tiny_model()),
+        cache_dir=str(tmp_path / "cache"),
+        cell_s=0.0,
+    )
     wanted = [[PairsWanted(cell=CELL, pairs=1)], []]
-    gate_run = measure_gate_run(plan, lambda _: lambda _: wanted.pop(0), lambda _: None)
+    gate_run = measure_gate_run(plan, work, lambda _: lambda _: wanted.pop(0), lambda _: None)
     assert gate_run.not_comparable == ()
-    assert [len(known.log_ratios) for known in gate_run.cells] == [1]
+    assert [len(known.log_ratios) for known in gate_run.cells] == [1, 1]
     heads = {exact.metric: exact.head for exact in gate_run.exact}
     assert {exact.metric: exact.base for exact in gate_run.exact} == heads
     assert {"disk_bytes", "cosine_mean", "batch_invariance_min"} <= heads.keys()

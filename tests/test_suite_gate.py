@@ -12,6 +12,7 @@ from embedopt import fixtures
 from embedopt.errors import MeasureError
 from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, PairedCell
 from embedopt.measure.pairs.gate_run import GatePlan
+from embedopt.measure.pairs.process_pair import Work
 from embedopt.records import run_from_json
 from embedopt.sampling import PlanPairs
 from tests.suite import saved_files
@@ -52,6 +53,7 @@ class FakeGateRun:
     def measure(
         self,
         plan: GatePlan,
+        _work: Work,
         plan_pairs_by: Callable[[Mapping[str, Any]], PlanPairs],
         on_step: Callable[[str], None],
     ) -> GateRun:

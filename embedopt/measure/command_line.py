@@ -12,7 +12,8 @@ from embedopt.errors import UsageError
 from embedopt.inference.backend import Backend
 from embedopt.inference.backends import BACKENDS, REFERENCE, select_backends, split_names
 from embedopt.measure.accuracy import PAIRS_LAYOUT
-from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, GateRunOptions, Options
+from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, Options
+from embedopt.measure.pairs.gate_run import GatePlan
 from embedopt.measure.pairs.worktree import resolve
 from embedopt.measure.profiles import BATCH_SIZES, PROFILES, ProfileName
 from embedopt.schema import describe_mistake
@@ -45,7 +46,7 @@ def declare_options(add: Callable[..., object]) -> None:
     _add_number(add, "--bulk-texts", Options.bulk_texts, "texts of the bulk benchmark, 0 for none")
     add("--against", metavar="REF", help="compare this code with a commit or branch, and judge")
     add("--against-python", metavar="PATH", help="interpreter of the base's own environment")
-    _add_number(add, "--against-budget", GateRunOptions.budget_s, "seconds that the comparison may take")
+    _add_number(add, "--against-budget", GatePlan.budget_s, "seconds that the comparison may take")
     threshold = "smallest change of a time that counts, as a share (default: that of pyproject.toml)"
     add("--gate-threshold", type=float, metavar="SHARE", help=threshold)
 
@@ -104,7 +105,7 @@ def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...
     return tuple(sorted({known[size] for size in named}))
 
 
-def parse_gate_run(option: Namespace, head: Path) -> GateRunOptions | None:
+def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
     """Read ``--against`` and the options that belong to it; None without it.
 
     The code in the folder ``head`` is compared with the base.
@@ -116,13 +117,17 @@ def parse_gate_run(option: Namespace, head: Path) -> GateRunOptions | None:
         return None
     resolve(head, option.against)  # refuses a wrong name before anything is measured
     return _checked(
-        GateRunOptions,
+        GatePlan,
         ref=option.against,
         head=head,
-        python=_interpreter(option.against_python) if option.against_python else None,
-        budget_s=option.against_budget,
-        backends=select_backends(split_names(option.backends or AGAINST_BACKENDS)),
+        base_python=_interpreter(option.against_python) if option.against_python else None,
+        backends=tuple(row.name for row in select_backends(split_names(option.backends or AGAINST_BACKENDS))),
         batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
+        model=option.model,
+        budget_s=option.against_budget,
+        invariance_texts=PROFILES[option.profile].invariance_texts,
+        invariance_rounds=PROFILES[option.profile].invariance_rounds,
+        threshold=option.gate_threshold,
     )
 
 

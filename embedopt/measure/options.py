@@ -1,25 +1,20 @@
 """The options of a run: their defaults, and the values that they accept."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from embedopt.evidence import FigureKind
 from embedopt.inference.backend import Backend
 from embedopt.measure.pairs.gate_run import GatePlan
-from embedopt.measure.pairs.process_pair import Work, cells_of
-from embedopt.measure.profiles import PROFILES, ProfileName
-from embedopt.sampling import BUDGET_S
+from embedopt.measure.profiles import ProfileName
 
 # Defaults of a gate run: what it can decide on two cores within the default budget.
 AGAINST_BACKENDS = "torch-fp32,onnx-fp32,onnx-int8"
 AGAINST_BATCH_SIZES = "1,8,32"
 
 # What the checked options accept: the limits that pydantic checks, and their description in the message.
-BudgetS = Annotated[float, Field(title="--against-budget", description="seconds, above 0", gt=0)]
 MinCosine = Annotated[float, Field(title="--min-cosine", description="a cosine, from -1 to 1", ge=-1, le=1)]
 PricePerHour = Annotated[float, Field(title="--price-per-hour", description="dollars, 0 or more", ge=0)]
 SloP99Ms = Annotated[float, Field(title="--slo-p99-ms", description="milliseconds above 0", gt=0)]
@@ -29,33 +24,8 @@ GateThreshold = Annotated[
     float | None, Field(title="--gate-threshold", description="a share, 0.03 for 3 %", gt=0, lt=1)
 ]
 
-_FINITE = ConfigDict(allow_inf_nan=False)
 
-
-@dataclass(frozen=True, kw_only=True, config=_FINITE)
-class GateRunOptions:
-    """The options that belong to ``--against``: the base is commit ``ref`` of the code in ``head``."""
-
-    ref: str
-    head: Path
-    python: str | None = None
-    budget_s: BudgetS = BUDGET_S
-    backends: tuple[Backend, ...]
-    batch_sizes: tuple[int, ...]
-
-    @property
-    def questions(self) -> tuple[tuple[int, FigureKind], ...]:
-        """What is judged of each backend: a batch size (0 for none) and a kind of figure."""
-        return (
-            *((size, "time") for size in self.batch_sizes),
-            (0, "load"),
-            (0, "size"),
-            (0, "accuracy"),
-            (0, "drift"),
-        )
-
-
-@dataclass(frozen=True, kw_only=True, config=_FINITE)
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(allow_inf_nan=False))
 class Options:
     """The options of a run, as :func:`embedopt.measure.command_line.declare_options` describes them.
 
@@ -80,22 +50,4 @@ class Options:
     soak_s: SoakS = 0.0
     bulk_texts: BulkTexts = 0
     gate_threshold: GateThreshold = None
-    against: GateRunOptions | None = None
-
-    def gate_plan(self, work: Work) -> GatePlan:
-        """Return the plan of the gate run that ``--against`` asks for."""
-        assert self.against is not None
-        profile = PROFILES[self.profile]
-        return GatePlan(
-            ref=self.against.ref,
-            head=self.against.head,
-            head_python=sys.executable,
-            base_python=self.against.python,
-            cells=cells_of([row.name for row in self.against.backends], self.against.batch_sizes),
-            work=work,
-            model=self.model,
-            budget_s=self.against.budget_s,
-            invariance_texts=profile.invariance_texts,
-            invariance_rounds=profile.invariance_rounds,
-            threshold=self.gate_threshold,
-        )
+    against: GatePlan | None = None

@@ -100,4 +100,4 @@ def test_the_path_of_an_interpreter_is_absolute_and_keeps_links(
     namespace = _namespace("--against", "HEAD", "--against-python", f".{os.sep}python")
     options = parse_gate_run(namespace, tmp_path)
     assert options is not None
-    assert options.python == str(tmp_path / "python")
+    assert options.base_python == str(tmp_path / "python")

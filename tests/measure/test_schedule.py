@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from embedopt.measure.options import GateRunOptions, Options
+from embedopt.measure.options import Options
+from embedopt.measure.pairs.gate_run import GatePlan
 from embedopt.measure.schedule import QUESTIONS, Schedule, Step, plan_steps
 from tests.fakes import FakeClock
 
@@ -32,7 +33,15 @@ def test_a_benchmark_of_another_suite_counts_a_second() -> None:
 
 
 def test_the_soak_takes_what_its_option_says_and_the_gate_its_budget_once() -> None:
-    against = GateRunOptions(ref="main", head=Path(), budget_s=300.0, backends=(), batch_sizes=())
+    against = GatePlan(
+        ref="main",
+        head=Path(),
+        budget_s=300.0,
+        backends=(),
+        batch_sizes=(),
+        invariance_texts=1,
+        invariance_rounds=1,
+    )
     options = _options(soak_s=60.0, against=against)
     steps = plan_steps([("test_against", {}), ("test_against", {}), ("test_soak", {})], options)
     assert [step.seconds for step in steps] == [300.0, 0.0, 60.0]

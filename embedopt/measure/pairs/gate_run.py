@@ -3,27 +3,33 @@
 This module does not judge: the function ``plan_pairs`` that it is given says which pairs are still wanted.
 """
 
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
+
+import pydantic.dataclasses
+from pydantic import ConfigDict, Field
 
 from embedopt.clock import Clock
 from embedopt.errors import MeasureError
-from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, PairedCell
+from embedopt.evidence import Cell, Drift, ExactPair, FigureKind, GateRun, NotComparable, PairedCell
 from embedopt.inference.artifacts.store import cache_root
 from embedopt.inference.backends import REFERENCE
 from embedopt.inference.encoder import FloatArray
 from embedopt.measure.pairs import project, worktree
 from embedopt.measure.pairs.drift import measure_drift
-from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair, measure_pair
+from embedopt.measure.pairs.process_pair import StartWorker, Work, cells_of, live_pair, measure_pair
 from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, RefusedError, WorkerClient
 from embedopt.measure.worker import unpack
-from embedopt.sampling import PlanPairs, sample_pairs
+from embedopt.sampling import BUDGET_S, PlanPairs, sample_pairs
+
+_BudgetS = Annotated[float, Field(title="--against-budget", description="seconds, above 0", gt=0)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(allow_inf_nan=False))
 class GatePlan:
     """What is compared with which base, and for how long.
 
@@ -32,8 +38,7 @@ class GatePlan:
         head: folder of the code that is compared with the base, a git worktree.
         head_python: interpreter that runs the head.
         base_python: interpreter of the base's own environment; None to run the base with the head's.
-        cells: cells that are timed in process pairs.
-        work: texts, model and cache.
+        backends: backends that are timed in process pairs, at each of the batch sizes.
         model: model as given to ``--model``, on the command line or in ``addopts``.
         budget_s: seconds for the whole run.
         invariance_texts: number of texts that batch invariance is measured on.
@@ -43,24 +48,31 @@ class GatePlan:
 
     ref: str
     head: Path
-    head_python: str
+    head_python: str = sys.executable
     base_python: str | None = None
-    cells: tuple[Cell, ...]
-    work: Work
+    backends: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
     model: str | None = None
-    budget_s: float
+    budget_s: _BudgetS = BUDGET_S
     invariance_texts: int
     invariance_rounds: int
     threshold: float | None = None
 
     @property
-    def backends(self) -> tuple[str, ...]:
-        """The backends of the cells, each once."""
-        return tuple(dict.fromkeys(cell.backend for cell in self.cells))
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells that are timed in process pairs."""
+        return cells_of(self.backends, self.batch_sizes)
+
+    @property
+    def questions(self) -> tuple[tuple[int, FigureKind], ...]:
+        """What is judged of each backend: a batch size (0 for none) and a kind of figure."""
+        kinds = [kind for kind in get_args(FigureKind) if kind != "time"]
+        return (*((size, "time") for size in self.batch_sizes), *((0, kind) for kind in kinds))
 
 
 def measure_gate_run(
     plan: GatePlan,
+    work: Work,
     plan_pairs_by: Callable[[Mapping[str, Any]], PlanPairs],
     on_step: Callable[[str], None],
     clock: Clock = time.perf_counter,
@@ -68,7 +80,8 @@ def measure_gate_run(
     """Check the base out, measure base and head, and leave no process and no worktree behind.
 
     Args:
-        plan: what is measured.
+        plan: what is compared with which base.
+        work: what the workers of both are asked to do.
         plan_pairs_by: returns the function that says which pairs are still wanted, by the base's rules.
         on_step: called with a line of progress.
         clock: time in seconds.
@@ -80,11 +93,12 @@ def measure_gate_run(
     """
     started_s = clock()
     commit, head = worktree.resolve(plan.head, plan.ref), worktree.describe_head(plan.head)
-    cache_dir = cache_root(Path(plan.work.cache_dir) if plan.work.cache_dir else None)
+    cache_dir = cache_root(Path(work.cache_dir) if work.cache_dir else None)
     with worktree.ended_by_signals(), worktree.checked_out(plan.head, commit, cache_dir) as folder:
         base = Checkout(name="base", root=folder, python=plan.base_python or plan.head_python)
         own = Checkout(name="head", root=plan.head, python=plan.head_python)
-        runner = GateRunner(lambda: WorkerClient(base), lambda: WorkerClient(own), plan, on_step, clock)
+        starts = (lambda: WorkerClient(base), lambda: WorkerClient(own))
+        runner = GateRunner(starts, plan, work, on_step, clock)
         base_rules: Mapping[str, Any] | None = None
         own_rules: Mapping[str, Any] = {}
         if not project.has_suite(folder):
@@ -95,7 +109,7 @@ def measure_gate_run(
         else:
             on_step(f"measuring {head[:12]}{head[40:]} against {plan.ref} ({commit[:12]})")
             own_rules, base_rules = project.rules(plan.head), project.rules(folder)
-            runner.work = replace(plan.work, base_model=project.base_model(plan.head, folder, plan.model))
+            runner.work = replace(work, base_model=project.base_model(plan.head, folder, plan.model))
             runner.run(plan_pairs_by(base_rules))
     return GateRun(
         base=plan.ref,
@@ -138,26 +152,23 @@ class GateRunner:
     """Measures base and head, and holds the evidence so far.
 
     Args:
-        start_base: starts a new worker of the base.
-        start_head: starts a new worker of the head.
-        plan: what is measured.
+        starts: start a new worker of the base, and one of the head.
+        plan: what is compared with which base.
+        work: what the workers are asked to do.
         on_step: called with a line of progress after each process pair.
         clock: time in seconds; the budget begins now.
-
-    Attributes:
-        work: what the workers are asked to do.
     """
 
     def __init__(
         self,
-        start_base: StartWorker,
-        start_head: StartWorker,
+        starts: tuple[StartWorker, StartWorker],
         plan: GatePlan,
+        work: Work,
         on_step: Callable[[str], None],
         clock: Clock,
     ) -> None:
-        self._start_base, self._start_head = start_base, start_head
-        self._plan, self.work = plan, plan.work
+        self._start_base, self._start_head = starts
+        self._plan, self.work = plan, work
         self._on_step = on_step
         self._clock = clock
         self._started_s = clock()

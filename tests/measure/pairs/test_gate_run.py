@@ -40,7 +40,7 @@ class Stage:
         vectors: the vectors that clients of base or head answer, by name.
     """
 
-    def __init__(self, budget_s: float = 1000.0, cells: tuple[Cell, ...] = CELLS) -> None:
+    def __init__(self, budget_s: float = 1000.0, backends: tuple[str, ...] = ("fake",)) -> None:
         self.clock = FakeClock()
         self.log: list[str] = []
         self.clients: list[FakeClient] = []
@@ -53,16 +53,15 @@ class Stage:
         plan = GatePlan(
             ref="main",
             head=Path(),
-            head_python="python",
-            cells=cells,
-            work=Work(texts=("a", "b", "c"), cell_s=4.0),
+            backends=backends,
+            batch_sizes=(2,),
             budget_s=budget_s,
             invariance_texts=2,
             invariance_rounds=1,
         )
-        self.runner = GateRunner(
-            lambda: self._start("base"), lambda: self._start("head"), plan, lambda _: None, self.clock
-        )
+        starts = (lambda: self._start("base"), lambda: self._start("head"))
+        work = Work(texts=("a", "b", "c"), cell_s=4.0)
+        self.runner = GateRunner(starts, plan, work, lambda _: None, self.clock)
 
     def _start(self, name: str) -> FakeClient:
         if name in self.cant_start:
@@ -107,7 +106,7 @@ def test_base_and_head_alternate_in_being_started_first() -> None:
 
 
 def test_confirmation_pairs_are_sampled_first() -> None:
-    stage = Stage(cells=cells_of(["fake", "torch-fp32"], [2]))
+    stage = Stage(backends=("fake", "torch-fp32"))
     other = Cell(backend="torch-fp32", batch_size=2)
     shown = stage.run([PairsWanted(cell=other, pairs=9), PairsWanted(cell=BATCH, pairs=1, fresh=True)])
     assert _counts(shown[1]) == [(0, 1), (1, 0), (0, 0), (0, 0)]
@@ -133,7 +132,7 @@ def test_exact_values_are_measured_once() -> None:
 
 
 def test_a_backend_that_the_base_lacks_is_new_and_the_others_are_compared() -> None:
-    stage = Stage(cells=cells_of(["fake", "torch-fp32"], [2]))
+    stage = Stage(backends=("fake", "torch-fp32"))
     stage.backends["base"] = ("torch-fp32", "old")
     [cells] = stage.run()
     assert {known.cell.backend for known in cells} == {"torch-fp32"}
@@ -227,14 +226,17 @@ def _plan(project: Path) -> GatePlan:
     return GatePlan(
         ref="HEAD",
         head=project,
-        head_python=sys.executable,
-        cells=cells_of(["torch-fp32"], [1]),
-        work=Work(texts=("a",), cache_dir=str(project.parent / "cache"), cell_s=0.0),
+        backends=("torch-fp32",),
+        batch_sizes=(1,),
         budget_s=600.0,
         invariance_texts=1,
         invariance_rounds=1,
         threshold=0.05,
     )
+
+
+def _work(project: Path) -> Work:
+    return Work(texts=("a",), cache_dir=str(project.parent / "cache"), cell_s=0.0)
 
 
 def _nothing_is_left(project: Path) -> bool:
@@ -252,7 +254,9 @@ def _nothing_is_left(project: Path) -> bool:
 def test_real_workers_of_base_and_head_make_a_record(project: Path) -> None:
     (project / "dirty.txt").touch()
     wanted = [[PairsWanted(cell=Cell(backend="torch-fp32", batch_size=1), pairs=2)], []]
-    gate_run = measure_gate_run(_plan(project), lambda _: lambda _: wanted.pop(0), lambda _: None)
+    gate_run = measure_gate_run(
+        _plan(project), _work(project), lambda _: lambda _: wanted.pop(0), lambda _: None
+    )
     commit = git(project, "rev-parse", "HEAD")
     assert (gate_run.base, gate_run.base_commit, gate_run.head) == ("HEAD", commit, f"{commit} + changes")
     assert [cell.log_ratios for cell in gate_run.cells] == [(0.0, 0.0), (0.0, 0.0)]
@@ -270,13 +274,13 @@ def test_a_worker_that_dies_leaves_no_process_and_no_worktree(
     monkeypatch.setenv("DIE_AT", "time")
     wanted = [PairsWanted(cell=Cell(backend="torch-fp32", batch_size=1), pairs=1)]
     with pytest.raises(MeasureError, match="the worker of base ended with 1: killed by the test"):
-        measure_gate_run(_plan(project), lambda _: lambda _: wanted, lambda _: None)
+        measure_gate_run(_plan(project), _work(project), lambda _: lambda _: wanted, lambda _: None)
     assert _nothing_is_left(project)
 
 
 def test_a_base_with_other_pins_is_not_comparable(project: Path) -> None:
     (project / "pyproject.toml").write_text('[project]\ndependencies = ["x==1"]\n', encoding="utf8")
-    gate_run = measure_gate_run(_plan(project), lambda _: lambda _: [], lambda _: None)
+    gate_run = measure_gate_run(_plan(project), _work(project), lambda _: lambda _: [], lambda _: None)
     assert [backend.why.split(":")[0] for backend in gate_run.not_comparable] == [
         "the base has other dependencies, x unpinned (here 1)"
     ]
@@ -294,11 +298,12 @@ def test_a_signal_during_a_call_leaves_no_process_and_no_worktree(
     code = (
         "import signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell ignores it
-        "from tests.measure.pairs.test_gate_run import _plan; from pathlib import Path\n"
+        "from tests.measure.pairs.test_gate_run import _plan, _work; from pathlib import Path\n"
         "from embedopt.evidence import Cell, PairsWanted\n"
         "from embedopt.measure.pairs.gate_run import measure_gate_run\n"
         "wanted = [PairsWanted(cell=Cell(backend='torch-fp32', batch_size=1), pairs=1)]\n"
-        f"measure_gate_run(_plan(Path({str(project)!r})), lambda _: lambda _: wanted, lambda _: None)\n"
+        f"project = Path({str(project)!r})\n"
+        "measure_gate_run(_plan(project), _work(project), lambda _: lambda _: wanted, lambda _: None)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert (tmp_path / "fifo").read_text(encoding="utf8") == "hanging\n"  # waits until a worker hangs
@@ -314,7 +319,10 @@ def test_a_change_that_adopts_embedopt_has_nothing_to_compare_with(project: Path
     git(project, "commit", "-q", "--allow-empty", "-m", "before")
     git(project, "checkout", "-qf", "main")
     gate_run = measure_gate_run(
-        dataclasses.replace(_plan(project), ref="before"), lambda _: lambda _: [], lambda _: None
+        dataclasses.replace(_plan(project), ref="before"),
+        _work(project),
+        lambda _: lambda _: [],
+        lambda _: None,
     )
     assert (gate_run.added, gate_run.cells, gate_run.not_comparable) == (("torch-fp32",), (), ())
 
@@ -324,7 +332,7 @@ def test_what_the_base_declared_already_holds_no_more(project: Path) -> None:
     (project / "pyproject.toml").write_text(table.format('"drift a"'), encoding="utf8")
     git(project, "commit", "-qam", "two")
     (project / "pyproject.toml").write_text(table.format('"drift a", "removed b"'), encoding="utf8")
-    gate_run = measure_gate_run(_plan(project), lambda _: lambda _: [], lambda _: None)
+    gate_run = measure_gate_run(_plan(project), _work(project), lambda _: lambda _: [], lambda _: None)
     assert gate_run.accepted == ("removed b",)
 
 
@@ -339,6 +347,6 @@ def test_the_rules_of_the_base_hold_and_what_the_change_moves_is_named(project: 
         asked.append(rules)
         return lambda _: []
 
-    gate_run = measure_gate_run(_plan(project), plan_pairs_by, lambda _: None)
+    gate_run = measure_gate_run(_plan(project), _work(project), plan_pairs_by, lambda _: None)
     assert asked == [{"level": 0.01}] == [gate_run.rules]
     assert gate_run.moved_rules == ("threshold default -> 0.99",)
