@@ -20,7 +20,7 @@ from embedopt.evidence import cell_name
 from embedopt.inference.backends import BACKENDS, REFERENCE
 from embedopt.judge.gate.settings import GateSettings, read_settings
 from embedopt.judge.gate.whole_runs import judge_history
-from embedopt.judge.history.saved_runs import History, SavedRun, parse_run, read_history
+from embedopt.judge.history.saved_runs import History, SavedRun, differences, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
 from embedopt.measure.command_line import declare_options, parse_options
 from embedopt.measure.findings import NOT_FINITE, Findings
@@ -31,6 +31,7 @@ from embedopt.report.verdict_tables import render_positions, render_verdicts
 from embedopt.report.words import describe_damaged, title_of
 from embedopt.run_display import RunDisplay, parameters_of
 from embedopt.schema import clear_not_finite, to_json
+from embedopt.selection import Selection
 
 _Collecting = Generator[None, pytest.CollectReport, pytest.CollectReport]
 # Name and benchmarks of each table of pytest-benchmark.
@@ -67,7 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = replace(settings, threshold=options.gate_threshold)
     display = RunDisplay(config, options)
     session = Session(options, on_step=display.write_line, on_detail=display.show)
-    config.pluginmanager.register(Suite(config, root, session, settings), "embedopt-suite")
+    selection = Selection(config, root / "benchmarks", options)
+    config.pluginmanager.register(selection, "embedopt-selection")
+    config.pluginmanager.register(Suite(config, root, session, settings, selection), "embedopt-suite")
     config.pluginmanager.register(display, "embedopt-display")
     config.pluginmanager.register(fixtures, "embedopt-fixtures")
 
@@ -100,8 +103,16 @@ def _root(config: pytest.Config, arguments: Sequence[str]) -> Path | None:
 class Suite:
     """The hooks of one run of the suite; ``root`` is the folder that holds ``benchmarks/``."""
 
-    def __init__(self, config: pytest.Config, root: Path, session: Session, settings: GateSettings) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        root: Path,
+        session: Session,
+        settings: GateSettings,
+        selection: Selection,
+    ) -> None:
         self._config = config
+        self._selection = selection
         self._gate_file = root / "benchmarks" / "test_against.py"
         self._options = session.options
         self._settings = settings
@@ -172,7 +183,8 @@ class Suite:
 
     def _record(self) -> dict[str, Any]:
         """Return the record of the run as JSON values; a figure that is no finite number is not measured."""
-        values = to_json(with_pareto_front(self._findings.run()))
+        run = replace(self._findings.run(), part=self._selection.part)
+        values = to_json(with_pareto_front(run))
         not_finite = clear_not_finite(values)
         reasons = {figure: f"came out as {value}: {NOT_FINITE}" for figure, value in not_finite.items()}
         return values | {"not_measured": reasons}
@@ -197,7 +209,27 @@ class Suite:
         benchmarks = self._config._benchmarksession  # type: ignore[attr-defined]  # its only way in
         if self._findings.has_own_times and not benchmarks.benchmarks and not benchmarks.disabled:
             benchmarks.benchmarks.append(_Untimed())
+        if benchmarks.compare is True:
+            self._compare_with_newest(benchmarks)
         yield
+
+    def _compare_with_newest(self, benchmarks: Any) -> None:
+        """Compare each benchmark with the newest comparable run that has it, not with the last file alone."""
+        left = {bench.fullname for bench in benchmarks.benchmarks if bench}
+        mapping, head = {}, self._findings.run()
+        compared: list[SavedRun | RecordError] = []
+        for path, content in reversed(list(benchmarks.storage.load()) if left else []):
+            own = [bench for bench in content["benchmarks"] if bench["fullname"] in left]
+            try:
+                base = parse_run(f"the run of {content.get('datetime')}", content | {"benchmarks": own})
+            except RecordError:  # it is named where pytest-benchmark compares with it
+                continue
+            if own and base.run and not differences(base.run, head):
+                mapping[path] = {bench["fullname"]: bench for bench in own}
+                left -= mapping[path].keys()
+                compared.append(base)
+        if mapping:
+            benchmarks.compared_mapping, self._compared = mapping, compared
 
     @pytest.hookimpl(wrapper=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Iterator[None]:

@@ -3,13 +3,11 @@
 None stands for what was not measured.
 """
 
-from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated
 
-from embedopt.errors import RecordError
 from embedopt.evidence import GateRun
-from embedopt.schema import OMIT_EMPTY, Interval, from_json, metric, record
+from embedopt.schema import OMIT_EMPTY, Interval, metric, record
 
 SCHEMA = 1
 # The batch size that stands for many texts at once.
@@ -263,6 +261,17 @@ class ShardReference:
 
 
 @record
+class Part:
+    """Marks a run that asked less than its suite can: options or an interruption left benchmarks out.
+
+    Attributes:
+        failed: by question, which is the name of a benchmark's file, the backends that it failed for.
+    """
+
+    failed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@record
 class Run:
     """A whole run: the top-level ``embedopt`` key of a saved file.
 
@@ -273,6 +282,7 @@ class Run:
         load: load tests by backend and way of batching.
         against: comparison with a base; None without ``--against``.
         shard_references: in a merged run, the reference's results for each backend of the other shards.
+        part: None for a run that asked all that the suite can, and for one of an older embedopt.
         not_measured: by the name of a figure, why it is None although its benchmark ran.
     """
 
@@ -292,18 +302,5 @@ class Run:
     load: dict[str, dict[str, LoadTest]] = field(default_factory=dict)
     against: GateRun | None = None
     shard_references: dict[str, ShardReference] = field(default_factory=dict)
+    part: Annotated[Part | None, OMIT_EMPTY] = None
     not_measured: Annotated[dict[str, str], OMIT_EMPTY] = field(default_factory=dict)
-
-
-def run_from_json(values: Mapping[str, Any]) -> Run:
-    """Read the top-level ``embedopt`` key of a saved file.
-
-    Raises:
-        RecordError: the record has another schema, or a field is missing, unknown or of the wrong type.
-    """
-    schema = values.get("schema") if isinstance(values, Mapping) else None
-    if schema != SCHEMA:
-        raise RecordError(
-            f"record has schema {schema!r}, wanted {SCHEMA}: read it with the embedopt that wrote it"
-        )
-    return from_json(Run, values)

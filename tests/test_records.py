@@ -6,7 +6,8 @@ import json
 import pytest
 
 from embedopt.errors import RecordError
-from embedopt.records import Accuracy, Footprint, Latency, LoadPoint, LoadTest, Throughput, run_from_json
+from embedopt.judge.history.saved_runs import run_from_json
+from embedopt.records import Accuracy, Footprint, Latency, LoadPoint, LoadTest, Throughput
 from embedopt.schema import from_json, metrics, to_json
 from tests.runs import make_load, make_run
 

@@ -13,9 +13,8 @@ from pytest_benchmark.logger import PytestBenchmarkWarning
 
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray
-from embedopt.judge.history.saved_runs import read_run
+from embedopt.judge.history.saved_runs import read_run, run_from_json
 from embedopt.measure import session as session_module
-from embedopt.records import run_from_json
 from tests.fakes import FakeEncoder
 from tests.suite import ROOT, run_suite, saved_files
 

@@ -11,9 +11,9 @@ import pytest
 from embedopt import fixtures
 from embedopt.errors import MeasureError
 from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, PairedCell
+from embedopt.judge.history.saved_runs import run_from_json
 from embedopt.measure.pairs.gate_run import GatePlan
 from embedopt.measure.pairs.process_pair import Work
-from embedopt.records import run_from_json
 from embedopt.sampling import PlanPairs
 from tests.suite import saved_files
 

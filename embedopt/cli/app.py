@@ -21,13 +21,15 @@ from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import BACKENDS, get_backend, select_backends, split_names
 from embedopt.inference.loading import open_encoder
 from embedopt.inference.saved_settings import forget, save
-from embedopt.judge.history.saved_runs import newest_run, read_run
+from embedopt.judge.history.saved_runs import History, read_history
+from embedopt.judge.newest import Newest, choose
 from embedopt.judge.recommend import Requirements, candidates, cheapest
 from embedopt.measure.corpus import load_corpus, mixed
 from embedopt.measure.options import Options
 from embedopt.measure.tune import TUNABLE, Search, TunedFor, search, tunable_modes, winners
 from embedopt.report.console import lines
 from embedopt.report.summary_tables import render_recommendation, render_summary, render_tuning
+from embedopt.report.words import describe_damaged, describe_older
 
 # EX_SOFTWARE of sysexits.h: Python's own 1 would say that a run is slower.
 _CRASH = 70
@@ -69,36 +71,38 @@ def build(
 
 @app.command()
 def summary(
-    run: Annotated[Path, typer.Argument(help="File that a run of benchmarks/ saved.", metavar="RUN.json")],
+    run: judge_commands.RunArgument = None,
     everything: Annotated[
         bool, typer.Option("--all", help="All tables, not only those that decide between backends.")
     ] = False,
     price_per_hour: report_commands.PriceOption = Options.price_per_hour,
+    folder: judge_commands.HistoryOption = judge_commands.STORAGE,
 ) -> None:
-    """Print the tables of a saved run."""
-    color = sys.stdout.isatty()
-    typer.echo(render_summary(read_run(run), price_per_hour, everything=everything, color=color), nl=False)
+    """Print the tables of a saved run, or without a file the newest answers of the history."""
+    history, color = read_history(folder), sys.stdout.isatty()
+    newest = choose(history, run, folder)
+    typer.echo(render_summary(newest.run, price_per_hour, everything=everything, color=color), nl=False)
+    _show_notes(history, newest)
 
 
 @app.command()
 def recommend(
-    run: Annotated[
-        Path | None,
-        typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest in .benchmarks"),
-    ] = None,
+    run: judge_commands.RunArgument = None,
     p99_ms: Annotated[float | None, typer.Option(min=0, help="Longest p99 of a call with one text.")] = None,
     min_cosine: Annotated[float | None, typer.Option(min=-1, max=1, help="Lowest mean cosine.")] = None,
     batch_invariant: Annotated[
         bool, typer.Option("--batch-invariant", help="A text must have the same embedding in any batch.")
     ] = False,
     max_mb: Annotated[float | None, typer.Option(min=0, help="Largest size on disk.")] = None,
+    folder: judge_commands.HistoryOption = judge_commands.STORAGE,
 ) -> None:
     """Name the cheapest backend that meets your requirements; exit code 1 when none does.
 
     Texts per second are those of calls with many texts, the p99 is that of calls with one.
     """
-    saved = read_run(run) if run else newest_run(Path(".benchmarks"))
-    measured = candidates(saved)
+    history = read_history(folder)
+    newest = choose(history, run, folder)
+    saved, measured = newest.run, candidates(newest.run)
     if not measured:
         raise RecordError(f"{saved.name} has no throughput in it: run pytest benchmarks/ without -k")
     requirements = Requirements(
@@ -107,7 +111,13 @@ def recommend(
     answer = cheapest(measured, requirements)
     profile = f", {saved.run.profile} profile on {saved.run.hardware_class}" if saved.run else ""
     typer.echo(render_recommendation(answer, f"{saved.name}{profile}"), nl=False)
+    _show_notes(history, newest)
     raise typer.Exit(0 if answer.chosen else 1)
+
+
+def _show_notes(history: History, newest: Newest) -> None:
+    if notes := [*describe_damaged(history.damaged), *describe_older(newest)]:
+        typer.echo(lines(notes), nl=False)
 
 
 @app.command()

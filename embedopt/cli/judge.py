@@ -10,8 +10,9 @@ from embedopt.inference.backends import BACKENDS
 from embedopt.judge.gate.settings import GateSettings, read_settings
 from embedopt.judge.gate.verdict import EXIT_CODES, exit_code
 from embedopt.judge.gate.whole_runs import compare_runs
-from embedopt.judge.history.saved_runs import choose_run, read_history, read_run
+from embedopt.judge.history.saved_runs import read_history, read_run
 from embedopt.judge.history.series import DEFAULT_METRIC, METRICS, roster, series_of
+from embedopt.judge.newest import choose
 from embedopt.report.console import lines
 from embedopt.report.judged_run import JudgedRun, describe_changed_benchmarks, judge_run
 from embedopt.report.verdict_tables import render_history, render_verdicts
@@ -19,11 +20,15 @@ from embedopt.report.words import describe_damaged, describe_roster
 
 EXIT_HELP = "Exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 
+HistoryOption = Annotated[Path, typer.Option("--history", help="Folder of saved runs.", metavar="DIR")]
 RunArgument = Annotated[
     Path | None,
-    typer.Argument(help="A saved run.", metavar="RUN.json", show_default="the newest of the history"),
+    typer.Argument(
+        help="A saved run, which is taken as it is.",
+        metavar="RUN.json",
+        show_default="the newest answers of the history",
+    ),
 ]
-HistoryOption = Annotated[Path, typer.Option("--history", help="Folder of saved runs.", metavar="DIR")]
 STORAGE = Path(".benchmarks")
 # A history with a file that can't be read is incomplete.
 _NOT_COMPARABLE = 4
@@ -67,13 +72,16 @@ def gate(
     run: RunArgument = None,
     folder: HistoryOption = STORAGE,
 ) -> None:
-    """Judge a run: against the base that was measured beside it (--against), else by its own history."""
+    """Judge a run: against the base that was measured beside it (--against), else by its own history.
+
+    Without a file, what the newest run left out is judged by the newest run that answers it.
+    """
     saved = read_history(folder)
     if run is None and not saved.runs:
         missing = f"{folder} has no run that can be read: run pytest benchmarks/ first"
         typer.echo(lines([*describe_damaged(saved.damaged), missing]), nl=False)
         raise typer.Exit(_NOT_COMPARABLE if saved.damaged else _INCONCLUSIVE)
-    judged = judge_run(saved, choose_run(saved, run, folder), gate_settings())
+    judged = judge_run(saved, choose(saved, run, folder), gate_settings())
     _show(judged)
     code = exit_code(judged.verdicts)
     raise typer.Exit(_NOT_COMPARABLE if saved.damaged and code == 0 else code)

@@ -14,14 +14,13 @@ from embedopt.errors import EmbedoptError, GitHubError, RecordError
 from embedopt.files import is_standard_output, write_whole
 from embedopt.judge.history.saved_runs import (
     History,
-    choose_run,
     only_run_file,
     read_file,
     read_history,
-    read_run,
     run_files,
 )
 from embedopt.judge.merge import merge as merge_shards
+from embedopt.judge.newest import choose
 from embedopt.measure.options import Options
 from embedopt.report.comment import NOTHING_TO_MEASURE, render_comment
 from embedopt.report.console import lines
@@ -48,16 +47,16 @@ def report(
 ) -> None:
     """Show a run and its history: as a page, as a summary for a job or a comment, as annotations of a job."""
     saved = read_history(folder)
-    head = choose_run(saved, run, folder)
+    newest = choose(saved, run, folder)
     inputs = [*run_files(folder), *([run] if run else ())]
     if shape == "html":
-        file, shown = output or Path("report.html"), saved.including(head)
+        file, shown = output or Path("report.html"), saved.including(newest.head)
         write_whole(file, render_page(shown, price_per_hour), inputs=inputs)
         message = f"{file}: {len(shown.runs)} run{'s' * (len(shown.runs) != 1)}"
         message = lines([message, *describe_damaged(saved.damaged)])
         typer.echo(message, nl=False, err=is_standard_output(file))
         return
-    verdict = judge_run(saved, head, gate_settings())
+    verdict = judge_run(saved, newest, gate_settings())
     text = render_annotations(verdict) if shape == "annotations" else render_markdown(verdict, price_per_hour)
     if output is None:
         typer.echo(text, nl=False)
@@ -130,7 +129,7 @@ def _judged_artifact(folder: Path) -> JudgedRun | EmbedoptError | None:
     if not folder.is_dir() or not run_files(folder):
         return None
     try:
-        return judge_run(History(), read_run(only_run_file(folder)), gate_settings())
+        return judge_run(History(), choose(History(), only_run_file(folder), folder), gate_settings())
     except EmbedoptError as error:  # anyone can have written what is read here
         return error
 

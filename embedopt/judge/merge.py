@@ -12,7 +12,7 @@ from embedopt.errors import RecordError
 from embedopt.evidence import GateRun
 from embedopt.judge.history.saved_runs import SavedRun, differences
 from embedopt.judge.recommend import with_pareto_front
-from embedopt.records import Footprint, Run, ShardReference, Throughput
+from embedopt.records import Run
 from embedopt.schema import to_json
 
 T = TypeVar("T")
@@ -80,12 +80,7 @@ def _joined(run: Run, other: Run, saved: SavedRun) -> Run:
         raise RecordError(
             f"{saved.name} has {', '.join(twice)}, which an earlier shard has: give each backend to one"
         )
-    reference = ShardReference(
-        latencies=tuple(latency for latency in saved.latencies if latency.backend == other.reference),
-        throughput=other.throughput.get(other.reference, Throughput()),
-        footprint=other.footprint.get(other.reference, Footprint()),
-        load=other.load.get(other.reference, {}).get("none"),
-    )
+    reference = saved.reference_of(other.reference)
     return replace(
         run,
         backends=run.backends | {name: other.backends[name] for name in added},
@@ -97,6 +92,7 @@ def _joined(run: Run, other: Run, saved: SavedRun) -> Run:
         | {f"{name}, {' and '.join(added)}": case for name, case in other.side_by_side.items()},
         against=_joined_against(run.against, other.against),
         shard_references=run.shard_references | dict.fromkeys(added, reference),
+        part=None,  # what a missing shard should have measured is lost, not left out
     )
 
 

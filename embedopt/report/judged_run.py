@@ -1,13 +1,20 @@
 """A run with its verdicts, ready to be shown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.verdict import Verdict
-from embedopt.judge.gate.whole_runs import judge_gate_run, judge_history
+from embedopt.judge.gate.whole_runs import judge_gate_run, judge_newest
 from embedopt.judge.history.saved_runs import History, SavedRun
 from embedopt.judge.history.series import roster
-from embedopt.report.words import describe_damaged, describe_not_measured, describe_roster, title_of
+from embedopt.judge.newest import Newest, newest_answers
+from embedopt.report.words import (
+    describe_damaged,
+    describe_not_measured,
+    describe_older,
+    describe_roster,
+    title_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,22 +32,29 @@ class JudgedRun:
     notes: tuple[str, ...] = ()
 
 
-def judge_run(history: History, head: SavedRun, settings: GateSettings) -> JudgedRun:
-    """Judge a run against the base that was measured beside it, else by its own history."""
+def judge_run(history: History, newest: Newest, settings: GateSettings) -> JudgedRun:
+    """Judge a run against the base that was measured beside it, else with older answers by its history."""
+    head = newest.head
     notes = (*describe_damaged(history.damaged), *describe_not_measured(head.run))
     against = head.run.against if head.run else None
     if against and (verdicts := judge_gate_run(against, settings)):
         return JudgedRun(head=head, title=title_of(head.name, against), verdicts=verdicts, notes=notes)
-    earlier = history.before(head)
     return JudgedRun(
-        head=head,
-        title=f"{head.name} in its own history ({len(earlier)} earlier runs)",
-        verdicts=judge_history(head, earlier, settings),
-        notes=(*notes, *describe_changed_benchmarks(history, head)),
+        head=newest.run,
+        title=f"{head.name} in its own history ({len(history.before(head))} earlier runs)",
+        verdicts=judge_newest(newest, history, settings),
+        notes=(*notes, *describe_older(newest), *describe_changed_benchmarks(history, head)),
     )
 
 
 def describe_changed_benchmarks(history: History, head: SavedRun) -> tuple[str, ...]:
-    """Return notes on benchmarks that are new, renamed or gone since the run of the same kind before."""
+    """Return notes on benchmarks that are new, renamed or gone since the run of the same kind before.
+
+    Where that was a part of a run, those that complete it count too.
+    """
     earlier = history.before(head)
-    return describe_roster(roster(earlier[-1], head)) if earlier else ()
+    if not earlier:
+        return ()
+    before = newest_answers(earlier[-1], earlier[:-1])
+    names = before.head.benchmarks.union(*(run.benchmarks for run, _ in before.older))
+    return describe_roster(roster(replace(before.head, benchmarks=names), head))

@@ -19,12 +19,13 @@ from embedopt.evidence import cell_name
 from embedopt.judge.history.saved_runs import History, Kind, SavedRun
 from embedopt.judge.history.series import DEFAULT_METRIC, METRICS, Series, describe_metric, series_of
 from embedopt.judge.history.trend import changes, levels
+from embedopt.judge.newest import newest_answers
 from embedopt.judge.summary import dollars_per_million, load_rows
 from embedopt.records import Accuracy, LoadPoint
 from embedopt.report.detail_tables import detail_tables
 from embedopt.report.escape import short
 from embedopt.report.summary_tables import deciding_tables
-from embedopt.report.words import describe_damaged, describe_not_measured
+from embedopt.report.words import describe_damaged, describe_not_measured, describe_older
 
 # Significant digits of a number that is drawn; a cosine needs six.
 _DIGITS = 7
@@ -72,7 +73,9 @@ def page_data(history: History, price_per_hour: float) -> dict[str, Any]:
 
 
 def _notes(history: History) -> tuple[str, ...]:
-    return (*describe_damaged(history.damaged), *describe_not_measured(history.runs[-1][1].run))
+    newest = history.runs[-1][1]
+    older = describe_older(newest_answers(newest, history.before(newest)))
+    return (*describe_damaged(history.damaged), *describe_not_measured(newest.run), *older)
 
 
 def _asset(name: str) -> str:
@@ -150,9 +153,9 @@ def _series(series: Series, index: Mapping[int, int]) -> dict[str, Any]:
 def _newest(
     runs: Sequence[SavedRun], index: Mapping[int, int], rows_of: Callable[[SavedRun], list[dict[str, Any]]]
 ) -> dict[str, Any]:
-    """Return the rows of the newest run that has any."""
-    for run in reversed(runs):
-        if rows := rows_of(run):
+    """Return the rows of the newest run that has any, with older answers to what it left out."""
+    for position, run in reversed(list(enumerate(runs))):
+        if rows := rows_of(newest_answers(run, runs[:position]).run):
             return {"run": index[id(run)], "rows": rows}
     return {"run": None, "rows": []}
 

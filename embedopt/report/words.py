@@ -1,11 +1,12 @@
 """Verdicts and notes in words and figures: the same in a terminal, Markdown, an annotation and a test."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from embedopt.errors import RecordError
 from embedopt.evidence import GateRun, cell_name
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.series import DEFAULT_METRIC, Roster
+from embedopt.judge.newest import Answer, Newest
 from embedopt.records import Run
 from embedopt.report.console import percent
 from embedopt.schema import Interval
@@ -83,6 +84,18 @@ def describe_not_measured(run: Run | None) -> tuple[str, ...]:
     reasons = run.not_measured if run else {}
     figures = {why: [name for name in reasons if reasons[name] == why] for why in reasons.values()}
     return tuple(f"not measured: {', '.join(names)} {why}" for why, names in figures.items())
+
+
+def describe_older(newest: Newest) -> tuple[str, ...]:
+    """Return a note for each earlier run that answers what the newest left out."""
+    return tuple(f"older, from {run.name}: {_questions(answers)}" for run, answers in newest.older)
+
+
+def _questions(answers: Collection[Answer]) -> str:
+    backends: dict[str, list[str]] = {}
+    for question, backend in sorted({(answer.question, answer.backend) for answer in answers}):
+        backends.setdefault(question, []).append(backend)
+    return "; ".join(f"{question} of {', '.join(names)}" for question, names in backends.items())
 
 
 def describe_roster(roster: Roster) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from embedopt.cli.app import main
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import get_backend
 from embedopt.inference.saved_settings import save
+from embedopt.records import Part
 from embedopt.trial import Trial
 from tests.runs import make_file, make_run
 
@@ -57,18 +58,26 @@ def test_summary_prints_the_tables_that_decide_or_all(
 def test_recommend_reads_the_newest_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest is the last by name, as for pytest-benchmark; exit code 1 when no backend will do."""
+    """What it left out, the run before answers; a named run is taken as it is. Exit code 1: none will do."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / ".benchmarks" / "Linux"
     folder.mkdir(parents=True)
     (folder / "0001_a.json").write_text("half-writ", encoding="utf8")
-    (folder / "0002_b.json").write_text(json.dumps(make_file(make_run(throughput={}))), encoding="utf8")
-    (folder / "0003_c.json").write_text(json.dumps(make_file(make_run())), encoding="utf8")
+    part = make_run(throughput={}, accuracy={}, part=Part())
+    for day, name, run in ((1, "0003_c.json", make_run()), (2, "0002_b.json", part)):
+        content = make_file(run) | {"datetime": f"2026-03-0{day}T12:00:00"}
+        (folder / name).write_text(json.dumps(content), encoding="utf8")
     (folder / "notes.json").write_text("{}", encoding="utf8")
     assert main(["recommend", "--min-cosine", "0.99"]) == 0
-    assert capsys.readouterr().out.startswith(
-        "onnx-int8: 1,250 texts/s (measured in 0003_c.json, full profile on Test"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("onnx-int8: 1,250 texts/s (measured in 0002_b.json, full profile on Test")
+    assert lines[-2].startswith("passed over: .benchmarks/Linux/0001_a.json is damaged")
+    assert lines[-1] == (
+        "older, from 0003_c.json: accuracy of onnx-int8, torch-fp32; "
+        "throughput of onnx-fp32, onnx-int8, torch-fp32"
     )
+    assert main(["summary"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == lines[-1]
     assert main(["recommend", str(folder / "0003_c.json"), "--p99-ms", "1"]) == 1
     assert capsys.readouterr().out.startswith("no backend measured in 0003_c.json, full profile on Test")
     assert main(["recommend", str(folder / "0002_b.json")]) == 2
@@ -81,7 +90,8 @@ def test_recommend_without_a_run_is_one_line(
     monkeypatch.chdir(tmp_path)
     assert main(["recommend"]) == 2
     assert capsys.readouterr().err == (
-        "embedopt: .benchmarks has no saved run: run pytest benchmarks/ first, or name a file\n"
+        "embedopt: .benchmarks has no saved run that can be read: run pytest benchmarks/ first, "
+        "or name a file\n"
     )
 
 
@@ -182,7 +192,7 @@ def test_wrong_input_is_one_line(
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("argv", [["sumary"], ["summary"], ["encode", "x", "--batch-size", "0", "-o", "y"]])
+@pytest.mark.parametrize("argv", [["sumary"], ["compare"], ["encode", "x", "--batch-size", "0", "-o", "y"]])
 def test_wrong_usage_is_exit_code_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert "Usage:" in capsys.readouterr().err
@@ -219,6 +229,6 @@ def test_a_bug_of_ours_does_not_say_that_a_run_is_slower(
     def fail(_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(cli, "read_run", fail)
+    monkeypatch.setattr(cli, "read_history", fail)
     assert main(["summary", "run.json"]) == 70
     assert capsys.readouterr().err.endswith("ZeroDivisionError: a bug\n")

@@ -13,7 +13,7 @@ import pytest
 from embedopt.cli.app import main
 from embedopt.cli.judge import gate_settings
 from embedopt.evidence import Cell, GateRun, NotComparable, PairedCell
-from embedopt.records import Accuracy, Run
+from embedopt.records import Accuracy, Part, Run
 from tests.runs import make_file, make_run
 
 Save = Callable[..., Path]
@@ -161,6 +161,52 @@ def test_scores_are_compared_with_the_last_run_that_has_them(
     assert "onnx-int8 scores and sizes: not in this run: batch_invariance_min, " in capsys.readouterr().out
     save(3, run=_with_scores(cosine_mean=0.5))
     assert main(["gate"]) == 3
+
+
+def _turns_alone(**changes: Any) -> dict[str, Any]:
+    """The content of a run of which only the turns were asked for."""
+    nothing: dict[str, Any] = {"accuracy": {}, "throughput": {}, "footprint": {}}
+    return {"run": make_run(**(nothing | {"part": Part()} | changes)), "benchmarks": []}
+
+
+def test_what_a_part_of_a_run_left_out_is_judged_by_the_newest_run_that_answers_it(
+    save: Save, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _save_all(save, (*_NOISE, 1.01))
+    save(12, **_turns_alone())
+    assert main(["gate"]) == 0
+    out = capsys.readouterr().out
+    assert "vanished" not in out
+    assert "onnx-int8 batch 32 time" in out
+    assert "older, from 0011_run.json: accuracy of onnx-int8, torch-fp32; footprint of" in out
+    save(11, 1.3)
+    assert main(["gate"]) == 1
+
+
+def test_older_answers_do_not_show_that_another_commit_passes(save: Save) -> None:
+    _save_all(save, (*_NOISE, 1.01))
+    save(12, **_turns_alone(), commit_info={"id": "b" * 40})
+    assert main(["gate"]) == 5
+    save(11, 1.3)
+    assert main(["gate"]) == 1  # but what was worse still is
+
+
+def test_a_named_part_of_a_run_is_judged_alone(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
+    save(1)
+    part = save(2, **_turns_alone())
+    assert main(["gate", str(part)]) == 5
+    assert "vanished" not in capsys.readouterr().out
+
+
+def test_what_failed_in_a_part_of_a_run_is_missing(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
+    save(1)
+    save(2)
+    failed = Part(failed={"accuracy": ("onnx-int8",)})
+    save(3, **_turns_alone(part=failed))
+    assert main(["gate"]) == 0
+    assert "onnx-int8 scores and sizes: not in this run: batch_invariance_min, " in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_scores_are_not_compared_across_profiles(save: Save) -> None:

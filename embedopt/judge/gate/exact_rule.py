@@ -58,8 +58,8 @@ def judge_drift(drift: Drift, settings: GateSettings, accepted: Collection[str])
 def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> tuple[Verdict, ...]:
     """Compare each score and size of a run with that of the last earlier run that has it.
 
-    The earlier runs come the oldest first. What a backend had in the run before and lacks now is one
-    inconclusive verdict.
+    The earlier runs come the oldest first. What a backend had since the last whole run and lacks now is one
+    inconclusive verdict, unless this run is a part that left it out.
     """
     known: dict[tuple[str, str], float] = {}
     for run in earlier:
@@ -70,8 +70,26 @@ def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> t
         for (backend, metric), value in own.items()
         if (backend, metric) in known
     ]
-    lost = _exact_values(earlier[-1]).keys() - own.keys() if earlier else set()
+    lost = _recent(earlier) - own.keys()
+    if head.part is not None:
+        failed = head.part.failed
+        lost = {(name, metric) for name, metric in lost if name in failed.get(question_of(metric), ())}
     return (*(judge_exact(pair, settings) for pair in pairs), *_missing(lost, head))
+
+
+def _recent(earlier: Sequence[Run]) -> set[tuple[str, str]]:
+    """Return the scores and sizes, by backend and metric, of the runs since the last whole one."""
+    recent: set[tuple[str, str]] = set()
+    for run in reversed(earlier):
+        recent |= _exact_values(run).keys()
+        if run.part is None:
+            break
+    return recent
+
+
+def question_of(metric: str) -> str:
+    """Return the question that a score or a size answers: the name of its benchmark's file."""
+    return "footprint" if metric == "disk_bytes" else "accuracy"
 
 
 def _effect(metric: str, base: float, head: float) -> tuple[float, float]:

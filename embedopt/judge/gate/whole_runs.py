@@ -5,14 +5,15 @@ import math
 from collections.abc import Collection, Sequence
 
 from embedopt.evidence import GateRun
-from embedopt.judge.gate.exact_rule import judge_drift, judge_exact, judge_scores
+from embedopt.judge.gate.exact_rule import judge_drift, judge_exact, judge_scores, question_of
 from embedopt.judge.gate.pairs_rule import judge_cells
 from embedopt.judge.gate.settings import GateSettings, parse_settings
 from embedopt.judge.gate.stats import holm
 from embedopt.judge.gate.verdict import Outcome, Verdict
-from embedopt.judge.history.saved_runs import SavedRun, differences
+from embedopt.judge.history.saved_runs import History, SavedRun, differences
 from embedopt.judge.history.series import DEFAULT_METRIC, Series, series_of
 from embedopt.judge.history.trend import FEWEST_RUNS, Position, position_of
+from embedopt.judge.newest import Answer, Newest
 
 # In two separate runs of the same code, each time over the reference's moves by 9 to 14 %, and their ratio by
 # up to 20 %. A change of this size, among a dozen cells, is hardly chance. Process pairs and histories detect
@@ -75,6 +76,28 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
     # Profiles measure batch invariance on different texts.
     alike = [run.run for run in earlier if run.run and run.run.profile == head.run.profile]
     return (*times, *judge_scores(alike, head.run, settings))
+
+
+def judge_newest(newest: Newest, history: History, settings: GateSettings) -> tuple[Verdict, ...]:
+    """Return the verdicts of :func:`judge_history` on a run, and on each older answer by the runs before it.
+
+    An older answer of another commit does not show that this one passes: it counts only where it is worse.
+    """
+    verdicts = [*judge_history(newest.head, history.before(newest.head), settings)]
+    for run, answers in newest.older:
+        verdicts += [
+            verdict
+            for verdict in judge_history(run, history.before(run), settings)
+            if _answer(verdict) in answers
+            and (run.commit == newest.head.commit or verdict.outcome == "regressed")
+        ]
+    return tuple(verdicts)
+
+
+def _answer(verdict: Verdict) -> Answer:
+    if verdict.metric == DEFAULT_METRIC:
+        return Answer("latency", verdict.backend, str(verdict.batch_size))
+    return Answer(question_of(verdict.metric), verdict.backend, figure=verdict.metric)
 
 
 def compare_runs(base: SavedRun, head: SavedRun, settings: GateSettings) -> tuple[Verdict, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from embedopt.errors import RecordError, reason_of
-from embedopt.records import Latency, Run, run_from_json
+from embedopt.records import SCHEMA, Footprint, Latency, Run, ShardReference, Throughput
 from embedopt.schema import from_json
 
 # Names of files that pytest-benchmark saves by itself: they begin with a counter.
@@ -64,6 +64,18 @@ class SavedRun:
             hardware_class=self.run.hardware_class,
             model=self.run.model.digest,
             corpus=self.run.corpus.digest,
+        )
+
+    def reference_of(self, backend: str) -> ShardReference:
+        """Return the results of the reference on the machine and in the run that measured a backend."""
+        run = self.run
+        if run is None or backend in run.shard_references:
+            return run.shard_references[backend] if run else ShardReference()
+        return ShardReference(
+            latencies=tuple(latency for latency in self.latencies if latency.backend == run.reference),
+            throughput=run.throughput.get(run.reference, Throughput()),
+            footprint=run.footprint.get(run.reference, Footprint()),
+            load=run.load.get(run.reference, {}).get("none"),
         )
 
 
@@ -150,35 +162,6 @@ def read_file(path: Path) -> tuple[SavedRun, dict[str, Any]]:
         raise RecordError(f"{path}: {error}") from None
 
 
-def newest_run(folder: Path) -> SavedRun:
-    """Read the run that ``--benchmark-compare`` takes by itself: the last by file name, then by folder.
-
-    Raises:
-        RecordError: there is no saved run, or it can't be read.
-    """
-    files = sorted(folder.rglob(_SAVED), key=lambda file: (file.name, file.parent))
-    if not files:
-        raise RecordError(f"{folder} has no saved run: run pytest benchmarks/ first, or name a file")
-    return read_run(files[-1])
-
-
-def choose_run(history: History, file: Path | None, folder: Path) -> SavedRun:
-    """Return the run of a file, or without one the newest of the history that was read from a folder.
-
-    Raises:
-        RecordError: there is no such run, or it can't be read.
-    """
-    if file:
-        return read_run(file)
-    if not history.runs:
-        damaged = f" ({history.damaged[0]})" if history.damaged else ""
-        raise RecordError(
-            f"{folder} has no saved run that can be read{damaged}: run pytest benchmarks/ first, "
-            "or name a file"
-        )
-    return history.runs[-1][1]
-
-
 def run_files(path: Path) -> list[Path]:
     """Return a file as it is; of a folder, all JSON files in it and below."""
     return sorted(path.rglob("*.json")) if path.is_dir() else [path]
@@ -220,6 +203,20 @@ def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
         medians_s=_medians_s(values["benchmarks"]),
         cpu=_cpu(machine) if isinstance(machine, Mapping) else "unknown CPU",
     )
+
+
+def run_from_json(values: Mapping[str, Any]) -> Run:
+    """Read the top-level ``embedopt`` key of a saved file.
+
+    Raises:
+        RecordError: the record has another schema, or a field is missing, unknown or of the wrong type.
+    """
+    schema = values.get("schema") if isinstance(values, Mapping) else None
+    if schema != SCHEMA:
+        raise RecordError(
+            f"record has schema {schema!r}, wanted {SCHEMA}: read it with the embedopt that wrote it"
+        )
+    return from_json(Run, values)
 
 
 def _integer(digits: str) -> float:

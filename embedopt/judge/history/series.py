@@ -129,7 +129,7 @@ def roster(before: SavedRun, head: SavedRun) -> Roster:
     """Return the new, renamed and vanished benchmarks of a run.
 
     A benchmark counts as renamed where its name is much like that of one that vanished, with the same
-    parameters.
+    parameters. What a part of a run left out has not vanished.
     """
     vanished = sorted(before.benchmarks - head.benchmarks)
     new, renamed = [], []
@@ -141,7 +141,8 @@ def roster(before: SavedRun, head: SavedRun) -> Roster:
                 vanished.remove(old)
             case _:
                 new.append(name)
-    return Roster(new=tuple(new), renamed=tuple(renamed), vanished=tuple(vanished))
+    is_part = head.run is not None and head.run.part is not None
+    return Roster(new=tuple(new), renamed=tuple(renamed), vanished=() if is_part else tuple(vanished))
 
 
 def _parameters(name: str) -> str:

@@ -12,7 +12,6 @@ from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import (
     History,
     SavedRun,
-    choose_run,
     differences,
     parse_run,
     read_history,
@@ -239,19 +238,3 @@ def test_runs_of_each_kind_are_a_history_of_their_own() -> None:
     other = {"hardware_class": "another CPU"}
     kinds = _history(_at(1), _at(2, **other), _at(3)).kinds
     assert [[run.name for run in runs] for runs in kinds.values()] == [["1", "3"], ["2"]]
-
-
-def test_the_newest_run_is_chosen_unless_a_file_is_named(tmp_path: Path) -> None:
-    first = _save(tmp_path, "0001_run.json", make_run(), datetime="2026-03-01T12:00:00")
-    _save(tmp_path, "0002_run.json", make_run(), datetime="2026-03-02T12:00:00")
-    history = read_history(tmp_path)
-    assert choose_run(history, None, tmp_path).name == "0002_run.json"
-    assert choose_run(history, first, tmp_path).name == "0001_run.json"
-
-
-def test_a_history_without_a_readable_run_has_none_to_choose(tmp_path: Path) -> None:
-    (tmp_path / "0001_half.json").write_text('{"benchm', encoding="utf8")
-    with pytest.raises(
-        RecordError, match=r"has no saved run that can be read \(.* is damaged: .*\): run pytest"
-    ):
-        choose_run(read_history(tmp_path), None, tmp_path)
