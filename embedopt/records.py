@@ -215,7 +215,13 @@ class BackendInfo:
 
 @record
 class Machine:
-    """The machine of a run. CPU, instruction sets, cores and threads make its hardware class."""
+    """The machine of a run. CPU, instruction sets, cores, quota and threads make its hardware class.
+
+    Attributes:
+        cores: logical cores that the run could use.
+        quota: cores whose time its control groups granted; None without a limit below ``cores``.
+        threads: threads of a call, and replicas of a model.
+    """
 
     cpu: str
     instruction_sets: tuple[str, ...]
@@ -224,12 +230,14 @@ class Machine:
     system: str
     python: str
     libraries: dict[str, str]
+    quota: Annotated[float | None, OMIT_EMPTY] = None
 
     @property
     def hardware_class(self) -> str:
         """Scores and times may be compared within one hardware class only."""
         sets = "+".join(self.instruction_sets) or "none"
-        return f"{self.cpu} | {sets} | {self.cores} cores | {self.threads} threads"
+        quota = "" if self.quota is None else f" | quota {self.quota:g}"
+        return f"{self.cpu} | {sets} | {self.cores} cores{quota} | {self.threads} threads"
 
 
 @record

@@ -19,6 +19,7 @@ from embedopt.inference.artifacts.quantization_texts import quantization_texts
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import BACKENDS, get_backend, select_backends, split_names
+from embedopt.inference.hardware import fitted
 from embedopt.inference.loading import open_encoder
 from embedopt.inference.saved_settings import forget, save
 from embedopt.judge.history.saved_runs import History, read_history
@@ -139,7 +140,7 @@ def tune(
     Only batch_tokens alters embeddings by more than the rounding of floats: it decides which texts share a
     batch, on which the embeddings of a dynamic INT8 backend depend a little.
     """
-    row = get_backend(backend)
+    row = fitted(get_backend(backend))
     modes = tunable_modes(row, mode)
     if reset:
         deleted = [file for tuned in modes for file in forget(row, tuned, cache_dir)]

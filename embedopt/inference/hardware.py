@@ -1,10 +1,13 @@
 """The CPU that this process runs on, and how many threads a call gets."""
 
+import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
-from embedopt.inference.backend import Mode
+from embedopt.inference.backend import Backend, Mode
 
 # Instruction sets for which runtimes have kernels of their own, by CPU flag.
 _INSTRUCTION_SETS = {
@@ -20,6 +23,11 @@ _INSTRUCTION_SETS = {
     "sve": "sve",
 }
 
+_SPINNING = "session.intra_op.allow_spinning"
+_GROUPS, _GROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+# Quota and period, in control groups of version 2 and 1.
+_QUOTA_FILES = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
@@ -28,24 +36,79 @@ class Hardware:
     Attributes:
         cpu: model name.
         instruction_sets: those for which runtimes have kernels of their own.
-        cores: number of cores that this process may use.
+        cores: number of logical cores that this process may run on.
+        quota: cores whose time its control groups grant; None without a limit below ``cores``.
         threads: number of threads that a call uses.
     """
 
     cpu: str
     instruction_sets: tuple[str, ...]
     cores: int
+    quota: float | None = None
     threads: int
 
 
 def this_hardware() -> Hardware:
     """Describe the hardware as this process may use it. The first call takes about 0.2 s."""
     cpu, instruction_sets = _cpu()
-    return Hardware(cpu=cpu, instruction_sets=instruction_sets, cores=usable_cores(), threads=thread_count())
+    return Hardware(
+        cpu=cpu,
+        instruction_sets=instruction_sets,
+        cores=logical_cores(),
+        quota=cpu_quota(),
+        threads=thread_count(),
+    )
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may run on."""
+    """Return the number of physical cores whose time this process may use."""
+    import loky
+
+    cores: int = loky.cpu_count(only_physical_cores=True)
+    return min(cores, math.ceil(cpu_quota() or cores))
+
+
+def cpu_quota() -> float | None:
+    """Return the cores whose time the control groups grant; None without a limit below the logical cores."""
+    groups = _GROUPS.read_text(encoding="utf8") if _GROUPS.exists() else ""
+    quota = min(_quotas(groups, _GROUP_ROOT), default=math.inf)
+    return quota if quota < logical_cores() else None
+
+
+def _quotas(groups: str, root: Path) -> Iterator[float]:
+    """Yield the quotas of the control groups in ``/proc/self/cgroup``, and of the groups above them."""
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        mount = root / controllers  # none are named in version 2
+        own = mount / path.lstrip("/")
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(mount):
+                yield from _quota_of(folder)
+
+
+def _quota_of(group: Path) -> Iterator[float]:
+    for names in _QUOTA_FILES:
+        files = [group / name for name in names]
+        if all(file.exists() for file in files):
+            quota, period = " ".join(file.read_text(encoding="utf8") for file in files).split()
+            if quota.isdecimal():  # else "max" or -1
+                yield int(quota) / int(period)
+
+
+def fitted(backend: Backend) -> Backend:
+    """Return the row, without threads that spin where a quota makes them use up others' time."""
+    if cpu_quota() is None or _SPINNING not in backend.settings:
+        return backend
+    return backend.with_settings({_SPINNING: "0"})
+
+
+def limit_tokenizer_threads() -> None:
+    """Let the tokenizers library, before its first use, start no more threads than a call gets."""
+    os.environ.setdefault("RAYON_NUM_THREADS", str(thread_count()))
+
+
+def logical_cores() -> int:
+    """Return the number of logical cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

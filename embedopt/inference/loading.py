@@ -13,7 +13,7 @@ from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backend import Backend, Mode
 from embedopt.inference.backends import DEFAULT, get_backend
 from embedopt.inference.encoder import Encoder
-from embedopt.inference.hardware import replicas_and_threads
+from embedopt.inference.hardware import limit_tokenizer_threads, replicas_and_threads
 from embedopt.inference.pipeline import Pipeline
 from embedopt.inference.replicas import Replicas
 from embedopt.inference.saved_settings import tuned_in_both_modes
@@ -71,6 +71,7 @@ def open_encoder(
         WeightsError: the model needs code of its own, which is not trusted.
         ArtifactError: the runtime can't open the folder.
     """
+    limit_tokenizer_threads()
     if not backend.has_modes:
         with trusting(trust_remote_code):
             encoder: Encoder = _opened(backend, folder)

@@ -16,18 +16,19 @@ from embedopt.files import explaining_failure, write_whole
 from embedopt.inference.artifacts.store import cache_root, library_versions
 from embedopt.inference.artifacts.weights import Weights, digest_of
 from embedopt.inference.backend import Backend, Mode, Settings
-from embedopt.inference.hardware import this_hardware
+from embedopt.inference.hardware import fitted, this_hardware
 
 _SCHEMA = 1
 _HINT = "give another cache with --cache-dir or EMBEDOPT_CACHE"
 
 
 def tuned(backend: Backend, mode: Mode, weights: Weights, cache_dir: Path | None = None) -> Backend:
-    """Return the row with the settings that were saved for this hardware; without any, the row itself.
+    """Return the row, fitted to this hardware, with the settings that were saved for it.
 
     Raises:
         ArtifactError: the saved file is damaged, or holds a setting or value that ``tune`` does not try.
     """
+    backend = fitted(backend)
     if not _files(backend, mode, cache_dir):  # saves looking at the hardware, which takes 0.2 s
         return backend
     file = _file(backend, mode, weights, cache_dir)
@@ -46,7 +47,7 @@ def save(
     """Save the settings that :func:`tuned` returns from now on, and return the file that holds them.
 
     Args:
-        backend: the row as it is in the table.
+        backend: the row, fitted to this hardware.
         mode: mode in which the settings are the fastest.
         weights: model with which they are.
         settings: those that differ from the row's; if there are none, an earlier file is deleted and None is

@@ -24,6 +24,7 @@ from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import BACKENDS, REFERENCE, get_backend
 from embedopt.inference.encoder import Encoder, FloatArray
+from embedopt.inference.hardware import fitted
 from embedopt.inference.loading import open_encoder
 
 # Each is a method of the worker.
@@ -72,7 +73,8 @@ class Worker:
             ``load_s``: seconds from the start of the process to the first embedding, which is a cold start
             where nothing was loaded before; ``disk_bytes``: size of the files that were loaded.
         """
-        row, weights = get_backend(backend), resolve_weights(model, trust_remote_code=trust_remote_code)
+        row = fitted(get_backend(backend))
+        weights = resolve_weights(model, trust_remote_code=trust_remote_code)
         folder = ArtifactStore(Path(cache_dir) if cache_dir else None, print).get(row, weights)
         started_s = self._clock()
         encoder = open_encoder(row, folder, trust_remote_code=trust_remote_code)

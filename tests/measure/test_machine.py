@@ -19,6 +19,7 @@ def _empty_caches() -> None:
 def _pretend(monkeypatch: pytest.MonkeyPatch, **info: Any) -> None:
     monkeypatch.setattr(cpuinfo, "get_cpu_info", lambda: info)
     monkeypatch.setattr(hardware, "usable_cores", lambda: 4)
+    monkeypatch.setattr(hardware, "logical_cores", lambda: 8)
 
 
 def test_instruction_sets_are_those_that_select_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,14 +27,22 @@ def test_instruction_sets_are_those_that_select_a_kernel(monkeypatch: pytest.Mon
     flags = ["fpu", "avx2", "avx512f", "avx512_vnni", "amx_tile"]
     _pretend(monkeypatch, brand_raw="AMD EPYC", family=25, model=17, flags=flags)
     assert this_machine().hardware_class == (
-        "AMD EPYC (family 25 model 17) | avx2+avx512+vnni+amx | 4 cores | 3 threads"
+        "AMD EPYC (family 25 model 17) | avx2+avx512+vnni+amx | 8 cores | 3 threads"
     )
 
 
 def test_a_cpu_without_name_and_flags_has_its_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     _pretend(monkeypatch, arch_string_raw="aarch64")
-    assert this_machine().hardware_class == "aarch64 | none | 4 cores | 4 threads"
+    assert this_machine().hardware_class == "aarch64 | none | 8 cores | 4 threads"
+
+
+def test_a_quota_is_part_of_the_hardware_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    _pretend(monkeypatch, arch_string_raw="aarch64")
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 1)
+    monkeypatch.setattr(hardware, "cpu_quota", lambda: 0.5)
+    assert this_machine().hardware_class == "aarch64 | none | 8 cores | quota 0.5 | 1 threads"
 
 
 def test_a_machine_names_the_versions_of_its_libraries() -> None:
