@@ -15,18 +15,24 @@ LARGE_BATCH = 32
 
 
 @record
-class Latency:
-    """Times of one benchmark's calls, with 95 % intervals of the percentiles (order statistics)."""
+class Percentiles:
+    """Percentiles of times with their 95 % intervals (order statistics)."""
 
-    backend: str
-    batch_size: int
-    calls: int
     p50_ms: float | None = metric("ms", "lower")
     p95_ms: float | None = metric("ms", "lower")
     p99_ms: float | None = metric("ms", "lower")
     p50_ci_ms: Interval | None = None
     p95_ci_ms: Interval | None = None
     p99_ci_ms: Interval | None = None
+
+
+@record
+class Latency(Percentiles):
+    """Times of one benchmark's calls."""
+
+    backend: str
+    batch_size: int
+    calls: int
     texts_per_s: float | None = metric("texts/s", "higher")
 
 
@@ -140,11 +146,10 @@ class SideBySideCase:
 
 
 @record
-class LoadPoint:
+class LoadPoint(Percentiles):
     """A server at one arrival rate. Latencies are those of answers, from the intended arrival on.
 
     Attributes:
-        rate_per_s: arrival rate, in requests per second.
         kept_share: share of all requests that were answered within the promise.
         refused_share: share of all requests that were refused.
         refusal_ms: latency of the slowest refusal.
@@ -156,12 +161,6 @@ class LoadPoint:
 
     rate_per_s: float
     seconds: float
-    p50_ms: float | None = metric("ms", "lower")
-    p95_ms: float | None = metric("ms", "lower")
-    p99_ms: float | None = metric("ms", "lower")
-    p50_ci_ms: Interval | None = None
-    p95_ci_ms: Interval | None = None
-    p99_ci_ms: Interval | None = None
     kept_share: float | None = metric("share", "higher")
     refused_share: float | None = metric("share", "lower")
     refusal_ms: float | None = metric("ms", "lower")

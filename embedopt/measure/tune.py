@@ -8,6 +8,7 @@ INT8 backend depend a little.
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -90,7 +91,9 @@ def search(plan: Search) -> tuple[Trial, ...]:
         spent_s = plan.clock() - started_s
         share_s = (plan.budget_s - spent_s) * len(values) / left
         left -= len(values)
-        costs_s = _time_rounds(plan, row, setting, values, _Span(started_s, spent_s + share_s))
+        rows = {value: row.with_settings({setting: value}) for value in values}
+        show = partial(_show, plan, setting, started_s)
+        costs_s = _time_rounds(plan, rows, started_s + spent_s + share_s, show)
         trials += judge(setting, costs_s, row.settings[setting])
         row = plan.backend.with_settings(winners(trials))
     return tuple(trials)
@@ -144,42 +147,30 @@ def _speed_up(
     return math.exp(mean), (math.exp(mean - half), math.exp(mean + half))
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """When a search started, on its clock, and after how many seconds the rounds of a setting end."""
-
-    started_s: float
-    until_s: float
+def _show(plan: Search, setting: str, started_s: float) -> None:
+    plan.on_progress(f"{plan.mode}: {setting}", min(plan.clock() - started_s, plan.budget_s))
 
 
 def _time_rounds(
-    plan: Search, row: Backend, setting: str, values: Sequence[Value], span: _Span
+    plan: Search, rows: Mapping[Value, Backend], ends_s: float, on_round: Callable[[], None]
 ) -> dict[Value, list[float]]:
     """Return the seconds of each value in each round, for as many rounds as the time allows."""
-    cost = _COSTS[plan.mode]
-    batches = _batches(plan)
-    costs_s: dict[Value, list[float]] = {value: [] for value in values}
-    if plan.clock() - span.started_s >= span.until_s:  # no time even to open
+    cost, batches = _COSTS[plan.mode], _batches(plan)
+    costs_s: dict[Value, list[float]] = {value: [] for value in rows}
+    if plan.clock() >= ends_s:  # no time even to open
         return costs_s
-
-    def spent_s() -> float:
-        now_s = plan.clock() - span.started_s
-        plan.on_progress(f"{plan.mode}: {setting}", min(now_s, plan.budget_s))
-        return now_s
-
     with ExitStack() as stack:
-        encoders = {
-            value: stack.enter_context(plan.open_encoder(row.with_settings({setting: value})))
-            for value in values
-        }
-        for encoder in encoders.values():  # warms up
+        encoders = [stack.enter_context(plan.open_encoder(row)) for row in rows.values()]
+        for encoder in encoders:  # warms up
             cost(encoder, next(_batches(plan)), plan.clock)
-        turn = 0
-        while spent_s() < span.until_s:
-            texts, first = next(batches), turn % len(values)
-            for value in (*values[first:], *values[:first]):
-                costs_s[value].append(cost(encoders[value], texts, plan.clock))
-            turn += 1
+        turns = deque(zip(costs_s.values(), encoders, strict=True))
+        on_round()
+        while plan.clock() < ends_s:
+            texts = next(batches)
+            for value_s, encoder in turns:
+                value_s.append(cost(encoder, texts, plan.clock))
+            turns.rotate(-1)
+            on_round()
     return costs_s
 
 

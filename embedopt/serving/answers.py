@@ -14,7 +14,6 @@ class Answerer:
     """Encodes batches and answers their requests, on the thread that calls it.
 
     Attributes:
-        encoder: encoder of the batches.
         is_too_late: whether a request can no longer be answered by its deadline.
     """
 

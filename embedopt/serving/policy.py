@@ -62,13 +62,8 @@ def choose_batch(waiting: Sequence[Request], free_replicas: int, cost: Cost, lim
     """Choose the requests of the next batch.
 
     The request that is due first is always among them, so that none starves. Texts of nearest length join it
-    as long as each raises the number of tokens, padding left out, that are encoded in a second.
-
-    Args:
-        waiting: requests in the queue, at least one.
-        free_replicas: number of replicas, at least 1, that share the waiting requests.
-        cost: expected cost of a batch.
-        limits: limits of the batcher.
+    as long as each raises the number of tokens, padding left out, that are encoded in a second. At least one
+    request waits, and the free replicas share those that do.
 
     Returns:
         Indices into ``waiting``.
@@ -114,9 +109,7 @@ class Backlog:
     """The work that is ahead of a new request.
 
     Attributes:
-        waiting_tokens: number of tokens of all texts in the queue.
         busy_s: remaining seconds of the batches that are being encoded, added up.
-        replicas: number of batches that are encoded at a time.
     """
 
     waiting_tokens: int
@@ -140,11 +133,6 @@ def adjusted_bound_s(bound_s: float, latencies_s: Sequence[float], limits: Limit
     settles where fewer answers are late than a p99 allows. This is a gradient step on the pinball loss
     (Koenker and Bassett, Regression Quantiles, Econometrica 46, 1978). A batch counts as late once, however
     many of its answers are, since a stall of the machine is one event.
-
-    Args:
-        bound_s: the bound until now.
-        latencies_s: seconds from arrival to answer, of each request in the batch.
-        limits: limits of the batcher.
     """
     promise_s = limits.promise_s
     is_late = max(latencies_s) > promise_s

@@ -22,8 +22,6 @@ class Request:
     Attributes:
         text: the text, without its tokens until it is tokenized.
         tokens: number of its tokens, at least 1; a guess until it is tokenized.
-        arrived_s: time at which it was accepted.
-        due_s: time at which it should be answered.
         deadline_s: time after which an answer is of no use; infinity for a request without a deadline.
         future: the answer, ``(dim,) float32``.
     """
@@ -57,7 +55,6 @@ class RequestQueue:
         waiting: requests that are tokenized and can be put into a batch.
         size: number of requests in all three states.
         tokens: number of tokens of all of them; guessed for those that are not tokenized.
-        average_tokens: moving average of the number of tokens of a text.
     """
 
     def __init__(self) -> None:

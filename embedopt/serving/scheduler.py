@@ -32,13 +32,8 @@ _FREE = -math.inf
 class Scheduler:
     """Accepts requests from any thread, and encodes the next batch on the thread that calls :meth:`step`.
 
-    It starts no thread. Each replica of the encoder is stepped by one thread at a time.
-
-    Args:
-        encoder: encoder of the batches.
-        limits: limits of the batcher.
-        cost: cost of a batch to begin with; it is learnt from then on.
-        clock: current time in seconds.
+    It starts no thread. Each replica of the encoder is stepped by one thread at a time. ``cost`` is
+    what a batch costs to begin with; it is learnt from then on.
     """
 
     def __init__(

@@ -49,11 +49,7 @@ def keeps_promise(point: LoadPoint) -> bool:
 
 
 class RateSearch:
-    """Search for the highest arrival rate that keeps the promise.
-
-    Args:
-        measure: measures a rate for a number of seconds.
-        plan: seconds of a run and of a verifying run, and the number of bisections.
+    """Search for the highest arrival rate that keeps the promise; ``measure`` takes a rate and seconds.
 
     Attributes:
         runs: all runs, in their order.
@@ -66,14 +62,11 @@ class RateSearch:
     def highest_rate(self, points: Sequence[LoadPoint]) -> float | None:
         """Return the highest rate, or None where no rate keeps the promise.
 
-        The search begins between the rates of ``points`` that keep the promise and miss it. Where none misses
-        it, the search goes up by half until one does, at most six times; where none keeps it, down, at most
-        twice. Then it bisects the ratio of the two rates, unless even the last rate on the way up kept the
-        promise. As long as a longer, verifying run misses the promise, the rate is lowered by 5 %. A rate
-        that misses by little is tried twice.
-
-        Args:
-            points: results at fixed rates, in ascending order; one at least.
+        The search begins between the rates of ``points``, ascending, that keep the promise and miss it. Where
+        none misses it, the search goes up by half until one does, at most six times; where none keeps it,
+        down, at most twice. Then it bisects the ratio of the two rates, unless even the last rate on the way
+        up kept the promise. As long as a longer, verifying run misses the promise, the rate is lowered by
+        5 %. A rate that misses by little is tried twice.
         """
         kept_per_s, missed_per_s = self._bracket(points)
         if kept_per_s is None:
