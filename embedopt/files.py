@@ -106,5 +106,7 @@ def explaining_failure(path: Path, hint: str) -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # who reads has gone, whether from the file or from the messages
+        raise
     except OSError as error:
         raise OutputError(f"{path} can't be written ({reason_of(error)}): {hint}") from error

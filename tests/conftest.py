@@ -1,6 +1,7 @@
 """All tests: no network, warnings are errors, and small models made by fixtures."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,10 @@ _FOREIGN_WARNINGS = (
 
 def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_autosave = None  # nothing is timed here, so there is nothing to save
+    # A background job of a shell ignores Ctrl-C, and one under nohup SIGHUP; what tests start would, too.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,6 @@
 """The command line: one thin function a command."""
 
+import contextlib
 import sys
 import traceback
 from functools import partial
@@ -34,6 +35,8 @@ from embedopt.report.words import describe_damaged, describe_older
 
 # EX_SOFTWARE of sysexits.h: Python's own 1 would say that a run is slower.
 _CRASH = 70
+# What a shell shows for a program that SIGPIPE ended: who reads has gone. Typer's own is 1, too.
+_CLOSED_PIPE = 141
 
 app = typer.Typer(
     name="embedopt",
@@ -194,13 +197,16 @@ for _other in (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 2 for wrong input, 70 for a bug of ours."""
+    """Run the command line and return its exit code: 2 wrong input, 70 a bug, 141 a closed pipe."""
     try:
         app(argv)
     except EmbedoptError as error:
-        typer.echo(lines([f"embedopt: {error}"]), nl=False, err=True)
+        with contextlib.suppress(BrokenPipeError):
+            typer.echo(lines([f"embedopt: {error}"]), nl=False, err=True)
         return 2
     except SystemExit as end:  # typer ends every command with it
+        if isinstance(end.__context__, BrokenPipeError):
+            return _CLOSED_PIPE
         return end.code if isinstance(end.code, int) else 0
     except Exception:
         traceback.print_exc()

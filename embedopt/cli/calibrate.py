@@ -23,7 +23,6 @@ from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES
 from embedopt.measure.pairs.known_slowdowns import SamplingPlan, collect_samples, read_samples
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
-from embedopt.measure.pairs.worktree import ended_by_signals
 from embedopt.report.verdict_tables import render_error_rates
 from embedopt.schema import to_json
 
@@ -89,7 +88,7 @@ def _collect(plan: SamplingPlan, samples: SlowdownSamples, output: Path) -> Slow
         rich.progress.MofNCompleteColumn(),
         console=rich.console.Console(stderr=True),
     )
-    with ended_by_signals(), progress:
+    with progress:
         bar = progress.add_task("process pairs", total=plan.total)
 
         def save(collected: SlowdownSamples) -> None:

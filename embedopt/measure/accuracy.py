@@ -1,6 +1,5 @@
 """How near a backend's embeddings are to the reference's."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from scipy import stats
 
 from embedopt.errors import InputError
 from embedopt.inference.encoder import Encoder, FloatArray
-from embedopt.measure.corpus import Corpus
+from embedopt.measure.corpus import Corpus, read_lines
 from embedopt.records import LARGE_BATCH, Accuracy
 
 PAIRS_LAYOUT = "score, tab, sentence, tab, sentence"
@@ -94,14 +93,10 @@ def read_sentence_pairs(path: Path) -> SentencePairs:
     Raises:
         InputError: the file can't be read, or a line has no pair; the message names the line.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except UnicodeDecodeError as error:
-        raise InputError(f"pairs {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
-    except (OSError, csv.Error) as error:
-        raise InputError(f"pairs {path} can't be read ({error}); wanted {PAIRS_LAYOUT}") from None
-    parsed = [_sentence_pair(f"{path}:{number}", row) for number, row in enumerate(rows, 1) if any(row)]
+    lines = read_lines(path, "pairs", PAIRS_LAYOUT)
+    parsed = [
+        _sentence_pair(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()
+    ]
     if len({score for score, _, _ in parsed}) < 2:
         raise InputError(
             f"pairs {path} has {len(parsed)} pairs with fewer than two different scores; wanted more"
@@ -110,7 +105,8 @@ def read_sentence_pairs(path: Path) -> SentencePairs:
     return SentencePairs(path.name, first, second, np.asarray(scores))
 
 
-def _sentence_pair(where: str, row: Sequence[str]) -> tuple[float, str, str]:
+def _sentence_pair(where: str, line: str) -> tuple[float, str, str]:
+    row = line.split("\t")
     # Some of the published files have further columns, such as the source of a sentence.
     if len(row) < 3:
         raise InputError(f"pairs {where}: {len(row)} column(s); wanted {PAIRS_LAYOUT}")

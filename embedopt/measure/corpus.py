@@ -85,6 +85,21 @@ def load_corpus(path: Path, *, keep_blank: bool = False) -> Corpus:
     return Corpus(path.name, tuple(line.text for _, line in lines), _judgements(lines))
 
 
+def read_lines(file: Path, kind: str, wanted: str) -> list[str]:
+    """Return the lines of a file: only LF and CRLF end one, as CR, U+2028 and others may stand inside a text.
+
+    Raises:
+        InputError: the file can't be read; the message says what ``kind`` of input it is and what was wanted.
+    """
+    try:
+        content = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{kind} {file} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{kind} {file}: {reason_of(error)}; wanted {wanted}") from None
+    return [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")] if content else []
+
+
 def mixed(texts: Sequence[str]) -> tuple[str, ...]:
     """Return the texts shuffled, the same way each time, so that any part of them is a fair sample."""
     order = np.random.default_rng(0).permutation(len(texts))
@@ -117,14 +132,7 @@ _LINE: TypeAdapter[_Line] = TypeAdapter(_Line)
 
 
 def _read(file: Path, keep_blank: bool) -> list[_Placed]:
-    try:
-        content = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"corpus {file} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"corpus {file}: {reason_of(error)}; wanted a text file or JSON lines") from None
-    # Not splitlines: it also cuts at characters that may stand inside a text, such as U+2028.
-    lines = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")] if content else []
+    lines = read_lines(file, "corpus", "a text file or JSON lines")
     numbered = [(f"{file}:{number}", line) for number, line in enumerate(lines, 1)]
     if file.suffix in {".jsonl", ".ndjson", ".json"}:
         return [(where, _parse(where, line)) for where, line in numbered if line.strip()]

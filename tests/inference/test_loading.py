@@ -1,13 +1,17 @@
 """An encoder is opened by name, or one line says why it can't be."""
 
 import importlib.util
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from embedopt.errors import ArtifactError, MissingPackageError, UsageError
+from embedopt.inference.backends import get_backend
 from embedopt.inference.loading import load_encoder
 
 
@@ -49,3 +53,18 @@ def test_a_damaged_model_is_one_line(tiny_model: Callable[..., Path], tmp_path: 
     assert name in str(caught.value)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["onnx-int8", "openvino-int8"])
+def test_nothing_is_written_under_the_users_home(
+    tiny_model: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    """The telemetry of ONNX Runtime, OpenVINO and nncf keeps an id there, but in a CI."""
+    if get_backend(name).missing_packages:
+        pytest.skip(f"the packages of {name} are not installed")
+    (tmp_path / "home").mkdir()
+    kept = {key: os.environ[key] for key in ("PATH", "EMBEDOPT_CACHE")}
+    code = "import sys, embedopt; embedopt.load_encoder(sys.argv[1], model=sys.argv[2]).encode(['a'])"
+    command = [sys.executable, "-c", code, name, str(tiny_model())]
+    subprocess.run(command, env=kept | {"HOME": str(tmp_path / "home")}, check=True, capture_output=True)
+    assert list((tmp_path / "home").rglob("*")) == []

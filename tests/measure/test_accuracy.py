@@ -172,9 +172,15 @@ def test_a_bad_line_of_sentence_pairs_is_named(tmp_path: Path, content: str, mes
     assert message in str(caught.value)
 
 
+def test_only_a_line_feed_ends_a_sentence_pair(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_bytes(b"1\ta\rb\tc\r\n\t\t\n2\td\te")
+    pairs = read_sentence_pairs(tmp_path / "pairs.tsv")
+    assert (pairs.first, pairs.second, pairs.scores.tolist()) == (("a\rb", "d"), ("c", "e"), [1.0, 2.0])
+
+
 def test_sentence_pairs_that_cant_be_read_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "latin.tsv").write_bytes(b"1\t\xe9\tb")
     with pytest.raises(InputError, match="is not UTF-8 at byte 2"):
         read_sentence_pairs(tmp_path / "latin.tsv")
-    with pytest.raises(InputError, match=r"can't be read .*No such file"):
+    with pytest.raises(InputError, match=r"nowhere\.tsv: no such file or directory; wanted score, tab,"):
         read_sentence_pairs(tmp_path / "nowhere.tsv")

@@ -20,10 +20,10 @@ def _file(tmp_path: Path, content: str | bytes, name: str = "texts.jsonl") -> Pa
 
 
 def test_each_line_of_a_text_file_is_a_text(tmp_path: Path) -> None:
-    """Blank lines are left out by default; a line separator of Unicode stays inside its text."""
-    file = _file(tmp_path, "\ufeffone\r\n\r\n  two \nth\u2028ree\n", "texts.txt")
-    assert load_corpus(file) == Corpus("texts.txt", ("one", "  two ", "th\u2028ree"), {})
-    assert load_corpus(file, keep_blank=True).texts == ("one", "", "  two ", "th\u2028ree")
+    """Blank lines are left out by default; a lone CR or a line separator of Unicode stays inside its text."""
+    file = _file(tmp_path, "\ufeffone\r\n\r\n  two \nth\u2028r\ree\n", "texts.txt")
+    assert load_corpus(file) == Corpus("texts.txt", ("one", "  two ", "th\u2028r\ree"), {})
+    assert load_corpus(file, keep_blank=True).texts == ("one", "", "  two ", "th\u2028r\ree")
 
 
 def test_json_lines_may_have_judgements(tmp_path: Path) -> None:

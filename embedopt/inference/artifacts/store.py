@@ -92,6 +92,8 @@ class ArtifactStore:
             MissingPackageError: the backend needs a runtime that is not installed.
             ArtifactError: the build failed, or the cache can't be written.
         """
+        # Read when ONNX Runtime is imported: its telemetry sends, and writes into the user's cache folder.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         if backend.build is None:
             return weights.path
         backend.require_packages()

@@ -1,5 +1,6 @@
 """OpenVINO, in the precision that the row names: by default it picks one by itself."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from embedopt.inference.artifacts.quantization_texts import quantization_inputs
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.replicas import Forward
+
+# As if it was not installed: OpenVINO and nncf then send nothing, and keep no id in the user's home.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not to be imported
 
 _MODEL_FILE = "model.xml"
 _PRECISION = "INFERENCE_PRECISION_HINT"

@@ -25,6 +25,7 @@ from embedopt.measure.pairs.process_pair import StartWorker, Work, cells_of, liv
 from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, RefusedError, WorkerClient
 from embedopt.measure.worker import unpack
 from embedopt.sampling import BUDGET_S, PlanPairs, sample_pairs
+from embedopt.signals import ended_by_signals
 
 _BudgetS = Annotated[float, Field(title="--against-budget", description="seconds, above 0", gt=0)]
 
@@ -94,7 +95,7 @@ def measure_gate_run(
     started_s = clock()
     commit, head = worktree.resolve(plan.head, plan.ref), worktree.describe_head(plan.head)
     cache_dir = cache_root(Path(work.cache_dir) if work.cache_dir else None)
-    with worktree.ended_by_signals(), worktree.checked_out(plan.head, commit, cache_dir) as folder:
+    with ended_by_signals(), worktree.checked_out(plan.head, commit, cache_dir) as folder:
         base = Checkout(name="base", root=folder, python=plan.base_python or plan.head_python)
         own = Checkout(name="head", root=plan.head, python=plan.head_python)
         starts = (lambda: WorkerClient(base), lambda: WorkerClient(own))

@@ -3,12 +3,9 @@
 import contextlib
 import os
 import shutil
-import signal
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from filelock import FileLock, Timeout
 
@@ -71,24 +68,6 @@ def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path
         finally:
             _remove(repository, folder)
             _lock_of(folder).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt``, as Ctrl-C does, so that the block cleans up."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
-        yield
-        return
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _remove_stale(repository: Path, parent: Path) -> None:

@@ -296,8 +296,6 @@ def test_a_signal_during_a_call_leaves_no_process_and_no_worktree(
     monkeypatch.setenv("HANG_AT", "time")
     monkeypatch.setenv("FIFO", str(tmp_path / "fifo"))
     code = (
-        "import signal\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell ignores it
         "from tests.measure.pairs.test_gate_run import _plan, _work; from pathlib import Path\n"
         "from embedopt.evidence import Cell, PairsWanted\n"
         "from embedopt.measure.pairs.gate_run import measure_gate_run\n"

@@ -2,19 +2,14 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from embedopt.errors import GitError, UsageError
-from embedopt.measure.pairs.worktree import (
-    checked_out,
-    describe_head,
-    ended_by_signals,
-    resolve,
-)
+from embedopt.measure.pairs.worktree import checked_out, describe_head, resolve
+from embedopt.signals import ended_by_signals
 from tests.repositories import git
 
 
@@ -104,15 +99,6 @@ def test_each_run_gets_a_worktree_of_its_own_and_a_dirty_head_is_left_alone(
     assert (repository / "file.txt").read_text(encoding="utf8") == "three"
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let SIGINT interrupt: it is ignored in a background job of a shell without job control."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_the_base_is_checked_out_leaves_no_worktree(
     repository: Path, tmp_path: Path, number: signal.Signals
