@@ -22,7 +22,6 @@ from embedopt.report.console import lines
 
 # Texts encoded between two steps of the progress bar: enough to plan batches of like length.
 _CHUNK_TEXTS = 2048
-_INSTALL_BULK = "pip install -e '.[bulk]' in embedopt's folder"
 
 ModelOption = Annotated[
     str | None,
@@ -76,6 +75,12 @@ def encode(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Keep what was encoded in another way, and encode the rest.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Ray cluster that encodes, or local.", show_default="this process"
+        ),
+    ] = None,
     price_per_hour: PriceOption = 0.05,
 ) -> None:
     """Embed texts: of any number of files into a folder of Parquet files, or of one file into a NumPy file.
@@ -95,11 +100,11 @@ def encode(
         )
         _encode_to_numpy(_only(inputs, output), output, batch_size, open_encoder)
         return
-    if find_spec("pyarrow") is None:
-        raise MissingPackageError(
-            f"encoding to a folder needs pyarrow, which is not installed: {_INSTALL_BULK}"
-        )
-    from embedopt.bulk.job import Job, encode_files
+    _require("encoding to a folder", "pyarrow", "bulk")
+    if ray is not None:
+        _require("--ray", "ray", "ray")
+    from embedopt.bulk.encode import encode_files
+    from embedopt.bulk.job import Job
     from embedopt.bulk.progress import Progress, summary
     from embedopt.bulk.readers import Columns
 
@@ -118,10 +123,17 @@ def encode(
         skip_bad_rows=on_error == "skip",
         force=force,
         mixed=mixed,
+        ray=ray,
     )
     with Progress() as progress:
         totals = encode_files(job, progress)
     typer.echo(lines(summary(output, totals, price_per_hour)), nl=False)
+
+
+def _require(what: str, package: str, extra: str) -> None:
+    if find_spec(package) is None:
+        install = f"pip install -e '.[{extra}]' in embedopt's folder"
+        raise MissingPackageError(f"{what} needs {package}, which is not installed: {install}")
 
 
 def _only(inputs: list[str], output: Path) -> Path:

@@ -60,7 +60,8 @@ def main(argv: list[str]) -> None:
     Args:
         argv: folder with the generated file, folder of the artifacts or an empty string.
     """
-    from embedopt.bulk.job import Job, encode_files
+    from embedopt.bulk.encode import encode_files
+    from embedopt.bulk.job import Job
     from embedopt.bulk.progress import Progress
     from embedopt.bulk.readers import Columns
 

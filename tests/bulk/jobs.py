@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedopt.bulk.job import Job, encode_files
+from embedopt.bulk.encode import encode_files
+from embedopt.bulk.job import Job
 from embedopt.bulk.manifest import Identity
 from embedopt.bulk.progress import Progress, Totals
 from embedopt.bulk.readers import Columns
@@ -41,7 +42,7 @@ def run_job(
     """Run a job with parts of 20 rows and chunks of 10, on a fake encoder."""
     settings = {"columns": Columns(id="doc"), "part_rows": 20, "chunk_rows": 10, **options}
     with pytest.MonkeyPatch.context() as patch, Progress() as progress:
-        patch.setattr("embedopt.bulk.job.identity_of", lambda *_: identity or {"model": "a"})
+        patch.setattr("embedopt.bulk.encode.identity_of", lambda *_: identity or {"model": "a"})
         patch.setattr("embedopt.bulk.embedder.load_encoder", lambda *_, **__: encoder or FakeEncoder())
         return encode_files(Job(inputs=tuple(map(str, inputs)), output=output, **settings), progress)
 

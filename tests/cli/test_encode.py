@@ -95,15 +95,29 @@ def test_files_of_all_formats_become_a_folder(
     assert "in another way: dtype was float32, is now float16; choose another" in capsys.readouterr().err
 
 
-def test_a_folder_needs_pyarrow(
-    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("package", "options", "message"),
+    [
+        (
+            "pyarrow",
+            [],
+            "encoding to a folder needs pyarrow, which is not installed: pip install -e '.[bulk]'",
+        ),
+        ("ray", ["--ray", "local"], "--ray needs ray, which is not installed: pip install -e '.[ray]'"),
+    ],
+)
+def test_a_missing_package_is_one_line_with_the_command(
+    package: str,
+    options: list[str],
+    message: str,
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("embedopt.cli.encode.find_spec", lambda _: None)
-    assert main(["encode", str(texts), "-o", str(tmp_path / "out")]) == 2
-    assert (
-        "embedopt: encoding to a folder needs pyarrow, which is not installed: pip install -e '.[bulk]' in "
-        "embedopt's folder\n"
-    ) in capsys.readouterr().err
+    monkeypatch.setattr("embedopt.cli.encode.find_spec", lambda name: None if name == package else name)
+    assert main(["encode", str(texts), "-o", str(tmp_path / "out"), *options]) == 2
+    assert capsys.readouterr().err == f"embedopt: {message} in embedopt's folder\n"
 
 
 @pytest.mark.parametrize(

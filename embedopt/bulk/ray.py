@@ -1,0 +1,212 @@
+"""The parts of a job on a Ray cluster: each actor encodes whole parts, this process notes what is done.
+
+A part is written under its own name and moved into place, so that one that Ray gives to a second actor, since
+the first died, replaces itself: no text is lost or doubled, and the order in which parts end does not matter.
+Only the numbers of parts travel; texts are read and vectors written by the actors, on storage that all nodes
+share. No read task competes with the actors for a CPU, so that they may take all of them.
+"""
+
+import dataclasses
+import io
+import itertools
+import logging
+import os
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from embedopt.bulk.job import Job, identity_of
+from embedopt.bulk.manifest import DonePart, Identity, Manifest
+from embedopt.bulk.part_encoder import PartEncoder, read_chunks
+from embedopt.bulk.progress import Progress
+from embedopt.bulk.sources import Part
+from embedopt.errors import EmbedoptError, OutputError, UsageError, first_line
+from embedopt.inference.artifacts.store import ArtifactStore, cache_root
+from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.inference.backends import get_backend
+from embedopt.inference.hardware import thread_count, usable_cores
+from embedopt.schema import from_json, to_json
+
+LOCAL = "local"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """What each actor gets.
+
+    Attributes:
+        job: the job, with absolute paths.
+        parts: the parts that are to be encoded.
+        carried: the columns that the output takes over from the input.
+        identity: all that the vectors depend on, where the job was started.
+        artifact: name and content of the artifact's folder, packed; None where the backend has none.
+    """
+
+    job: Job
+    parts: Sequence[Part]
+    carried: pa.Schema
+    identity: Identity
+    artifact: tuple[str, bytes] | None
+
+
+class Actor:
+    """Encodes parts by their number, for Ray Data's ``map_batches``.
+
+    An error of ours becomes a row, since Ray would wrap it.
+    """
+
+    def __init__(self, work: Work) -> None:
+        # Ray sets OMP_NUM_THREADS to the actor's CPUs; the tokenizer's threads have a variable of their own.
+        os.environ["RAYON_NUM_THREADS"] = str(thread_count())
+        self._work, self._encoder = work, None
+        self._error = ""
+        try:
+            self._encoder = self._open()
+        except EmbedoptError as error:
+            self._error = str(error)
+
+    def _open(self) -> PartEncoder:
+        work, progress = self._work, Progress()
+        if work.artifact is not None:
+            unpack(*work.artifact, cache_root(work.job.cache_dir) / "artifacts")
+        own = identity_of(work.job, progress)
+        if not work.job.mixed and own != work.identity:
+            differences = [
+                f"{name} {own.get(name, 'none')}, not {value}"
+                for name, value in work.identity.items()
+                if own.get(name) != value
+            ]
+            raise OutputError(
+                f"a node of the cluster would make other vectors: it has {'; '.join(differences)}; wanted "
+                "the same on all nodes: make them alike, or add --mixed"
+            )
+        return PartEncoder(work.job, work.carried, own, progress)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Encode the parts whose numbers are in the column ``item``."""
+        rows = [self._encode(self._work.parts[int(index)]) for index in batch["item"]]
+        return {"done": [done for done, _ in rows], "error": [error for _, error in rows]}
+
+    def _encode(self, part: Part) -> tuple[dict[str, Any], str]:
+        if self._encoder is None:
+            return {}, self._error
+        columns, size = self._work.job.columns, self._work.job.chunk_rows
+        chunks = itertools.islice(read_chunks(part.source, columns, part.start, size), -(-part.rows // size))
+        try:
+            return to_json(self._encoder.encode(part, chunks)), ""
+        except EmbedoptError as error:
+            return {}, str(error)
+
+
+def encode_on_ray(
+    address: str, job: Job, manifest: Manifest, todo: Sequence[Part], carried: pa.Schema, progress: Progress
+) -> float:
+    """Encode parts on a cluster, one actor for each of its CPUs, and return the seconds that it took.
+
+    Args:
+        address: address of a running cluster, or ``local`` for one on this machine's cores.
+        job: the job; its inputs, output and model are on storage that all nodes share.
+        manifest: the manifest of the output folder.
+        todo: the parts.
+        carried: the columns that the output takes over from the input.
+        progress: what shows the rows that are done.
+
+    Raises:
+        UsageError: there is no cluster at the address.
+        EmbedoptError: an actor can't open the backend or encode a part.
+    """
+    import ray
+
+    progress.step(f"starting Ray ({address})")
+    work = Work(
+        job=dataclasses.replace(job, output=job.output.absolute()),
+        parts=[_absolute(part) for part in todo],
+        carried=carried,
+        identity=manifest.identity,
+        artifact=_packed_artifact(job, progress),
+    )
+    _connect(address)
+    started_s = time.monotonic()
+    try:
+        for row in _results(work):
+            if row["error"]:
+                raise EmbedoptError(row["error"])
+            done = from_json(DonePart, row["done"])
+            manifest.add(done)
+            progress.step(done.part)
+            progress.advance(done.rows + done.rejected)
+    finally:
+        ray.shutdown()
+    return time.monotonic() - started_s
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    # Of Ray's own messages, those that the user can act on.
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        options |= {"num_cpus": usable_cores(), "include_dashboard": False}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"--ray {address}: no cluster answers ({first_line(error)}); wanted local or an address such as "
+            "head:6379: start one with ray start --head"
+        ) from None
+
+
+def _results(work: Work) -> Any:
+    """Return the rows of the actors as they come."""
+    import ray
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    actors = min(int(ray.cluster_resources().get("CPU", 1)), len(work.parts))
+    pool = ray.data.ActorPoolStrategy(
+        min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=1
+    )
+    numbers = ray.data.from_items(list(range(len(work.parts))), override_num_blocks=len(work.parts))
+    encoded = numbers.map_batches(
+        Actor, fn_constructor_args=(work,), batch_size=1, batch_format="numpy", compute=pool, num_cpus=1
+    )
+    return encoded.iter_rows()
+
+
+def _absolute(part: Part) -> Part:
+    return dataclasses.replace(
+        part, source=dataclasses.replace(part.source, path=part.source.path.absolute())
+    )
+
+
+def _packed_artifact(job: Job, progress: Progress) -> tuple[str, bytes] | None:
+    """Return name and content of the artifact's folder."""
+    backend = get_backend(job.backend)
+    if backend.build is None:
+        return None
+    weights = resolve_weights(job.model, job.revision, trust_remote_code=job.trust_remote_code)
+    folder = ArtifactStore(job.cache_dir, progress.step).get(backend, weights)
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.add(folder, arcname=".")
+    return folder.name, stream.getvalue()
+
+
+def unpack(name: str, content: bytes, root: Path) -> None:
+    """Put a packed artifact into a cache that does not have it; opening it checks its files."""
+    folder, temporary = root / name, root / f"{name}.{os.getpid()}.tmp"
+    if folder.exists():
+        return
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(temporary, filter="data")
+    try:
+        temporary.rename(folder)
+    except OSError:  # another actor of the node was first
+        if not folder.exists():
+            raise

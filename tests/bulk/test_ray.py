@@ -1,0 +1,96 @@
+"""Jobs on a Ray cluster: the same vectors, whatever happens to a node."""
+
+import dataclasses
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from embedopt.bulk.job import Job
+from embedopt.bulk.ray import Actor, Work, unpack
+from embedopt.bulk.readers import Columns
+from embedopt.bulk.sources import Source, parts_of, stamp_of
+from embedopt.cli.app import main
+from tests.bulk.jobs import TEXTS, vectors, write_texts
+from tests.fakes import FakeEncoder, fake_embedding
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_killed_node_loses_and_doubles_nothing(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
+    source, model = write_texts(tmp_path / "in" / "a.parquet"), str(tiny_model())
+    here = ["encode", str(source), "-o", str(tmp_path / "here"), "--id", "doc", "--backend", "onnx-fp32"]
+    assert main([*here, "--model", model]) == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bulk.two_nodes", str(source), str(tmp_path / "there"), model],
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1:] == ["killed 1, 100 rows in 5 parts"], done.stderr
+    assert vectors(tmp_path / "there") == vectors(tmp_path / "here")
+    assert not list((tmp_path / "there").glob(".*"))
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+    path = write_texts(tmp_path / "a.parquet")
+    source = Source(path=path, name="a.parquet", digest="1", rows=100, stamp=stamp_of(path))
+    job = Job(inputs=(), output=tmp_path / "out", columns=Columns(id="doc"), chunk_rows=10)
+    monkeypatch.setattr("embedopt.bulk.ray.identity_of", lambda *_: {"model": "a"})
+    monkeypatch.setattr("embedopt.bulk.embedder.load_encoder", lambda *_, **__: FakeEncoder())
+    monkeypatch.setenv("RAYON_NUM_THREADS", "1")
+    schema = pa.schema([("doc", pa.string())])
+    return Work(job=job, parts=parts_of(source, 30), carried=schema, identity={"model": "a"}, artifact=None)
+
+
+def test_an_actor_encodes_the_rows_of_its_part_alone(work: Work) -> None:
+    rows = Actor(work)({"item": [1, 3]})
+    assert [(done["part"], done["rows"]) for done in rows["done"]] == [
+        ("a-00001.parquet", 30),
+        ("a-00003.parquet", 10),
+    ]
+    assert rows["error"] == ["", ""]
+    expected = {f"d{row}": fake_embedding(TEXTS[row]).tobytes() for row in (*range(30, 60), *range(90, 100))}
+    assert vectors(work.job.output) == expected
+
+
+def test_a_node_that_would_make_other_vectors_is_refused(work: Work) -> None:
+    other = dataclasses.replace(work, identity={"model": "b"})
+    assert Actor(other)({"item": [0]}) == {
+        "done": [{}],
+        "error": [
+            "a node of the cluster would make other vectors: it has model a, not b; wanted the same on all "
+            "nodes: make them alike, or add --mixed"
+        ],
+    }
+    mixed = dataclasses.replace(other, job=dataclasses.replace(work.job, mixed=True))
+    assert Actor(mixed)({"item": [0]})["error"] == [""]
+
+
+def test_a_bad_row_is_an_error_of_its_part(work: Work) -> None:
+    write_texts(work.parts[0].source.path, [None, *TEXTS[1:]])
+    rows = Actor(work)({"item": [0]})
+    assert rows["error"][0].endswith(
+        "a.parquet: row 1 has null for its text; wanted a text: mend it, or leave "
+        "such rows out with --on-error skip"
+    )
+
+
+def test_an_artifact_is_unpacked_once(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.add(tmp_path / "model.onnx", arcname="./model.onnx")
+    for _ in range(2):
+        unpack("fake-1", stream.getvalue(), tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["fake-1"]
+    assert (tmp_path / "cache" / "fake-1" / "model.onnx").read_bytes() == b"model"
