@@ -47,7 +47,6 @@ class PairedCell:
     """The evidence on one cell: one natural log ratio for each process pair.
 
     Attributes:
-        cell: what was timed.
         log_ratios: log ratios of the pairs that the first judgement rests on.
         fresh: log ratios of the confirmation pairs, measured only after the first judgement flagged the cell.
     """
@@ -125,12 +124,6 @@ class GateRun:
         base: commit, branch or tag as given to ``--against``.
         base_commit: full hash of the base's commit.
         head: full hash of the head's commit, followed by ``+ changes`` where files differed from it.
-        cells: evidence from process pairs.
-        exact: values that need no pairs.
-        not_comparable: backends that could not be measured in both base and head.
-        pairs: number of process pairs measured.
-        seconds: duration of the run.
-        budget_s: longest duration that was allowed.
         threshold: smallest change that counts, a share, as given to ``--gate-threshold``; None where it
             was not given.
         drift: how far the vectors moved, of the reference and each backend that both have; empty for a base

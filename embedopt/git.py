@@ -21,11 +21,8 @@ def git(
 ) -> Finished:
     """Run git in a folder and return what it printed and its exit code.
 
-    Args:
-        folder: where git runs.
-        arguments: the git command and its arguments.
-        settings: configuration for this call only, by key.
-        new_session: whether Ctrl-C in the terminal leaves git running to its end.
+    The settings are configuration for this call only, by key. In a new session, Ctrl-C in the terminal leaves
+    git running to its end.
 
     Raises:
         GitError: there is no git on the PATH, or it can't be run.

@@ -47,8 +47,6 @@ class Step:
 
     Attributes:
         backend: name of the backend; empty where the benchmark has none.
-        question: what is asked, in words.
-        seconds: about how long it takes.
         batch_size: texts in a call; 0 where the benchmark has no batch size.
     """
 

@@ -84,10 +84,6 @@ def read_settings(pyproject: Path, backends: Collection[str]) -> GateSettings:
 def parse_settings(table: Mapping[str, Any], source: str) -> GateSettings:
     """Return the settings of a table ``[tool.embedopt.gate]``.
 
-    Args:
-        table: the table.
-        source: the file that it comes from, for messages.
-
     Raises:
         UsageError: a key or a value means nothing; the message names it.
     """

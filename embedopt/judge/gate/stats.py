@@ -33,10 +33,7 @@ def estimate(log_ratios: Sequence[float], level: float) -> Estimate:
 
     Student's t is narrower than rank tests at six pairs, and an outlying pair widens it instead of turning a
     verdict. Identical values have no spread to estimate from: their interval has no width.
-
-    Args:
-        log_ratios: at least two, one a process pair.
-        level: chance that the interval misses the true mean.
+    There are at least two values, one a process pair.
     """
     pairs = len(log_ratios)
     mean = math.fsum(log_ratios) / pairs

@@ -36,9 +36,7 @@ class SavedRun:
     """One saved file.
 
     Attributes:
-        name: the file's name.
         run: embedopt's record; None for a file that another suite wrote.
-        benchmarks: the full names of all benchmarks in it.
         latencies: the records of the latency benchmarks in it.
         time: when it was measured; None for a run that is not saved yet.
         commit: the commit that was measured; empty where it is unknown.

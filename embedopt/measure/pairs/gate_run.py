@@ -41,8 +41,6 @@ class GatePlan:
         base_python: interpreter of the base's own environment; None to run the base with the head's.
         backends: backends that are timed in process pairs, at each of the batch sizes.
         model: model as given to ``--model``, on the command line or in ``addopts``.
-        budget_s: seconds for the whole run.
-        invariance_texts: number of texts that batch invariance is measured on.
         invariance_rounds: number of batches that each of these texts is encoded in.
         threshold: smallest change that counts, a share, for the record only; None for the default.
     """
@@ -80,12 +78,7 @@ def measure_gate_run(
 ) -> GateRun:
     """Check the base out, measure base and head, and leave no process and no worktree behind.
 
-    Args:
-        plan: what is compared with which base.
-        work: what the workers of both are asked to do.
-        plan_pairs_by: returns the function that says which pairs are still wanted, by the base's rules.
-        on_step: called with a line of progress.
-        clock: time in seconds.
+    ``plan_pairs_by`` returns the function that says, by the base's rules, which pairs are still wanted.
 
     Raises:
         UsageError: the base does not exist.
@@ -152,12 +145,7 @@ class _ExactValues:
 class GateRunner:
     """Measures base and head, and holds the evidence so far.
 
-    Args:
-        starts: start a new worker of the base, and one of the head.
-        plan: what is compared with which base.
-        work: what the workers are asked to do.
-        on_step: called with a line of progress after each process pair.
-        clock: time in seconds; the budget begins now.
+    ``starts`` start a new worker of the base, and one of the head. The budget begins now.
     """
 
     def __init__(

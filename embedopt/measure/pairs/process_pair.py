@@ -123,9 +123,7 @@ def measure_pair(
 def summarise_pair(base_s: Sequence[float], head_s: Sequence[float]) -> ProcessPair:
     """Return the record of a process pair: the trimmed mean of its quads' log ratios, and its calls.
 
-    Args:
-        base_s: seconds of the base's calls; each two in a row are of one quad.
-        head_s: seconds of the head's calls, in the same order.
+    Each two calls in a row, in seconds, are of one quad.
     """
     size = 2 if len(base_s) > 1 else 1
     logs = np.log(np.reshape(head_s, (-1, size))) - np.log(np.reshape(base_s, (-1, size)))

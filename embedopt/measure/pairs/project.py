@@ -75,10 +75,7 @@ def moved_rules(head: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, 
 def base_model(head: Path, base: Path, model: str | None) -> str | None:
     """Return the model that base's ``addopts`` name, where head's name another; None where both use the same.
 
-    Args:
-        head: checkout of the head.
-        base: checkout of the base.
-        model: model that was given to ``--model``; one from the command line is that of both.
+    A model from the command line is that of both.
 
     Raises:
         MeasureError: a ``pyproject.toml`` can't be read.

@@ -57,8 +57,6 @@ class Checkout:
 
     Attributes:
         name: ``base`` or ``head``, for messages.
-        root: folder that holds the package ``embedopt``.
-        python: interpreter that runs the code.
     """
 
     name: str
@@ -69,10 +67,7 @@ class Checkout:
 class WorkerClient:
     """Client of one live worker; a context manager that leaves no process behind.
 
-    Args:
-        checkout: the code that the worker runs.
-        short_s: seconds until the first line and the answer to a timed call are overdue.
-        module: the module that is run, as ``python -m`` takes it.
+    The first line and the answer to a timed call are overdue after ``short_s`` seconds.
 
     Raises:
         ForeignWorkerError: the checkout has no worker, or one with another protocol.
