@@ -3,20 +3,8 @@
 import dataclasses
 from typing import Any
 
-from embedopt.records import (
-    SCHEMA,
-    Accuracy,
-    BackendInfo,
-    CorpusInfo,
-    Footprint,
-    Latency,
-    LoadPoint,
-    LoadTest,
-    Machine,
-    Model,
-    Run,
-    Throughput,
-)
+from embedopt.conditions import BackendInfo, CorpusInfo, Machine, Model
+from embedopt.records import SCHEMA, Accuracy, Footprint, Latency, LoadPoint, LoadTest, Run, Throughput
 from embedopt.schema import to_json
 
 # What a stranger may write in place of a name: HTML, Markdown, commands of a terminal and of GitHub's runner.

@@ -3,23 +3,13 @@
 import dataclasses
 from typing import Any, TypeVar
 
+from embedopt.conditions import BackendInfo, CorpusInfo, Model
 from embedopt.errors import MeasureError
 from embedopt.evidence import GateRun
 from embedopt.inference.backends import REFERENCE
 from embedopt.measure.machine import this_machine
 from embedopt.measure.session import Session
-from embedopt.records import (
-    SCHEMA,
-    Accuracy,
-    BackendInfo,
-    CorpusInfo,
-    Footprint,
-    LoadTest,
-    Model,
-    Run,
-    SideBySideCase,
-    Throughput,
-)
+from embedopt.records import SCHEMA, Accuracy, Footprint, LoadTest, Run, SideBySideCase, Throughput
 from embedopt.schema import clear_not_finite, to_json
 
 # Where to look when a figure is no finite number.

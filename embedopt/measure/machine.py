@@ -4,10 +4,10 @@ import dataclasses
 import platform
 from functools import cache
 
+from embedopt.conditions import Machine
 from embedopt.inference.artifacts.store import library_versions
 from embedopt.inference.backends import BACKENDS
 from embedopt.inference.hardware import this_hardware
-from embedopt.records import Machine
 
 
 @cache

@@ -7,9 +7,9 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
+from embedopt.conditions import BackendInfo, Machine
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
-from embedopt.records import BackendInfo, Machine
 from embedopt.report.judged_run import JudgedRun
 from embedopt.report.markdown import LIMIT, render_annotations, render_markdown
 from tests.report.verdicts import OPEN, SAME, SLOWER

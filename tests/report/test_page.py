@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from embedopt.conditions import BackendInfo
 from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import History, read_history
-from embedopt.records import BackendInfo, LoadPoint, LoadTest
+from embedopt.records import LoadPoint, LoadTest
 from embedopt.report.page import page_data, render_page
 from tests.histories import SHIFTS, write_history
 from tests.runs import HOSTILE, make_file, make_load, make_run

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from embedopt.conditions import Model
 from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
 from embedopt.judge.recommend import Requirements, candidates, cheapest, with_pareto_front
-from embedopt.records import Model, Run
+from embedopt.records import Run
 from embedopt.report.summary_tables import (
     render_comparisons,
     render_recommendation,

@@ -93,18 +93,8 @@ def measure_gate_run(
         own = Checkout(name="head", root=plan.head, python=plan.head_python)
         starts = (lambda: WorkerClient(base), lambda: WorkerClient(own))
         runner = GateRunner(starts, plan, work, on_step, clock)
-        base_rules: Mapping[str, Any] | None = None
-        own_rules: Mapping[str, Any] = {}
-        if not project.has_suite(folder):
-            on_step(f"{plan.ref} has no embedopt: there is nothing to compare with")
-            runner.add(plan.backends)
-        elif why := project.why_not_comparable(plan.head, folder, own_python=plan.base_python is not None):
-            runner.give_up(why)
-        else:
-            on_step(f"measuring {head[:12]}{head[40:]} against {plan.ref} ({commit[:12]})")
-            own_rules, base_rules = project.rules(plan.head), project.rules(folder)
-            runner.work = replace(work, base_model=project.base_model(plan.head, folder, plan.model))
-            runner.run(plan_pairs_by(base_rules))
+        title = f"{head[:12]}{head[40:]} against {plan.ref} ({commit[:12]})"
+        own_rules, base_rules = runner.compare(folder, title, plan_pairs_by)
     return GateRun(
         base=plan.ref,
         base_commit=commit,
@@ -169,6 +159,24 @@ class GateRunner:
         self.added: tuple[str, ...] = ()
         self.removed: tuple[str, ...] = ()
         self.pairs = 0
+
+    def compare(
+        self, base: Path, title: str, plan_pairs_by: Callable[[Mapping[str, Any]], PlanPairs]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+        """Measure what can be compared with the checkout of the base; return the rules of head and base."""
+        plan = self._plan
+        if not project.has_suite(base):
+            self._on_step(f"{plan.ref} has no embedopt: there is nothing to compare with")
+            self.add(plan.backends)
+            return {}, None
+        if why := project.why_not_comparable(plan.head, base, own_python=plan.base_python is not None):
+            self.give_up(why)
+            return {}, None
+        self._on_step(f"measuring {title}")
+        own_rules, base_rules = project.rules(plan.head), project.rules(base)
+        self.work = replace(self.work, base_model=project.base_model(plan.head, base, plan.model))
+        self.run(plan_pairs_by(base_rules))
+        return own_rules, base_rules
 
     def give_up(self, why: str) -> None:
         """Record that no backend can be compared, and why."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from embedopt.conditions import CorpusInfo, Model
 from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import (
     History,
@@ -17,7 +18,6 @@ from embedopt.judge.history.saved_runs import (
     read_history,
     read_run,
 )
-from embedopt.records import CorpusInfo, Model
 from tests.runs import make_file, make_run
 
 
