@@ -2,6 +2,7 @@
 
 import pytest
 
+from embedopt.inference.backends import DEFAULT_TO_STORE
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.bulk import measure_bulk
 from embedopt.measure.findings import Findings
@@ -14,7 +15,7 @@ _LEAST_SHARE = 0.95
 
 
 @pytest.mark.needs("bulk")
-@pytest.mark.only_for("onnx-int8")
+@pytest.mark.only_for(DEFAULT_TO_STORE)
 def test_bulk(encoder: Encoder, session: Session, findings: Findings) -> None:
     """The rows of ``--bulk-texts``, encoded to a folder, then asked for again when nothing is left."""
     options = session.options

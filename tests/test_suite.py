@@ -12,6 +12,7 @@ import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
 from embedopt.inference.backend import Backend
+from embedopt.inference.backends import DEFAULT_TO_STORE
 from embedopt.inference.encoder import FloatArray
 from embedopt.judge.history.saved_runs import read_run, run_from_json
 from embedopt.measure import session as session_module
@@ -97,8 +98,8 @@ def test_a_soak_is_collected_when_it_is_given_seconds(suite: pytest.Pytester) ->
 
 
 def test_the_bulk_benchmark_is_collected_when_it_is_given_texts(suite: pytest.Pytester) -> None:
-    result = run_suite(suite, "--backends", "onnx-int8", "--bulk-texts", "9", "--co", "-q", "-k", "bulk")
-    result.stdout.fnmatch_lines(["benchmarks/test_bulk.py::test_bulk[[]onnx-int8[]]"])
+    result = run_suite(suite, "--backends", DEFAULT_TO_STORE, "--bulk-texts", "9", "--co", "-q", "-k", "bulk")
+    result.stdout.fnmatch_lines([f"benchmarks/test_bulk.py::test_bulk[[]{DEFAULT_TO_STORE}[]]"])
 
 
 def test_an_unknown_need_is_a_usage_error(suite: pytest.Pytester) -> None:

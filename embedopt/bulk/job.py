@@ -14,7 +14,7 @@ from embedopt.bulk.sources import PART_ROWS
 from embedopt.inference.artifacts.layout import MANIFEST
 from embedopt.inference.artifacts.store import ArtifactStore, library_versions
 from embedopt.inference.artifacts.weights import resolve_weights, sha256_of
-from embedopt.inference.backends import DEFAULT, get_backend
+from embedopt.inference.backends import DEFAULT_TO_STORE, get_backend
 from embedopt.inference.hardware import this_hardware
 
 
@@ -44,7 +44,7 @@ class Job:
     inputs: tuple[str, ...]
     output: Path
     columns: Columns
-    backend: str = DEFAULT
+    backend: str = DEFAULT_TO_STORE
     model: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False

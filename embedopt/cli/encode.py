@@ -14,7 +14,7 @@ import typer
 from embedopt.cli.report import PriceOption
 from embedopt.errors import MissingPackageError, UsageError
 from embedopt.files import is_standard_output, replacing
-from embedopt.inference.backends import BACKENDS, DEFAULT
+from embedopt.inference.backends import BACKENDS, DEFAULT, DEFAULT_TO_STORE, get_backend
 from embedopt.inference.encoder import Encoder
 from embedopt.inference.loading import load_encoder
 from embedopt.measure.corpus import load_corpus
@@ -52,7 +52,13 @@ def encode(
             help="Folder for Parquet files, or a .npy file for one file of text or JSON lines.",
         ),
     ],
-    backend: Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")] = DEFAULT,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help=f"One of {', '.join(BACKENDS)}.",
+            show_default=f"{DEFAULT} into a NumPy file, {DEFAULT_TO_STORE} into a folder",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Texts in a batch.", show_default="chosen by length")
     ] = None,
@@ -91,7 +97,7 @@ def encode(
     if output.suffix == ".npy" or (output.exists() and not output.is_dir()):
         open_encoder = partial(
             load_encoder,
-            backend,
+            backend or DEFAULT,
             mode="throughput",
             model=model,
             revision=revision,
@@ -108,12 +114,19 @@ def encode(
     from embedopt.bulk.progress import Progress, summary
     from embedopt.bulk.readers import Columns
 
+    row = get_backend(backend or DEFAULT_TO_STORE)
+    if not row.is_batch_invariant:
+        typer.echo(
+            f"{row.name}: a text's vector depends a little on its batch, so that a second run may differ; "
+            f"{DEFAULT_TO_STORE} has the same vector in any batch",
+            err=True,
+        )
     names = tuple(name.strip() for name in keep.split(",") if name.strip())
     job = Job(
         inputs=tuple(inputs),
         output=output,
         columns=Columns(text=column, id=id_column, keep=names),
-        backend=backend,
+        backend=row.name,
         model=model,
         revision=revision,
         trust_remote_code=trust_remote_code,

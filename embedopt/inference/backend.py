@@ -75,6 +75,11 @@ class Backend:
         return self.with_settings(self.throughput_settings) if mode == "throughput" else self
 
     @property
+    def is_batch_invariant(self) -> bool:
+        """Whether a text has the same embedding in any batch, but for the rounding of floats."""
+        return self.bounds.get("batch_invariance_min", 0.0) >= 0.99999
+
+    @property
     def missing_packages(self) -> tuple[str, ...]:
         """Those of :attr:`packages` that are not installed."""
         return tuple(name for name in self.packages if importlib.util.find_spec(name) is None)

@@ -178,6 +178,9 @@ _ROWS = (
 
 BACKENDS: Mapping[str, Backend] = {row.name: row for row in _ROWS}
 
+# For embeddings that are stored: a text's must not depend on the texts that it was encoded with.
+DEFAULT_TO_STORE = DEFAULT if BACKENDS[DEFAULT].is_batch_invariant else "onnx-int8-block"
+
 
 def get_backend(name: str) -> Backend:
     """Return the row called ``name``.
