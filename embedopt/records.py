@@ -29,12 +29,19 @@ class Percentiles:
 
 @record
 class Latency(Percentiles):
-    """Times of one benchmark's calls."""
+    """Times of one benchmark's calls.
+
+    Attributes:
+        batches: mean number of batches that a call with several texts was planned into.
+        replicas: mean number of batches that such a call encoded at the same time.
+    """
 
     backend: str
     batch_size: int
     calls: int
     texts_per_s: float | None = metric("texts/s", "higher")
+    batches: Annotated[float | None, OMIT_EMPTY] = None
+    replicas: Annotated[float | None, OMIT_EMPTY] = None
 
 
 @record

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from embedopt.clock import Clock
+from embedopt.inference.encoder import CallPlan
 from embedopt.records import Latency
 from embedopt.schema import Interval
 
@@ -44,6 +46,15 @@ def summarise(backend: str, batch_size: int, durations_s: Sequence[float]) -> La
         calls=calls,
         texts_per_s=batch_size * calls / float(sum(durations_s)),
         **percentiles(durations_s),
+    )
+
+
+def with_plans(latency: Latency, plans: Sequence[CallPlan]) -> Latency:
+    """Return the record with the means of the plans of its calls."""
+    return replace(
+        latency,
+        batches=float(np.mean([len(plan.batches) for plan in plans])),
+        replicas=float(np.mean([plan.replicas for plan in plans])),
     )
 
 

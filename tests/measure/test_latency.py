@@ -5,7 +5,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from embedopt.measure.latency import quantile_interval, rotate, rounds_for, summarise
+from embedopt.inference.encoder import CallPlan
+from embedopt.measure.latency import quantile_interval, rotate, rounds_for, summarise, with_plans
+from embedopt.schema import to_json
 from tests.fakes import FakeClock
 
 
@@ -29,6 +31,14 @@ def test_a_known_sample_has_its_percentiles_and_intervals() -> None:
 def test_the_smallest_sample_that_has_an_interval(quantile: float, enough: int) -> None:
     assert quantile_interval(enough - 1, quantile) is None
     assert quantile_interval(enough, quantile) is not None
+
+
+def test_a_call_with_several_texts_says_how_it_was_planned() -> None:
+    latency = summarise("x", 3, [0.001])
+    plans = [CallPlan([np.arange(3)], 1), CallPlan([np.arange(1), np.arange(1, 3)], 2)]
+    planned = with_plans(latency, plans)
+    assert (planned.batches, planned.replicas) == (1.5, 1.5)
+    assert {"batches", "replicas"} & to_json(latency).keys() == set()  # older code reads it
 
 
 def test_a_small_sample_has_no_p99() -> None:

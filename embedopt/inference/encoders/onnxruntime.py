@@ -52,5 +52,9 @@ def session_options(options: Settings, threads: int) -> "SessionOptions":
 
 
 def open_forwards(backend: Backend, folder: Path, replicas: int, threads: int) -> list[OnnxForward]:
-    """Open an artifact of ``export.onnx_fp32``, or one that a recipe of ours made from it."""
-    return [OnnxForward(folder / MODEL_FILE, backend.open_options, threads) for _ in range(replicas)]
+    """Open an artifact of ``export.onnx_fp32``, or one that a recipe of ours made from it.
+
+    Replicas share a session, and so the weights: each call runs on the thread that makes it.
+    """
+    assert replicas == 1 or threads == 1
+    return [OnnxForward(folder / MODEL_FILE, backend.open_options, threads)] * replicas

@@ -81,3 +81,4 @@ def test_a_session_has_the_threads_of_its_replica(real_cache: Path, replicas: in
     assert [forward._session.get_session_options().intra_op_num_threads for forward in forwards] == (
         [threads] * replicas
     )
+    assert len({id(forward) for forward in forwards}) == 1  # the weights are held once
