@@ -1,6 +1,5 @@
 """Encodes the parts of a job, one after the other, with one encoder."""
 
-import csv
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
@@ -82,7 +81,7 @@ def read_chunks(source: Source, columns: Columns, start: int, chunk_rows: int) -
     """
     try:
         yield from format_of(source.path).read(source.path, columns, start, chunk_rows)
-    except (OSError, pa.ArrowException, csv.Error) as error:
+    except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{source.path} can't be read ({first_line(error)}): mend it, or leave it out"
         ) from error

@@ -215,8 +215,7 @@ def _text_records(stream: TextIO) -> Iterator[_Record]:
 
 
 def _csv_records(stream: TextIO) -> Iterator[_Record]:
-    csv.field_size_limit(sys.maxsize)
-    lines = csv.reader(stream)
+    lines = _csv_lines(stream)
     header = next(lines, [])
     for row, values in enumerate((values for values in lines if values), 1):
         if len(values) == len(header):
@@ -226,7 +225,21 @@ def _csv_records(stream: TextIO) -> Iterator[_Record]:
 
 
 def _csv_schema(stream: TextIO) -> pa.Schema:
-    return pa.schema([(name, pa.string()) for name in next(csv.reader(stream), [])])
+    return pa.schema([(name, pa.string()) for name in next(_csv_lines(stream), [])])
+
+
+def _csv_lines(stream: TextIO) -> Iterator[list[str]]:
+    csv.field_size_limit(sys.maxsize)
+    # Strict: else a quote that is never closed swallows all rows that follow.
+    lines = csv.reader(stream, strict=True)
+    try:
+        yield from lines
+    except csv.Error as error:
+        reason = str(error).partition(" - ")[0]  # what follows is for programmers
+        raise InputError(
+            f"{stream.name}: line {lines.line_num} is no CSV ({reason}); wanted texts with line breaks or "
+            "quotes in closed quotes: mend it, or leave the file out"
+        ) from None
 
 
 def _text_schema(_: TextIO) -> pa.Schema:

@@ -104,7 +104,16 @@ def encode(
             trust_remote_code=trust_remote_code,
             cache_dir=cache_dir,
         )
-        _encode_to_numpy(_only(inputs, output), output, batch_size, open_encoder)
+        others = {
+            "--column": column != "text",
+            "--id": id_column,
+            "--keep": keep,
+            "--dtype": dtype != "float32",
+            "--on-error": on_error != "stop",
+            "--ray": ray is not None,
+        }
+        unused = [name for name, given in others.items() if given]
+        _encode_to_numpy(_only(inputs, output, unused), output, batch_size, open_encoder)
         return
     _require("encoding to a folder", "pyarrow", "bulk")
     if ray is not None:
@@ -149,8 +158,12 @@ def _require(what: str, package: str, extra: str) -> None:
         raise MissingPackageError(f"{what} needs {package}, which is not installed: {install}")
 
 
-def _only(inputs: list[str], output: Path) -> Path:
-    if len(inputs) > 1 or inputs[0].endswith(".parquet"):
+def _only(inputs: list[str], output: Path, unused: list[str]) -> Path:
+    if unused:
+        raise UsageError(
+            f"{', '.join(unused)} can't be used with {output}: name a folder with -o, or leave it out"
+        )
+    if len(inputs) > 1 or inputs[0].lower().endswith((".parquet", ".csv")):
         raise UsageError(
             f"{output} takes one file of text or JSON lines, not {', '.join(inputs)}: name a folder with -o"
         )

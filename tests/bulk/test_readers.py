@@ -83,6 +83,25 @@ def test_a_row_that_is_no_text_says_why(tmp_path: Path, name: str, content: byte
         assert text == expected
 
 
+@pytest.mark.parametrize(
+    ("content", "line", "reason"),
+    [
+        (b"text\na\rb\n", 2, "new-line character seen in unquoted field"),
+        (b'text\n"half of\na file\n', 3, "unexpected end of data"),
+        (b'"te', 1, "unexpected end of data"),
+    ],
+)
+def test_csv_that_would_lose_rows_is_refused(tmp_path: Path, content: bytes, line: int, reason: str) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        format_of(file).count(file)
+    assert str(caught.value) == (
+        f"{file}: line {line} is no CSV ({reason}); wanted texts with line breaks or quotes in closed "
+        "quotes: mend it, or leave the file out"
+    )
+
+
 def test_csv_has_quotes_line_ends_and_long_texts(tmp_path: Path) -> None:
     file, long = tmp_path / "a.csv", "x" * 200_000
     file.write_text(f'n,text\n1,"a, ""b""\nc"\n\n2,{long}\n', "utf8")

@@ -124,6 +124,11 @@ def test_a_missing_package_is_one_line_with_the_command(
     ("inputs", "message"),
     [
         (["{tmp}/a.parquet"], "x.npy takes one file of text or JSON lines, not "),
+        (["{tmp}/a.CSV"], "x.npy takes one file of text or JSON lines, not "),
+        (
+            ["{texts}", "--column", "body", "--dtype", "float16"],
+            "x.npy: name a folder with -o, or leave it out",
+        ),
         (["{texts}", "{texts}"], "x.npy takes one file of text or JSON lines, not "),
     ],
 )
