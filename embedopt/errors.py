@@ -25,6 +25,10 @@ class ArtifactError(EmbedoptError):
     """An artifact can't be built, stored or opened, or saved settings are damaged."""
 
 
+class UnsupportedModelError(ArtifactError):
+    """A backend can't give the embeddings that sentence-transformers gives with a model."""
+
+
 class MissingPackageError(EmbedoptError):
     """A backend needs a package of the extra ``peers`` that is not installed."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from embedopt.errors import EmbedoptError, MissingPackageError
+from embedopt.errors import EmbedoptError, MissingPackageError, UnsupportedModelError
 from embedopt.inference.encoder import Encoder
 from embedopt.judge.gate.pairs_rule import plan_pairs
 from embedopt.judge.gate.settings import GateSettings, parse_settings
@@ -43,7 +43,7 @@ def encoder(request: pytest.FixtureRequest, session: Session) -> Iterator[Encode
     """One backend, opened once in a run."""
     try:
         opened = session.open(request.param)
-    except MissingPackageError as error:
+    except (MissingPackageError, UnsupportedModelError) as error:
         pytest.skip(str(error))
     except EmbedoptError as error:
         pytest.fail(str(error), pytrace=False)

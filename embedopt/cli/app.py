@@ -15,7 +15,7 @@ from embedopt.cli import calibrate as calibrate_commands
 from embedopt.cli import encode as encode_commands
 from embedopt.cli import judge as judge_commands
 from embedopt.cli import report as report_commands
-from embedopt.errors import EmbedoptError, RecordError
+from embedopt.errors import EmbedoptError, RecordError, UnsupportedModelError
 from embedopt.inference.artifacts.quantization_texts import quantization_texts
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
@@ -68,7 +68,13 @@ def build(
                     f"{row.name:<22}skipped: {' and '.join(row.missing_packages)} not installed", markup=False
                 )
                 continue
-            folder = store.get(row, weights)
+            try:
+                folder = store.get(row, weights)
+            except UnsupportedModelError as error:
+                if len(chosen) == 1:
+                    raise
+                out.print(f"{row.name:<22}skipped: {error}", markup=False)
+                continue
             size = disk_bytes(folder) if row.build else weights.disk_bytes
             out.print(f"{row.name:<22}{size / 1e6:7.1f} MB  {folder}", markup=False)
 

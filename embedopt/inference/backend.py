@@ -34,6 +34,7 @@ class Backend:
         batch_tokens: largest number of padded tokens in a batch of several texts; None for no limit.
         has_modes: whether the row has both :data:`Mode` s.
         tunable: values that ``embedopt tune`` tries in a mode, by setting; the row's own value is among them.
+        probe_cosine: lowest cosine to sentence-transformers' embedding, of any probe and with any model.
         bounds: accuracy that the tests require on the default model, by field of
             :class:`embedopt.records.Accuracy`: a minimum, or a maximum where lower is better.
         bounds_need_vnni: whether ``bounds`` hold on CPUs with VNNI only; on others, 8-bit products saturate.
@@ -52,6 +53,7 @@ class Backend:
     batch_tokens: int | None = None
     has_modes: bool = False
     tunable: Tunable = field(default_factory=dict)
+    probe_cosine: float = 0.99999
     bounds: Mapping[str, float] = field(default_factory=dict)
     bounds_need_vnni: bool = False
     packages: tuple[str, ...] = ()

@@ -33,6 +33,9 @@ _ORT_INT8_SESSION = {**_ORT_SESSION, "disabled_optimizers": "SkipLayerNormFusion
 # 811 at 2,048, 594 at 4,096, same backend and machine.
 _BATCH_TOKENS = 512
 
+# A backend that loses a module, a side or a prompt gives cosines far below these.
+_PROBE_BF16, _PROBE_INT8 = 0.99, 0.85
+
 # Settings whose best value depends on the machine and that change an embedding by float rounding at most.
 # The exception is batch_tokens: it changes which texts share a batch, and dynamic INT8 depends on that.
 # In throughput mode each replica has one thread, so block size and spinning do not matter; in latency mode a
@@ -53,6 +56,7 @@ _ONNX_INT8 = Backend(
     summary="dynamic INT8, one weight scale per channel, outlying activations smoothed",
     precision="int8",
     opener=f"{_ENCODERS}.onnxruntime:open_forwards",
+    probe_cosine=_PROBE_INT8,
     build=f"{_QUANTIZE}:dynamic_int8",
     derived_from="onnx-fp32",
     build_options={"per_channel": True, "smoothing": True},
@@ -75,7 +79,9 @@ _ROWS = (
         name="torch-bf16",
         summary="PyTorch with weights and products in bfloat16",
         precision="bf16",
+        probe_cosine=_PROBE_BF16,
         opener=f"{_ENCODERS}.torch:open_pipeline",
+        build=f"{_ENCODERS}.torch:link",
         derived_from=REFERENCE,
         open_options={"dtype": "bfloat16"},
         batch_tokens=_BATCH_TOKENS,
@@ -124,6 +130,7 @@ _ROWS = (
         summary="sentence-transformers' own ONNX backend with its INT8 for AVX-512 VNNI",
         precision="int8",
         opener=f"{_ENCODERS}.sentence_transformers:open_onnx",
+        probe_cosine=_PROBE_INT8,
         build=f"{_QUANTIZE}:sentence_transformers_int8",
         derived_from="st-onnx-fp32",
         build_options={"quantization_config": "avx512_vnni"},
@@ -135,6 +142,7 @@ _ROWS = (
         summary="OpenVINO in bfloat16",
         precision="bf16",
         opener=f"{_ENCODERS}.openvino:open_forwards",
+        probe_cosine=_PROBE_BF16,
         build=f"{_ENCODERS}.openvino:convert",
         derived_from="onnx-fp32",
         open_options={"INFERENCE_PRECISION_HINT": "bf16"},
@@ -149,6 +157,7 @@ _ROWS = (
         summary="OpenVINO with static INT8 by nncf",
         precision="int8",
         opener=f"{_ENCODERS}.openvino:open_forwards",
+        probe_cosine=_PROBE_INT8,
         build=f"{_ENCODERS}.openvino:static_int8",
         derived_from="onnx-fp32",
         open_options={"INFERENCE_PRECISION_HINT": "f32"},
@@ -164,6 +173,7 @@ _ROWS = (
         summary="CTranslate2 with INT8 weights, activations quantised row by row",
         precision="int8",
         opener=f"{_ENCODERS}.ctranslate2:open_forwards",
+        probe_cosine=_PROBE_INT8,
         build=f"{_ENCODERS}.ctranslate2:convert",
         derived_from=REFERENCE,
         build_options={"quantization": "int8"},
@@ -173,6 +183,13 @@ _ROWS = (
         tunable=_TUNABLE,
         bounds={"cosine_mean": 0.995, "cosine_min": 0.985, "batch_invariance_min": 0.985},
         packages=("ctranslate2",),
+    ),
+    Backend(
+        name="static-fp32",
+        summary="a lookup of each token's embedding, for models of StaticEmbedding",
+        precision="fp32",
+        opener=f"{_ENCODERS}.static:open_pipeline",
+        batch_tokens=_BATCH_TOKENS,
     ),
 )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from embedopt.errors import ArtifactError, EmbedoptError, UsageError, first_line
+from embedopt.inference.artifacts import probes
 from embedopt.inference.artifacts.source_model import trusting
 from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import resolve_weights
@@ -48,6 +49,7 @@ def load_encoder(
         UsageError: there is no such backend or mode.
         MissingPackageError: the backend needs a runtime that is not installed.
         WeightsError: the model's files are missing or not the published ones, or it needs code of its own.
+        UnsupportedModelError: the backend can't give the embeddings that sentence-transformers gives.
         ArtifactError: the artifact can't be built, stored or opened, or the saved settings are damaged.
     """
     backend = get_backend(name)
@@ -69,13 +71,18 @@ def open_encoder(
 
     Raises:
         WeightsError: the model needs code of its own, which is not trusted.
-        ArtifactError: the runtime can't open the folder.
+        UnsupportedModelError: the backend can't give the embeddings that sentence-transformers gives.
+        ArtifactError: the runtime can't open the folder, or gives other embeddings than when it was built.
     """
     limit_tokenizer_threads()
-    if not backend.has_modes:
-        with trusting(trust_remote_code):
-            encoder: Encoder = _opened(backend, folder)
-        return encoder
+    with trusting(trust_remote_code):
+        encoder = _with_ways(backend, folder, mode) if backend.has_modes else _opened(backend, folder)
+    probes.check(encoder, backend, folder)
+    return encoder
+
+
+def _with_ways(backend: Backend, folder: Path, mode: Mode | None) -> Encoder:
+    """Open a backend in a mode, or so that each call chooses one."""
     modes = (mode,) if mode else get_args(Mode)
     ways: dict[int, Replicas] = {}
     for one in modes:

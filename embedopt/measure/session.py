@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embedopt.errors import UnsupportedModelError
 from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import Weights, resolve_weights
 from embedopt.inference.backend import Backend, Mode
@@ -42,6 +43,7 @@ class Session:
         self._reference: Encoder | None = None
         self._folders: dict[str, Path] = {}
         self._backends: dict[str, Backend] = {}
+        self._unsupported: dict[str, UnsupportedModelError] = {}
         self._embeddings: dict[str, FloatArray] = {}
 
     @property
@@ -90,7 +92,8 @@ class Session:
         _ = self.corpus, self.sentence_pairs
         for name, row in BACKENDS.items():
             if (name in names or name == REFERENCE) and not row.missing_packages:
-                self.folder(name)
+                with contextlib.suppress(UnsupportedModelError):  # said and kept: its benchmarks are skipped
+                    self.folder(name)
                 self.backend(name)
 
     def backend(self, name: str) -> Backend:
@@ -100,9 +103,20 @@ class Session:
         return self._backends[name]
 
     def folder(self, name: str) -> Path:
-        """Return the folder of a backend's artifact, building it where the cache has none."""
+        """Return the folder of a backend's artifact, building it where the cache has none.
+
+        Raises:
+            UnsupportedModelError: the backend can't give the model's embeddings; its build is not repeated.
+        """
+        if error := self._unsupported.get(name):
+            raise error
         if name not in self._folders:
-            self._folders[name] = self.store.get(BACKENDS[name], self.weights)
+            try:
+                self._folders[name] = self.store.get(BACKENDS[name], self.weights)
+            except UnsupportedModelError as error:
+                self._unsupported[name] = error
+                self.on_step(f"{name} is left out: {error}")
+                raise
         return self._folders[name]
 
     def open(self, name: str, mode: Mode | None = None) -> Encoder:

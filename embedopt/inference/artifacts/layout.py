@@ -29,12 +29,16 @@ class TextSettings:
         max_length: number of tokens that a text is cut to, special tokens included; None for no limit.
         pad_id: token that fills up the shorter texts of a batch.
         prompt: string that is put before every text.
+        truncation_side: ``right`` to keep the beginning of a text that is too long, ``left`` to keep its end.
+        split_special_tokens: whether a special token in a text is read as ordinary characters.
     """
 
     dim: int
     max_length: int | None
     pad_id: int
     prompt: str
+    truncation_side: str = "right"
+    split_special_tokens: bool = False
 
     def save(self, folder: Path) -> None:
         """Write the settings into the folder of an artifact."""
@@ -48,10 +52,11 @@ class TextSettings:
     def configure(self, tokenizer: "Tokenizer") -> None:
         """Make a tokenizer cut texts to :attr:`max_length`, without padding."""
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = self.split_special_tokens
         if self.max_length is None:
             tokenizer.no_truncation()
         else:
-            tokenizer.enable_truncation(self.max_length)
+            tokenizer.enable_truncation(self.max_length, direction=self.truncation_side)
 
     def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
         """Return ids and mask of a batch of texts, each ``(n, length) int64``, padded on the right."""

@@ -38,6 +38,12 @@ def module_folders(model: Path) -> list[str]:
     return [module["path"] for module in _modules(model) if module.get("path")]
 
 
+def first_module(model: Path) -> tuple[str, Path]:
+    """Return class and folder of the module that reads texts: a transformer without ``modules.json``."""
+    modules = _modules(model) or [{"type": "Transformer"}]
+    return modules[0]["type"].rpartition(".")[2], model / modules[0].get("path", "")
+
+
 def own_classes(model: Path) -> list[str]:
     """Return the classes of modules that are not sentence-transformers', whose code the library would run."""
     named = [module["type"] for module in _modules(model)]

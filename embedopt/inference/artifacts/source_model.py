@@ -1,12 +1,16 @@
 """The sentence-transformers model that artifacts are built from."""
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+import re
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
-from embedopt.errors import ArtifactError
+from embedopt.errors import UnsupportedModelError, WeightsError, first_line
+from embedopt.inference.artifacts import probes
 from embedopt.inference.artifacts.layout import TOKENIZER_FILE, TextSettings
 from embedopt.inference.artifacts.model_code import needs_trust
 
@@ -15,6 +19,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+# A limit from here on means none: transformers writes 1e30.
+_NO_LIMIT = 2**31
+# Names of the tables of positions in transformers' models.
+_POSITION_TABLES = frozenset({"position_embeddings", "position_embedding", "embed_positions", "wpe"})
 # Whether a person trusts the code of the model that is being opened. Other threads do not inherit it.
 _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
@@ -37,20 +45,60 @@ def is_trusted() -> bool:
 def open_model(folder: Path, **options: Any) -> "SentenceTransformer":
     """Open a folder on the CPU with sentence-transformers; ``options`` are those of its class.
 
+    A limit on tokens beyond the model's table of positions, with which the library fails on long texts, is
+    lowered to the table's size.
+
     Raises:
-        WeightsError: the model needs code of its own, outside of :func:`trusting`.
+        WeightsError: the model needs code of its own, outside of :func:`trusting`, or tensors are missing.
     """
     from sentence_transformers import SentenceTransformer
 
     try:
-        model: SentenceTransformer = SentenceTransformer(
-            str(folder), device="cpu", trust_remote_code=is_trusted(), **options
-        )
+        with _no_invented_tensors(folder):
+            model: SentenceTransformer = SentenceTransformer(
+                str(folder), device="cpu", trust_remote_code=is_trusted(), **options
+            )
     except ValueError as error:
         if is_trusted() or "trust_remote_code" not in str(error):
             raise
         raise needs_trust(folder) from error
+    _lower_limit(model)
     return model
+
+
+@contextlib.contextmanager
+def _no_invented_tensors(folder: Path) -> Iterator[None]:
+    """Raise where transformers fills in random numbers for tensors that a model's files lack.
+
+    It says so by a warning only. A pooler's are no loss: sentence-transformers does not use it.
+    """
+    from transformers.modeling_utils import logger
+
+    messages: list[str] = []
+    with mock.patch.object(logger, "warning", lambda message, *_, **__: messages.append(str(message))):
+        yield
+    for message in messages:
+        listed = message.partition("newly initialized")[2].partition("\nYou should")[0]
+        # Names stand in quotes; those of another shape than the file's each begin a line.
+        named = re.findall(r"'([^']+)'|^- (\S+):", listed, re.MULTILINE)
+        missing = [name for pair in named for name in pair if name and "pooler." not in name]
+        if missing:
+            raise WeightsError(
+                f"{folder} lacks tensors that config.json asks for: {_shortened(missing)}; wanted "
+                "all of them, in its shapes: fetch the model again or mend config.json"
+            )
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
+
+
+def _lower_limit(model: "SentenceTransformer") -> None:
+    for name, module in getattr(model[0], "named_modules", list)():
+        if name.rpartition(".")[2] in _POSITION_TABLES and hasattr(module, "num_embeddings"):
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            positions = module.num_embeddings - first
+            model.max_seq_length = min(model.max_seq_length or positions, positions)
 
 
 def open_source_model(folder: Path, **model_kwargs: object) -> "SentenceTransformer":
@@ -64,13 +112,18 @@ def rust_tokenizer(model: "SentenceTransformer") -> "Tokenizer":
     """Return a copy of the Rust tokenizer inside ``model``.
 
     Raises:
-        ArtifactError: the model's tokenizer is written in Python.
+        UnsupportedModelError: the model has no transformer, or its tokenizer is written in Python.
     """
     from tokenizers import Tokenizer
 
+    if not hasattr(model[0], "auto_model"):
+        raise UnsupportedModelError(
+            f"the model's first module is {type(model[0]).__name__}; wanted a transformer: leave the backend "
+            "out for this model, or take torch-fp32 or static-fp32"
+        )
     rust = getattr(model.tokenizer, "backend_tokenizer", None)
     if rust is None:
-        raise ArtifactError(
+        raise UnsupportedModelError(
             f"the model's tokenizer is {type(model.tokenizer).__name__}, without a tokenizer.json; "
             "wanted one that the tokenizers library can load: convert it with transformers' AutoTokenizer"
         )
@@ -83,17 +136,59 @@ def text_settings(model: "SentenceTransformer") -> TextSettings:
     assert dim is not None
     return TextSettings(
         dim=dim,
-        max_length=model.max_seq_length,
+        max_length=None if (model.max_seq_length or _NO_LIMIT) >= _NO_LIMIT else model.max_seq_length,
         pad_id=model.tokenizer.pad_token_id or 0,
         prompt=model.prompts.get(model.default_prompt_name or "") or "",
+        truncation_side=model.tokenizer.truncation_side,
+        split_special_tokens=model.tokenizer.split_special_tokens,
     )
 
 
 def save_text_files(model: "SentenceTransformer", folder: Path) -> None:
-    """Write the tokenizer and the text settings of ``model`` into the folder of an artifact.
+    """Write tokenizer, text settings and probes of ``model`` into the folder of an artifact.
 
     Raises:
-        ArtifactError: the model's tokenizer is written in Python.
+        UnsupportedModelError: the model has no transformer, its tokenizer is written in Python, or
+            sentence-transformers makes other tokens than the tokenizer by itself.
     """
-    rust_tokenizer(model).save(str(folder / TOKENIZER_FILE), pretty=False)
-    text_settings(model).save(folder)
+    tokenizer, settings = rust_tokenizer(model), text_settings(model)
+    if settings.prompt and not all(getattr(module, "include_prompt", True) for module in model):
+        raise UnsupportedModelError(
+            f"the model's pooling leaves out its default prompt {settings.prompt!r}; wanted a prompt that is "
+            "pooled: leave the backend out for this model"
+        )
+    settings.configure(tokenizer)
+    for text in itertools.chain(*probes.texts_for(model)):
+        tokens = tokenizer.encode(settings.prompt + text).ids
+        expected = _library_tokens(model, text, settings.prompt)
+        if tokens != expected:
+            raise UnsupportedModelError(
+                f"sentence-transformers makes {len(expected)} tokens of {text[:24]!r}, the model's tokenizer "
+                f"alone {len(tokens)}, since the model has {_text_changes(model)}; wanted the same tokens: "
+                "leave the backend out for this model"
+            )
+    tokenizer.save(str(folder / TOKENIZER_FILE), pretty=False)
+    settings.save(folder)
+    probes.write(model, folder)
+
+
+def _library_tokens(model: "SentenceTransformer", text: str, prompt: str) -> list[int]:
+    try:
+        tokens: list[int] = model.preprocess([text], prompt=prompt)["input_ids"][0].tolist()
+    except Exception as error:  # of the library, of any class
+        raise UnsupportedModelError(
+            f"sentence-transformers can't tokenize with this model: {type(error).__name__}: "
+            f"{first_line(error)}; wanted one that embeds texts: mend its files, or correct --model"
+        ) from error
+    return tokens
+
+
+def _text_changes(model: "SentenceTransformer") -> str:
+    """Return what changes texts beside the tokenizer, in words."""
+    arguments = getattr(model[0], "processing_kwargs", {})
+    chat = "message" in getattr(model[0], "modality_config", {})
+    known = [
+        *(["a chat template"] if chat else []),
+        *([f"processing_kwargs {arguments}"] if arguments else []),
+    ]
+    return " and ".join(known) or "settings that are not in tokenizer.json"

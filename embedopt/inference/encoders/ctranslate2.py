@@ -4,26 +4,34 @@ from pathlib import Path
 
 import numpy as np
 
-from embedopt.errors import ArtifactError
+from embedopt.errors import ArtifactError, UnsupportedModelError
 from embedopt.inference.artifacts.source_model import is_trusted, open_source_model, save_text_files
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.replicas import Forward
+
+_MODULES = frozenset({"Transformer", "Pooling", "Normalize", "Dropout"})
 
 
 def convert(source: Path, target: Path, *, quantization: str) -> None:
     """Convert the sentence-transformers folder ``source``.
 
     Raises:
-        ArtifactError: the model's pooling is not the mean, the only one that :func:`open_forwards` computes.
+        UnsupportedModelError: the model does more than mean pooling, which is all that :func:`open_forwards`
+            computes.
     """
     import ctranslate2
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     model = open_source_model(source)
-    poolings = [str(module.pooling_mode) for module in model if isinstance(module, Pooling)]
-    if poolings != ["mean"]:
-        raise ArtifactError(f"the model pools by {poolings}; wanted mean: leave the CTranslate2 backend out")
+    modules = [type(module).__name__ for module in model]
+    poolings = [module.pooling_mode for module in model if isinstance(module, Pooling)]
+    if poolings != ["mean"] or set(modules) - _MODULES or model.truncate_dim:
+        cut = f", cut to {model.truncate_dim} components" if model.truncate_dim else ""
+        raise UnsupportedModelError(
+            f"the model is made of {', '.join(modules)}, pooling by {poolings}{cut}; wanted mean pooling "
+            "and nothing more: leave the CTranslate2 backend out"
+        )
     converter = ctranslate2.converters.TransformersConverter(str(source), trust_remote_code=is_trusted())
     converter.convert(str(target), quantization=quantization, force=True)
     save_text_files(model, target)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
+from embedopt.errors import UnsupportedModelError, first_line
+from embedopt.inference.artifacts.probes import finite
 from embedopt.inference.artifacts.source_model import open_model
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import CallPlan, Encoder, FloatArray, IntArray, closed_error
@@ -33,12 +35,19 @@ class SentenceTransformerEncoder(Encoder):
     @override
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         with self._lock:
-            embeddings = self._open_model().encode(
-                texts,
-                batch_size=batch_size or _DEFAULT_BATCH_SIZE,
-                normalize_embeddings=True,
-                show_progress_bar=False,
-            )
+            model = self._open_model()
+            try:
+                embeddings = model.encode(
+                    texts,
+                    batch_size=batch_size or _DEFAULT_BATCH_SIZE,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
+            except Exception as error:  # of the library, of any class
+                raise UnsupportedModelError(
+                    f"{self.name} can't embed these {len(texts)} texts: {type(error).__name__}: "
+                    f"{first_line(error)}; wanted a model that embeds texts: mend it, or correct --model"
+                ) from error
         return np.asarray(embeddings, dtype=np.float32)
 
     @override
@@ -56,8 +65,13 @@ class SentenceTransformerEncoder(Encoder):
             prompt = model.prompts.get(model.default_prompt_name or "")
             for start in range(0, len(texts), _DEFAULT_BATCH_SIZE):
                 chunk = texts[start : start + _DEFAULT_BATCH_SIZE]
-                mask = model.preprocess(list(chunk), prompt=prompt)["attention_mask"]
-                counts[start : start + len(chunk)] = mask.sum(dim=1)
+                features = model.preprocess(list(chunk), prompt=prompt)
+                lengths = (
+                    np.diff(features["offsets"], append=len(features["input_ids"]))  # of a StaticEmbedding
+                    if "offsets" in features
+                    else features["attention_mask"].sum(dim=1)
+                )
+                counts[start : start + len(chunk)] = lengths
         return counts
 
     def _open_model(self) -> "SentenceTransformer":
@@ -72,8 +86,15 @@ class SentenceTransformerEncoder(Encoder):
 
 
 def open_torch(backend: Backend, folder: Path) -> SentenceTransformerEncoder:
-    """Open the weights as ``SentenceTransformer(folder)`` does."""
-    return SentenceTransformerEncoder(backend.name, open_model(folder))
+    """Open the weights as ``SentenceTransformer(folder)`` does.
+
+    Raises:
+        UnsupportedModelError: the library can't embed texts with the model.
+        WeightsError: the model gives NaN.
+    """
+    encoder = SentenceTransformerEncoder(backend.name, open_model(folder))
+    finite(encoder.encode(["welder, nights", ""]))
+    return encoder
 
 
 def open_onnx(backend: Backend, folder: Path) -> SentenceTransformerEncoder:

@@ -1,9 +1,11 @@
 """PyTorch in a narrower number type than the reference's, in the same pipeline as the other runtimes."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedopt.inference.artifacts.source_model import open_source_model, rust_tokenizer, text_settings
+from embedopt.inference.artifacts.model_code import OTHER_RUNTIMES
+from embedopt.inference.artifacts.source_model import open_source_model, save_text_files
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.pipeline import Pipeline
@@ -12,14 +14,30 @@ from embedopt.inference.replicas import Forward, Replicas
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+_MODEL = "model"
+
+
+def link(source: Path, target: Path) -> None:
+    """Link the files of the sentence-transformers folder ``source``, and add how it reads texts."""
+    others = shutil.ignore_patterns(*OTHER_RUNTIMES, ".git", ".cache")
+    shutil.copytree(source.absolute(), target / _MODEL, ignore=others, copy_function=_link)
+    save_text_files(open_source_model(source), target)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        Path(target).symlink_to(source)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
+
 
 def open_pipeline(backend: Backend, folder: Path) -> Pipeline:
-    """Open the weights in the torch type that ``open_options["dtype"]`` names."""
+    """Open an artifact of :func:`link` in the torch type that ``open_options["dtype"]`` names."""
     import torch
 
-    model = open_source_model(folder, dtype=getattr(torch, str(backend.open_options["dtype"])))
+    model = open_source_model(folder / _MODEL, dtype=getattr(torch, str(backend.open_options["dtype"])))
     way = Replicas(backend.name, 1, lambda: [_forward(model)])
-    return Pipeline(backend.name, rust_tokenizer(model), text_settings(model), [way], backend.batch_tokens)
+    return Pipeline.of_artifact(backend.name, folder, [way], backend.batch_tokens)
 
 
 def _forward(model: "SentenceTransformer") -> Forward:
@@ -29,7 +47,7 @@ def _forward(model: "SentenceTransformer") -> Forward:
         features = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         with torch.inference_mode():
             # The model's norm, computed in a narrow type, is off by up to 0.4 %: normalise again in float32.
-            embeddings = model(features)["sentence_embedding"].float()
+            embeddings = model(features)["sentence_embedding"][:, : model.truncate_dim].float()
             normalised: FloatArray = torch.nn.functional.normalize(embeddings).numpy()
         return normalised
 

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedopt.errors import ArtifactError
-from embedopt.inference.artifacts import export
 from embedopt.inference.loading import load_encoder
 from tests.models import UNUSUAL_TEXTS, Pooling
 
@@ -41,11 +39,3 @@ def test_a_default_prompt_is_kept(tiny_model: Callable[..., Path]) -> None:
         expected = reference.encode(UNUSUAL_TEXTS)
         np.testing.assert_allclose(encoder.encode(UNUSUAL_TEXTS), expected, atol=1e-5)
         assert [5] == reference.token_counts(["nurse"]).tolist() == encoder.token_counts(["nurse"]).tolist()
-
-
-def test_an_export_that_differs_from_the_model_is_refused(
-    tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(export, "_LARGEST_EXPORT_ERROR", -1.0)
-    with pytest.raises(ArtifactError, match="the exported graph differs from the model by"):
-        load_encoder("onnx-fp32", model=str(tiny_model()))

@@ -1,0 +1,56 @@
+"""A table of embeddings by token: sentence-transformers' StaticEmbedding, which has no transformer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedopt.errors import UnsupportedModelError
+from embedopt.inference.artifacts.layout import TOKENIZER_FILE, TextSettings
+from embedopt.inference.backend import Backend
+from embedopt.inference.encoder import FloatArray, IntArray
+from embedopt.inference.pipeline import Pipeline
+from embedopt.inference.replicas import Replicas
+
+
+def open_pipeline(backend: Backend, folder: Path) -> Pipeline:
+    """Open the folder of a model that is one table, normalised or not.
+
+    Raises:
+        UnsupportedModelError: it has other modules.
+    """
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    modules = _read(folder / "modules.json", [{"type": "Transformer"}])
+    types = [str(module["type"]).rpartition(".")[2] for module in modules]
+    if types not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
+        raise UnsupportedModelError(
+            f"the model is made of {', '.join(types)}; wanted StaticEmbedding alone: leave {backend.name} out"
+        )
+    [table] = load_file(folder / modules[0]["path"] / "model.safetensors").values()
+    config = _read(folder / "config_sentence_transformers.json", {})
+    table = table[:, : config.get("truncate_dim")].astype(np.float32)
+    tokenizer = Tokenizer.from_file(str(folder / modules[0]["path"] / TOKENIZER_FILE))
+    tokenizer.post_processor = None  # no special tokens around a text
+    cut = tokenizer.truncation or {"max_length": None, "direction": "right"}
+    settings = TextSettings(
+        dim=table.shape[1],
+        max_length=cut["max_length"],
+        pad_id=0,
+        prompt=config.get("prompts", {}).get(config.get("default_prompt_name"), ""),
+        truncation_side=cut["direction"],
+    )
+
+    def forward(ids: IntArray, mask: IntArray) -> FloatArray:
+        sums = np.einsum("nld,nl->nd", table[ids], mask.astype(np.float32))
+        unit: FloatArray = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.float32(1e-12))
+        return unit
+
+    way = Replicas(backend.name, 1, lambda: [forward])
+    return Pipeline(backend.name, tokenizer, settings, [way], backend.batch_tokens)
+
+
+def _read(file: Path, default: Any) -> Any:
+    return json.loads(file.read_text(encoding="utf8")) if file.exists() else default
