@@ -187,7 +187,7 @@ class Suite:
         values = to_json(with_pareto_front(run))
         not_finite = clear_not_finite(values)
         reasons = {figure: f"came out as {value}: {NOT_FINITE}" for figure, value in not_finite.items()}
-        return values | {"not_measured": reasons}
+        return values | ({"not_measured": reasons} if reasons else {})
 
     @pytest.hookimpl(wrapper=True)
     def pytest_benchmark_group_stats(self) -> Generator[None, _Groups, _Groups]:
@@ -216,9 +216,11 @@ class Suite:
     def _compare_with_newest(self, benchmarks: Any) -> None:
         """Compare each benchmark with the newest comparable run that has it, not with the last file alone."""
         left = {bench.fullname for bench in benchmarks.benchmarks if bench}
+        if not left or not hasattr(benchmarks.storage, "path"):  # Elasticsearch has none
+            return
         mapping, head = {}, self._findings.run()
         compared: list[SavedRun | RecordError] = []
-        for path, content in reversed(list(benchmarks.storage.load()) if left else []):
+        for path, content in reversed(list(benchmarks.storage.load())):
             own = [bench for bench in content["benchmarks"] if bench["fullname"] in left]
             try:
                 base = parse_run(f"the run of {content.get('datetime')}", content | {"benchmarks": own})

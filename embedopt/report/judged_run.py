@@ -35,15 +35,19 @@ class JudgedRun:
 def judge_run(history: History, newest: Newest, settings: GateSettings) -> JudgedRun:
     """Judge a run against the base that was measured beside it, else with older answers by its history."""
     head = newest.head
-    notes = (*describe_damaged(history.damaged), *describe_not_measured(head.run))
+    notes = (
+        *describe_damaged(history.damaged),
+        *describe_not_measured(head.run),
+        *describe_older(newest),
+    )
     against = head.run.against if head.run else None
     if against and (verdicts := judge_gate_run(against, settings)):
-        return JudgedRun(head=head, title=title_of(head.name, against), verdicts=verdicts, notes=notes)
+        return JudgedRun(head=newest.run, title=title_of(head.name, against), verdicts=verdicts, notes=notes)
     return JudgedRun(
         head=newest.run,
         title=f"{head.name} in its own history ({len(history.before(head))} earlier runs)",
         verdicts=judge_newest(newest, history, settings),
-        notes=(*notes, *describe_older(newest), *describe_changed_benchmarks(history, head)),
+        notes=(*notes, *describe_changed_benchmarks(history, head)),
     )
 
 

@@ -88,6 +88,8 @@ def _digest(script: str) -> str:
 
 def _kind(kind: Kind, runs: Sequence[SavedRun], price_per_hour: float) -> dict[str, Any]:
     index = {id(run): position for position, run in enumerate(runs)}
+    # The charts of the newest run have older answers to what it left out.
+    completed = (*runs[:-1], newest_answers(runs[-1], runs[:-1]).run)
     by_metric = {metric: [_series(one, index) for one in series_of(runs, metric)] for metric in METRICS}
     backends = dict.fromkeys(backend for run in reversed(runs) if run.run for backend in run.run.backends)
     others = dict.fromkeys(one["backend"] for series in by_metric.values() for one in series)
@@ -99,10 +101,10 @@ def _kind(kind: Kind, runs: Sequence[SavedRun], price_per_hour: float) -> dict[s
         "runs": [_run(run, before) for before, run in zip((None, *runs), runs, strict=False)],
         "series": {metric: series for metric, series in by_metric.items() if series},
         "latest": {
-            "latency": _newest(runs, index, _latency),
-            "throughput": _newest(runs, index, lambda run: _throughput(run, price_per_hour)),
-            "load": _newest(runs, index, lambda run: _load_tests(run, price_per_hour)),
-            "tables": _newest(runs, index, lambda run: _tables(run, price_per_hour)),
+            "latency": _newest(completed, _latency),
+            "throughput": _newest(completed, lambda run: _throughput(run, price_per_hour)),
+            "load": _newest(completed, lambda run: _load_tests(run, price_per_hour)),
+            "tables": _newest(completed, lambda run: _tables(run, price_per_hour)),
         },
     }
 
@@ -150,13 +152,11 @@ def _series(series: Series, index: Mapping[int, int]) -> dict[str, Any]:
     }
 
 
-def _newest(
-    runs: Sequence[SavedRun], index: Mapping[int, int], rows_of: Callable[[SavedRun], list[dict[str, Any]]]
-) -> dict[str, Any]:
-    """Return the rows of the newest run that has any, with older answers to what it left out."""
+def _newest(runs: Sequence[SavedRun], rows_of: Callable[[SavedRun], list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return the rows of the newest run that has any."""
     for position, run in reversed(list(enumerate(runs))):
-        if rows := rows_of(newest_answers(run, runs[:position]).run):
-            return {"run": index[id(run)], "rows": rows}
+        if rows := rows_of(run):
+            return {"run": position, "rows": rows}
     return {"run": None, "rows": []}
 
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from embedopt.conditions import BackendInfo
 from embedopt.errors import RecordError
 from embedopt.judge.history.saved_runs import History, read_history
-from embedopt.records import LoadPoint, LoadTest
+from embedopt.records import LoadPoint, LoadTest, Part
 from embedopt.report.page import page_data, render_page
 from tests.histories import SHIFTS, write_history
 from tests.runs import HOSTILE, make_file, make_load, make_run
@@ -384,3 +384,19 @@ def test_a_series_knows_its_levels_and_what_changed_around_it(tmp_path: Path) ->
     [level] = series["levels"]
     assert (level["start"], level["stop"]) == (0, 12)
     assert level["low"] < min(series["value"]) < max(series["value"]) < level["high"]
+
+
+def test_the_charts_of_a_part_of_a_run_have_older_answers(tmp_path: Path) -> None:
+    folder = write_history(tmp_path / "history", 2, {})
+    nothing: dict[str, Any] = {"accuracy": {}, "throughput": {}, "footprint": {}}
+    part = make_file(make_run(part=Part(), **nothing))
+    content = part | {"datetime": "2025-06-01T00:00:00", "benchmarks": []}
+    (folder / "0003_run.json").write_text(json.dumps(content), encoding="utf8")
+    data = page_data(read_history(folder), 0.05)
+    latest = data["kinds"][0]["latest"]
+    charts = {chart: (latest[chart]["run"], len(latest[chart]["rows"])) for chart in latest}
+    assert charts["latency"] == (2, 9)
+    assert charts["throughput"] == (2, 3)
+    assert charts["load"] == (2, 4)
+    [note] = data["notes"]
+    assert note.startswith("older, from 0002_run.json: accuracy of onnx-int8, torch-fp32; footprint of ")
