@@ -10,8 +10,9 @@ from embedopt.inference.backends import BACKENDS, REFERENCE, get_backend, select
 from embedopt.records import Accuracy
 
 _NAMES = (
-    "torch-fp32, torch-bf16, onnx-fp32, onnx-int8, onnx-int8-per-tensor, onnx-int8-block, "
-    "st-onnx-fp32, st-onnx-int8, openvino-bf16, openvino-int8, ct2-int8, static-fp32"
+    "torch-fp32, torch-bf16, onnx-fp32, onnx-int8, onnx-int8-dynamic, onnx-int8-per-tensor, "
+    "onnx-int8-block, st-onnx-fp32, st-onnx-int8, openvino-bf16, openvino-int8, ct2-int8, "
+    "static-fp32"
 )
 
 

@@ -10,8 +10,8 @@ from embedopt.inference.encoder import IntArray
 
 
 def quantization_texts() -> list[str]:
-    """Return the texts: 64 of many kinds, lengths and languages."""
-    return Path(__file__).with_suffix(".txt").read_text(encoding="utf8").splitlines()
+    """Return the texts: 80 of many kinds, lengths and languages, one of them empty."""
+    return Path(__file__).with_suffix(".txt").read_text(encoding="utf8").rstrip("\n").split("\n")
 
 
 def quantization_inputs(folder: Path) -> list[dict[str, IntArray]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
 # Smaller tables are left to the library, which gives a table one scale.
-_TABLE_ROWS = 1000
+_TABLE_ROWS = 256
 
 
 def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bool = False) -> None:
@@ -37,7 +37,7 @@ def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bo
     quantized: list[str] = []
     if smoothing:
         smooth(model, source)
-        quantized = _quantize_tables(model.graph)
+        quantized = quantize_tables(model.graph)
     quantize_dynamic(
         model,
         target / MODEL_FILE,
@@ -47,7 +47,7 @@ def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bo
     )
 
 
-def _quantize_tables(graph: "GraphProto") -> list[str]:
+def quantize_tables(graph: "GraphProto") -> list[str]:
     """Give each row of the large tables of embeddings its own scale; return the names of the new nodes."""
     from onnx import numpy_helper
 

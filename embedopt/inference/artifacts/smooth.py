@@ -30,14 +30,14 @@ def smooth(model: "ModelProto", source: Path) -> None:
         model: the graph in ``source``.
         source: an artifact of ``export.onnx_fp32``.
     """
-    products = _products_by_input(model.graph)
+    products = products_by_input(model.graph)
     for name, reach in _reaches(model, source, list(products)).items():
         if reach.max() >= _OUTLIER * np.median(reach):
             factors = np.maximum(reach / (_REACH * np.median(reach)), 1.0).astype(np.float32)
             _divide(model.graph, name, products[name], factors)
 
 
-def _products_by_input(graph: "GraphProto") -> dict[str, list["NodeProto"]]:
+def products_by_input(graph: "GraphProto") -> dict[str, list["NodeProto"]]:
     """Return the products of an activation with weights that no other node uses, by the activation's name."""
     weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
     uses = [name for node in graph.node for name in node.input]

@@ -16,4 +16,4 @@ def test_no_text_of_the_corpus_is_among_them() -> None:
 def test_each_text_is_an_input_by_itself_the_longest_first(outlier_artifact: Path) -> None:
     shapes = [inputs["input_ids"].shape for inputs in quantization_inputs(outlier_artifact)]
     assert shapes == sorted(shapes, reverse=True)
-    assert [rows for rows, _ in shapes] == [1] * 64
+    assert [rows for rows, _ in shapes] == [1] * 80

@@ -25,7 +25,7 @@ def test_int8_is_74_percent_smaller(real_cache: Path) -> None:
 def test_the_graph_has_one_output_and_int8_products(real_cache: Path) -> None:
     """Each of the 6 layers has 6 products by weights, which are in INT8."""
     weights, products = resolve_weights(), {}
-    for name in ("onnx-fp32", "onnx-int8", "onnx-int8-per-tensor", "onnx-int8-block"):
+    for name in ("onnx-fp32", "onnx-int8-dynamic", "onnx-int8-per-tensor", "onnx-int8-block"):
         graph = onnx.load(ArtifactStore(real_cache).get(BACKENDS[name], weights) / MODEL_FILE).graph
         assert [output.name for output in graph.output] == ["sentence_embedding"]
         kinds = [node.op_type for node in graph.node]
@@ -33,7 +33,7 @@ def test_the_graph_has_one_output_and_int8_products(real_cache: Path) -> None:
     # Of the 48 products of fp32, 12 are of two activations, inside attention.
     assert products == {
         "onnx-fp32": [48, 0, 0],
-        "onnx-int8": [12, 36, 0],
+        "onnx-int8-dynamic": [12, 36, 0],
         "onnx-int8-per-tensor": [12, 36, 0],
         "onnx-int8-block": [12, 0, 36],
     }
