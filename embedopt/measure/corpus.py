@@ -15,6 +15,15 @@ from embedopt.errors import InputError, reason_of
 from embedopt.inference.artifacts.weights import digest_of
 from embedopt.schema import describe_mistake
 
+# The first bytes of files that are no text.
+_OTHER_FILES = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"(\xb5/\xfd": "Zstandard",
+    b"PK\x03\x04": "zip",
+}
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -94,6 +103,9 @@ def read_lines(file: Path, kind: str, wanted: str) -> list[str]:
     try:
         content = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        for start, other in _OTHER_FILES.items():
+            if error.object.startswith(start):
+                raise InputError(f"{kind} {file} is a {other} file; wanted {wanted}: unpack it") from None
         raise InputError(f"{kind} {file} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"{kind} {file}: {reason_of(error)}; wanted {wanted}") from None

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from embedopt.inference.artifacts import probes
+from embedopt.inference.artifacts.graph import save_graph
 from embedopt.inference.artifacts.layout import MODEL_FILE
 from embedopt.inference.artifacts.source_model import (
     open_model,
@@ -34,7 +35,7 @@ def onnx_fp32(source: Path, target: Path) -> None:
         model.append(Normalize())
     config = SentenceTransformersTransformerOnnxConfig(model[0].config, task="feature-extraction")
     export(model, config, target / MODEL_FILE)
-    _drop_other_outputs(target / MODEL_FILE)
+    _drop_other_outputs(target)
 
 
 def sentence_transformers_onnx(source: Path, target: Path) -> None:
@@ -49,11 +50,12 @@ def sentence_transformers_onnx(source: Path, target: Path) -> None:
     model.save_pretrained(str(target), create_model_card=False)
 
 
-def _drop_other_outputs(file: Path) -> None:
+def _drop_other_outputs(folder: Path) -> None:
     import onnx
 
-    model = onnx.load(file)
+    # The exporter has put the weights of a large graph into a second file: they stay there.
+    model = onnx.load(folder / MODEL_FILE, load_external_data=False)
     embeddings = [output for output in model.graph.output if output.name == _OUTPUT]
     del model.graph.output[:]
     model.graph.output.extend(embeddings)
-    onnx.save(model, file)
+    save_graph(model, folder)

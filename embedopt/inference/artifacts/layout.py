@@ -83,4 +83,4 @@ def graph_inputs(folder: Path, batches: Iterable[Sequence[str]]) -> list[dict[st
 
 def copy_without_graph(source: Path, target: Path) -> None:
     """Copy an artifact's folder but for its ONNX graph and its manifest."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.onnx", MANIFEST), dirs_exist_ok=True)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.onnx*", MANIFEST), dirs_exist_ok=True)

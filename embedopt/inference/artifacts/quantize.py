@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedopt.errors import UnsupportedModelError
+from embedopt.inference.artifacts.graph import is_large, save_graph
 from embedopt.inference.artifacts.layout import MODEL_FILE, copy_without_graph
 from embedopt.inference.artifacts.smooth import smooth
 from embedopt.inference.artifacts.source_model import open_model
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 # Smaller tables are left to the library, which gives a table one scale.
 _TABLE_ROWS = 256
+_INT8_PRODUCTS = frozenset({"MatMulInteger", "MatMulNBits", "ConvInteger"})
 
 
 def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bool = False) -> None:
@@ -33,7 +36,7 @@ def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bo
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     copy_without_graph(source, target)
-    model = onnx.load(source / MODEL_FILE)
+    model = _open_graph(source)
     quantized: list[str] = []
     if smoothing:
         smooth(model, source)
@@ -44,7 +47,28 @@ def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bo
         weight_type=QuantType.QInt8,
         per_channel=per_channel,
         nodes_to_exclude=quantized,
+        use_external_data_format=is_large(model),
     )
+    _check_products(onnx.load(target / MODEL_FILE, load_external_data=False).graph)
+
+
+def _open_graph(source: Path) -> "ModelProto":
+    """Return the graph of an artifact, with MatMul in place of Gemm: the form that every recipe quantises."""
+    import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    model = onnx.load(source / MODEL_FILE)
+    ONNXModel(model).replace_gemm_with_matmul()
+    return model
+
+
+def _check_products(graph: "GraphProto") -> None:
+    if not any(node.op_type in _INT8_PRODUCTS for node in graph.node):
+        kinds = sorted({node.op_type for node in graph.node if node.op_type in {"Conv", "Gemm", "MatMul"}})
+        raise UnsupportedModelError(
+            f"none of the model's products ({', '.join(kinds) or 'it has none'}) could be quantised; wanted "
+            "products with constant weights: leave this backend out for this model"
+        )
 
 
 def quantize_tables(graph: "GraphProto") -> list[str]:
@@ -100,16 +124,17 @@ def blockwise_int8(source: Path, target: Path, *, block_size: int) -> None:
 
     A row's scales depend on that row alone, so an embedding is the same in any batch.
     """
-    import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     copy_without_graph(source, target)
     # Accuracy level 4 is the kernel that multiplies in int8.
     quantizer = MatMulNBitsQuantizer(
-        onnx.load(source / MODEL_FILE), bits=8, block_size=block_size, is_symmetric=True, accuracy_level=4
+        _open_graph(source), bits=8, block_size=block_size, is_symmetric=True, accuracy_level=4
     )
     quantizer.process()
-    quantizer.model.save_model_to_file(str(target / MODEL_FILE))
+    quantizer.model.topological_sort()
+    save_graph(quantizer.model.model, target)
+    _check_products(quantizer.model.graph())
 
 
 def sentence_transformers_int8(source: Path, target: Path, *, quantization_config: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedopt.inference.artifacts.graph import session_of
 from embedopt.inference.artifacts.quantization_texts import quantization_inputs
 from embedopt.inference.encoder import FloatArray
 
@@ -32,8 +33,10 @@ def smooth(model: "ModelProto", source: Path) -> None:
     """
     products = products_by_input(model.graph)
     for name, reach in _reaches(model, source, list(products)).items():
-        if reach.max() >= _OUTLIER * np.median(reach):
-            factors = np.maximum(reach / (_REACH * np.median(reach)), 1.0).astype(np.float32)
+        # Channels that are always zero say nothing of the others: where most are, the median would be zero.
+        median = np.median(reach[reach > 0]) if reach.any() else np.inf
+        if reach.max() >= _OUTLIER * median:
+            factors = np.maximum(reach / (_REACH * median), 1.0).astype(np.float32)
             _divide(model.graph, name, products[name], factors)
 
 
@@ -54,18 +57,12 @@ def products_by_input(graph: "GraphProto") -> dict[str, list["NodeProto"]]:
 
 def _reaches(model: "ModelProto", source: Path, names: Sequence[str]) -> Mapping[str, FloatArray]:
     """Return the reach of each channel of the named tensors, ``(channels,)`` each: its largest magnitude."""
-    import onnx
-    import onnxruntime
-
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = onnxruntime.InferenceSession(observed.SerializeToString(), providers=["CPUExecutionProvider"])
     reaches: dict[str, FloatArray] = {}
-    for inputs in quantization_inputs(source):
-        for name, value in zip(names, session.run(names, inputs), strict=True):
-            reach = np.abs(value).max(axis=tuple(range(value.ndim - 1)))
-            reaches[name] = np.maximum(reach, reaches.get(name, reach))
+    with session_of(model, names) as session:
+        for inputs in quantization_inputs(source):
+            for name, value in zip(names, session.run(names, inputs), strict=True):
+                reach = np.abs(value).max(axis=tuple(range(value.ndim - 1)))
+                reaches[name] = np.maximum(reach, reaches.get(name, reach))
     return reaches
 
 

@@ -50,6 +50,7 @@ _LONGEST = 200
 _RECIPES = tuple(
     Path(__file__).with_name(name)
     for name in (
+        "graph.py",
         "layout.py",
         "probes.py",
         "quantization_texts.py",

@@ -1,13 +1,19 @@
 """A quantised model is smaller, and multiplies in INT8."""
 
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
+from embedopt.errors import ArtifactError
 from embedopt.inference.artifacts.layout import MODEL_FILE
-from embedopt.inference.artifacts.quantize import dynamic_int8
+from embedopt.inference.artifacts.quantize import blockwise_int8, dynamic_int8
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes, quiet
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import BACKENDS
@@ -53,3 +59,49 @@ def test_each_row_of_a_table_has_its_own_scale(
     assert scales.shape == (len(values), 1)
     errors = np.abs(values * scales - weights_in(exact, name))
     assert (errors <= 0.501 * scales).all()
+
+
+_RECIPES = [partial(dynamic_int8, per_channel=True), partial(blockwise_int8, block_size=64)]
+
+
+@pytest.mark.parametrize("recipe", _RECIPES)
+def test_products_that_are_exported_as_gemm_are_quantised(
+    tmp_path: Path, recipe: Callable[..., None]
+) -> None:
+    """Those of GPT-2 are."""
+    weights = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 64]) for name in "xy"]
+    constants = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(weights[0], "b")]
+    gemm = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "gemm", transB=1)
+    graph = helper.make_graph([gemm], "graph", values[:1], values[1:], constants)
+    opset = [helper.make_opsetid("", 17)]
+    (tmp_path / "int8").mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / MODEL_FILE)
+    with quiet():
+        recipe(tmp_path, tmp_path / "int8")
+    kinds = {node.op_type for node in onnx.load(tmp_path / "int8" / MODEL_FILE).graph.node}
+    assert len(kinds & {"MatMulInteger", "MatMulNBits"}) == 1
+    assert "Gemm" not in kinds
+    session = onnxruntime.InferenceSession(tmp_path / "int8" / MODEL_FILE)
+    [output] = session.run(None, {"x": weights[:1]})
+    np.testing.assert_allclose(output, weights[:1] @ weights.T + weights[0], atol=1.0)
+
+
+@pytest.mark.parametrize("recipe", _RECIPES)
+def test_a_recipe_that_quantises_nothing_is_refused(
+    outlier_artifact: Path, tmp_path: Path, recipe: Callable[..., None]
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(outlier_artifact, source)
+    model = onnx.load(source / MODEL_FILE)
+    for node in [node for node in model.graph.node if node.op_type == "MatMul"]:
+        node.op_type, node.domain = "FusedMatMul", "com.microsoft"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, source / MODEL_FILE)
+    (tmp_path / "int8").mkdir()
+    with quiet(), pytest.raises(ArtifactError) as caught:
+        recipe(source, tmp_path / "int8")
+    assert str(caught.value) == (
+        "none of the model's products (it has none) could be quantised; wanted products with constant "
+        "weights: leave this backend out for this model"
+    )

@@ -1,5 +1,6 @@
 """Smoothing changes the activations that are quantised, not the embeddings."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,23 @@ def test_smoothing_brings_int8_nearer_to_full_precision(outlier_artifact: Path, 
         cosines[smoothing] = float((_embed(onnx.load(target / MODEL_FILE)) * expected).sum(axis=1).min())
     assert cosines[False] < cosines[True]
     assert cosines[True] > 0.999
+
+
+def test_channels_that_are_always_zero_do_not_count(outlier_artifact: Path, tmp_path: Path) -> None:
+    """Where most of a tensor's channels are zero, their median would be zero, and the factors infinite."""
+    model = onnx.load(outlier_artifact / MODEL_FILE)
+    for tensor in model.graph.initializer:
+        if "embeddings.LayerNorm" in tensor.name:
+            values = numpy_helper.to_array(tensor) * (np.arange(32) < 12)
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    source = tmp_path / "source"
+    shutil.copytree(outlier_artifact, source)
+    onnx.save(model, source / MODEL_FILE)
+    expected = _embed(model)
+    smooth(model, source)
+    np.testing.assert_allclose(_embed(model), expected, atol=1e-5)
+    (tmp_path / "int8").mkdir()
+    with quiet():
+        dynamic_int8(source, tmp_path / "int8", per_channel=True, smoothing=True)
+    cosines = (_embed(onnx.load(tmp_path / "int8" / MODEL_FILE)) * expected).sum(axis=1)
+    assert cosines.min() > 0.999
