@@ -5,10 +5,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.findings import Findings
-from embedopt.measure.latency import rounds_for
+from embedopt.measure.latency import rotate, rounds_for
 from embedopt.measure.session import Session
-from embedopt.measure.throughput import in_order, planned
+from embedopt.measure.throughput import forced, planned
 from embedopt.measure.turns import Case, measure_turns
+from embedopt.records import LARGE_BATCH
 
 # Number of texts whose time predicts the time of all texts.
 _SAMPLE = 64
@@ -17,7 +18,7 @@ _SAMPLE = 64
 def test_throughput(
     benchmark: BenchmarkFixture, encoder: Encoder, session: Session, findings: Findings
 ) -> None:
-    """One call with all texts plans its batches; then each call forces one batch of texts as they come."""
+    """Each call has all texts, and plans its batches."""
     profile = session.profile
     texts = session.corpus.mixed_texts[: profile.throughput_texts]
     benchmark.group = "throughput"
@@ -30,7 +31,24 @@ def test_throughput(
     throughput = planned(encoder, texts, benchmark.stats.stats.data)
     benchmark.extra_info.update(backend=encoder.name, texts=len(texts), texts_per_s=throughput.texts_per_s)
     findings.add(encoder.name, throughput)
-    findings.add(encoder.name, in_order(encoder, texts, profile.in_order_s))
+
+
+def test_forced(benchmark: BenchmarkFixture, encoder: Encoder, session: Session, findings: Findings) -> None:
+    """Each call forces 32 texts into one batch, as they come, padded to the longest: nothing is planned."""
+    texts = session.corpus.mixed_texts[: session.profile.throughput_texts]
+    batches = rotate(texts, LARGE_BATCH)
+    rounds = rounds_for(session.profile.in_order_s, lambda: encoder.encode_as_one_batch(next(batches)))
+    benchmark.group = f"forced batch {LARGE_BATCH}"
+    benchmark.pedantic(  # type: ignore[no-untyped-call]  # pytest-benchmark has no types
+        encoder.encode_as_one_batch, setup=lambda: ((next(batches),), {}), rounds=rounds
+    )
+    if benchmark.stats is None:  # with --benchmark-disable
+        return
+    throughput = forced(encoder, texts, benchmark.stats.stats.data)
+    benchmark.extra_info.update(
+        backend=encoder.name, texts=LARGE_BATCH, texts_per_s=throughput.in_order_per_s
+    )
+    findings.add(encoder.name, throughput)
 
 
 @pytest.mark.needs("turns")
