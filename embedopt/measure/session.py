@@ -119,6 +119,14 @@ class Session:
                 raise
         return self._folders[name]
 
+    def supports(self, name: str) -> bool:
+        """Return whether a backend can give the model's embeddings."""
+        try:
+            self.release(self.open(name))
+        except UnsupportedModelError:
+            return False
+        return True
+
     def open(self, name: str, mode: Mode | None = None) -> Encoder:
         """Open a backend, without a mode as its users do.
 

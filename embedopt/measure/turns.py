@@ -34,7 +34,11 @@ def measure_turns(session: Session, case: Case, reference: Encoder) -> SideBySid
     if case == "short":
         texts = short_texts(texts, reference.token_counts(texts).tolist())
     plan = TurnsPlan(
-        names=[row.name for row in session.options.backends if not row.missing_packages],
+        names=[
+            row.name
+            for row in session.options.backends
+            if not row.missing_packages and session.supports(row.name)
+        ],
         open_backend=session.opened,
         texts=texts[: profile.turn_texts],
         rounds=profile.turns,
