@@ -85,11 +85,12 @@ def test_what_does_not_apply_is_not_collected(suite: pytest.Pytester) -> None:
         "test_agreement": 3,
         "test_batch_invariance": 3,
         "test_footprint": 3,
+        "test_forced": 3,
         "test_latency": 6,
         "test_load": 2,
         "test_throughput": 3,
     }
-    result.stdout.fnmatch_lines(["20 tests collected in *"])
+    result.stdout.fnmatch_lines(["23 tests collected in *"])
 
 
 def test_a_soak_is_collected_when_it_is_given_seconds(suite: pytest.Pytester) -> None:
