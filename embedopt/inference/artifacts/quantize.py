@@ -36,7 +36,7 @@ def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bo
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     copy_without_graph(source, target)
-    model = _open_graph(source)
+    model = open_graph(source)
     quantized: list[str] = []
     if smoothing:
         smooth(model, source)
@@ -52,7 +52,7 @@ def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bo
     _check_products(onnx.load(target / MODEL_FILE, load_external_data=False).graph)
 
 
-def _open_graph(source: Path) -> "ModelProto":
+def open_graph(source: Path) -> "ModelProto":
     """Return the graph of an artifact, with MatMul in place of Gemm: the form that every recipe quantises."""
     import onnx
     from onnxruntime.quantization.onnx_model import ONNXModel
@@ -129,7 +129,7 @@ def blockwise_int8(source: Path, target: Path, *, block_size: int) -> None:
     copy_without_graph(source, target)
     # Accuracy level 4 is the kernel that multiplies in int8.
     quantizer = MatMulNBitsQuantizer(
-        _open_graph(source), bits=8, block_size=block_size, is_symmetric=True, accuracy_level=4
+        open_graph(source), bits=8, block_size=block_size, is_symmetric=True, accuracy_level=4
     )
     quantizer.process()
     quantizer.model.topological_sort()

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedopt.errors import ArtifactError
-from embedopt.inference.artifacts.layout import MODEL_FILE, copy_without_graph
+from embedopt.inference.artifacts.graph import save_graph, session_of
+from embedopt.inference.artifacts.layout import copy_without_graph
 from embedopt.inference.artifacts.quantization_texts import quantization_inputs
-from embedopt.inference.artifacts.quantize import quantize_tables
+from embedopt.inference.artifacts.quantize import open_graph, quantize_tables
 from embedopt.inference.artifacts.smooth import products_by_input, smooth
 
 if TYPE_CHECKING:
@@ -61,11 +62,10 @@ def static_int8(source: Path, target: Path) -> None:
     Raises:
         ArtifactError: the graph has no product with constant weights.
     """
-    import onnx
     from onnx import helper
 
     copy_without_graph(source, target)
-    model = onnx.load(source / MODEL_FILE)
+    model = open_graph(source)
     if not products_by_input(model.graph):
         raise ArtifactError(
             "the graph has no matrix product with constant weights, so nothing can be quantised: "
@@ -78,21 +78,15 @@ def static_int8(source: Path, target: Path) -> None:
     for name, observed in _observe(model, source, list(products)).items():
         _quantize_products(model.graph, name, products[name], observed)
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    onnx.save(model, target / MODEL_FILE)
+    save_graph(model, target)
 
 
 def _observe(model: "ModelProto", source: Path, names: Sequence[str]) -> Mapping[str, _Observed]:
-    import onnx
-    import onnxruntime
-
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = onnxruntime.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
     observed = {name: _Observed() for name in names}
-    for inputs in quantization_inputs(source):
-        for name, values in zip(names, session.run(names, inputs), strict=True):
-            observed[name].add(values)
+    with session_of(model, names) as session:
+        for inputs in quantization_inputs(source):
+            for name, values in zip(names, session.run(names, inputs), strict=True):
+                observed[name].add(values)
     return observed
 
 
