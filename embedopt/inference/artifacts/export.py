@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from embedopt.errors import UnsupportedModelError, WeightsError
 from embedopt.inference.artifacts import probes
 from embedopt.inference.artifacts.graph import save_graph
 from embedopt.inference.artifacts.layout import MODEL_FILE
@@ -44,7 +45,13 @@ def sentence_transformers_onnx(source: Path, target: Path) -> None:
     rust_tokenizer(original)
     probes.write(original, target)
     model_kwargs = {"provider": "CPUExecutionProvider", "export": True}
-    model = open_model(source, backend="onnx", model_kwargs=model_kwargs)
+    try:
+        model = open_model(source, backend="onnx", model_kwargs=model_kwargs)
+    except WeightsError as error:  # more than the model opened above needs, such as a decoder
+        raise UnsupportedModelError(
+            "sentence-transformers' ONNX backend asks for tensors that the model does without; wanted an "
+            "export of its own parts: leave the backend out for this model"
+        ) from error
     model.max_seq_length = original.max_seq_length
     # A model card would be looked up on the hub.
     model.save_pretrained(str(target), create_model_card=False)
