@@ -43,5 +43,8 @@ def test_a_base_from_before_the_move_can_be_compared_and_has_the_same_exact_valu
     assert gate_run.not_comparable == ()
     assert [len(known.log_ratios) for known in gate_run.cells] == [1, 1]
     heads = {exact.metric: exact.head for exact in gate_run.exact}
-    assert {exact.metric: exact.base for exact in gate_run.exact} == heads
-    assert {"disk_bytes", "cosine_mean", "batch_invariance_min"} <= heads.keys()
+    bases = {exact.metric: exact.base for exact in gate_run.exact}
+    # Beside the weights, an artifact holds what reads texts, and the probes: some kB more than then.
+    assert heads.pop("disk_bytes") == pytest.approx(bases.pop("disk_bytes"), abs=10_000)
+    assert bases == heads
+    assert {"cosine_mean", "batch_invariance_min"} <= heads.keys()

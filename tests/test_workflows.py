@@ -144,10 +144,11 @@ def test_an_environment_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     assert made().stdout == f"{target} is there already\n"
 
 
-def test_a_browser_is_installed_unless_there_is_the_one_that_the_tests_open() -> None:
-    [program] = re.findall(r"command -v (.*);", (ROOT / ".ci" / "run").read_text(encoding="utf8"))
-    page = (ROOT / "tests" / "report" / "test_page.py").read_text(encoding="utf8")
-    assert [program] == re.findall(r'shutil\.which\("(.*)"\)', page)
+def test_a_browser_and_an_emulator_are_installed_unless_there_are_those_that_the_tests_open() -> None:
+    installed = re.findall(r"command -v ([\w-]+)", (ROOT / ".ci" / "run").read_text(encoding="utf8"))
+    files = ("report/test_page.py", "inference/artifacts/test_static_int8.py")
+    opened = [(ROOT / "tests" / file).read_text(encoding="utf8") for file in files]
+    assert installed == re.findall(r'shutil\.which\("(.*)"\)', "".join(opened))
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,18 @@ from tests.measure.sessions import make_session
 
 def test_results_of_several_benchmarks_on_one_backend_are_merged(tmp_path: Path) -> None:
     findings = Findings(make_session(tmp_path))
-    findings.add("onnx-int8", Accuracy(texts=3, cosine_mean=0.99))
-    findings.add("onnx-int8", Accuracy(batch_invariance_min=0.98))
-    findings.add("onnx-int8", Footprint(disk_bytes=7))
+    name = "onnx-int8-dynamic"
+    findings.add(name, Accuracy(texts=3, cosine_mean=0.99))
+    findings.add(name, Accuracy(batch_invariance_min=0.98))
+    findings.add(name, Footprint(disk_bytes=7))
     findings.add("torch-fp32", Throughput(texts_per_s=5.0))
     run = findings.run()
-    assert run.accuracy == {"onnx-int8": Accuracy(texts=3, cosine_mean=0.99, batch_invariance_min=0.98)}
-    assert run.footprint == {"onnx-int8": Footprint(disk_bytes=7)}
+    assert run.accuracy == {name: Accuracy(texts=3, cosine_mean=0.99, batch_invariance_min=0.98)}
+    assert run.footprint == {name: Footprint(disk_bytes=7)}
     assert run.throughput == {"torch-fp32": Throughput(texts_per_s=5.0)}
     assert run.corpus.texts == 3
-    assert run.backends["onnx-int8"].base == "onnx-fp32"
-    assert run.backends["onnx-int8"].settings["per_channel"] is True
+    assert run.backends[name].base == "onnx-fp32"
+    assert run.backends[name].settings["per_channel"] is True
     assert run.hardware_class == run.machine.hardware_class
 
 
