@@ -38,6 +38,7 @@ class Backend:
         bounds: accuracy that the tests require on the default model, by field of
             :class:`embedopt.records.Accuracy`: a minimum, or a maximum where lower is better.
         bounds_need_vnni: whether ``bounds`` hold on CPUs with VNNI only; on others, 8-bit products saturate.
+        only_named: whether ``all`` leaves the row out, since it opens models of one kind only.
         packages: packages of the extra ``peers`` that the row needs.
     """
 
@@ -56,6 +57,7 @@ class Backend:
     probe_cosine: float = 0.99999
     bounds: Mapping[str, float] = field(default_factory=dict)
     bounds_need_vnni: bool = False
+    only_named: bool = False
     packages: tuple[str, ...] = ()
 
     @property

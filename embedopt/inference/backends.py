@@ -200,9 +200,11 @@ _ROWS = (
         precision="fp32",
         opener=f"{_ENCODERS}.static:open_pipeline",
         batch_tokens=_BATCH_TOKENS,
+        only_named=True,
     ),
 )
 
+_OF_ALL = tuple(row for row in _ROWS if not row.only_named)
 BACKENDS: Mapping[str, Backend] = {row.name: row for row in _ROWS}
 
 # For embeddings that are stored: a text's must not depend on the texts that it was encoded with.
@@ -233,10 +235,12 @@ def split_names(text: str) -> list[str]:
 
 
 def select_backends(names: Iterable[str]) -> tuple[Backend, ...]:
-    """Return the named rows, each once and in the order of the table; ``all`` stands for every row.
+    """Return the named rows, each once and in the order of the table.
+
+    ``all`` stands for every row but those that are ``only_named``.
 
     Raises:
         UsageError: a name is unknown.
     """
-    chosen = {row.name for name in names for row in (_ROWS if name == "all" else (get_backend(name),))}
+    chosen = {row.name for name in names for row in (_OF_ALL if name == "all" else (get_backend(name),))}
     return tuple(row for row in _ROWS if row.name in chosen)

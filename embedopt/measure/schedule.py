@@ -30,8 +30,8 @@ QUESTIONS: Mapping[str, Question] = {
     "test_latency": Question(words="latency", seconds={"full": 1.2, "quick": 1.0}),
     "test_throughput": Question(words="throughput", seconds={"full": 3.4, "quick": 1.1}),
     "test_forced": Question(words="forced batches", seconds={"full": 1.6, "quick": 0.4}),
-    "test_side_by_side": Question(words="turns side by side", seconds={"full": 36.0, "quick": 0.0}),
-    "test_load": Question(words="load test", seconds={"full": 65.0, "quick": 5.0}),
+    "test_side_by_side": Question(words="turns side by side", seconds={"full": 25.0, "quick": 0.0}),
+    "test_load": Question(words="load test", seconds={"full": 50.0, "quick": 5.0}),
     "test_bulk": Question(words="bulk", seconds={"full": 0.0, "quick": 0.0}),
     "test_soak": Question(words="soak", seconds={"full": 0.0, "quick": 0.0}),
 }

@@ -41,10 +41,15 @@ def test_an_unknown_backend_lists_the_known_ones() -> None:
 def test_a_selection_is_in_the_order_of_the_table_and_without_repeats() -> None:
     chosen = select_backends(split_names(" onnx-int8, torch-fp32,onnx-int8,"))
     assert [row.name for row in chosen] == ["torch-fp32", "onnx-int8"]
-    assert select_backends(["onnx-int8", "all"]) == tuple(BACKENDS.values())
+    assert select_backends(["static-fp32", "all"]) == tuple(BACKENDS.values())
 
 
 @pytest.mark.parametrize("names", ["", " , "])
 def test_an_empty_list_of_backends_lists_the_known_ones(names: str) -> None:
     with pytest.raises(UsageError, match="no backend named; known are: all, torch-fp32"):
         split_names(names)
+
+
+def test_all_leaves_out_the_rows_of_one_kind_of_model() -> None:
+    assert {row.name for row in select_backends(["all"])} == BACKENDS.keys() - {"static-fp32"}
+    assert [row.name for row in select_backends(["all", "static-fp32"])][-1] == "static-fp32"
