@@ -20,8 +20,8 @@ from embedopt.records import LoadPoint, LoadTest
 
 _STRIDE = 1.5
 _STRIDES_UP = 6
-# From the lowest of the fixed rates. A server that keeps no promise even at a fifth of the rate one by one, as
-# a fixed window whose wait alone exceeds it, has no capacity worth more runs.
+# From the lowest of the fixed rates. A server that keeps no promise even at a fifth of the rate one by one,
+# as a fixed window whose wait exceeds it, has no capacity worth more runs.
 _STRIDES_DOWN = 1
 _STEP_DOWN = 0.95
 # Runs at a rate, at most: a second one where the generator fell behind, or where the promise was missed by so
@@ -64,8 +64,8 @@ class RateSearch:
 
         The search begins between the rates of ``points``, ascending, that keep the promise and miss it. Where
         none misses it, the search goes up by half until one does, at most six times; where none keeps it,
-        down by a third, once. Then it bisects the ratio of the two rates, unless even the last rate on the way
-        up kept the promise. As long as a longer, verifying run misses the promise, the rate is lowered by
+        down by a third, once. Then it bisects the ratio of the two rates, unless even the last rate up kept
+        the promise. As long as a longer, verifying run misses the promise, the rate is lowered by
         5 %. A rate that misses by little is tried twice.
         """
         kept_per_s, missed_per_s = self._bracket(points)
