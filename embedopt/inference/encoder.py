@@ -62,7 +62,9 @@ class Encoder(ABC):
     replicas: int = 1
     _closed = False
 
-    def encode(self, texts: Sequence[str], batch_size: int | None = None) -> FloatArray:
+    def encode(
+        self, texts: Sequence[str], batch_size: int | None = None, *, prompt: str | None = None
+    ) -> FloatArray:
         """Embed texts.
 
         Args:
@@ -70,6 +72,8 @@ class Encoder(ABC):
                 sentence-transformers.
             batch_size: largest number of texts in a batch; None for no limit. Batches are planned by length
                 in any case, and may be smaller.
+            prompt: name of one of the model's prompts, or a string, to put before each text; None for the
+                model's default prompt, if it has one.
 
         Returns:
             ``(n, dim) float32``, L2-normalised; row ``i`` embeds ``texts[i]``.
@@ -77,12 +81,15 @@ class Encoder(ABC):
         Raises:
             InputError: ``texts`` is a single string, an item is not a string of valid Unicode, or
                 ``batch_size`` is below 1.
+            UnsupportedModelError: the backend can't leave the prompt out of the pooling, as the model does.
             EmbedoptError: the encoder is closed.
         """
         checked = self._checked(texts, batch_size)
         if not checked:
             return np.empty((0, self.dim), dtype=np.float32)
-        return self._encode(checked, batch_size)
+        if prompt is None:
+            return self._encode(checked, batch_size)
+        return self._encode_prompted(checked, batch_size, prompt)
 
     def plan(self, texts: Sequence[str], batch_size: int | None = None) -> CallPlan:
         """Return how :meth:`encode` encodes the same arguments."""
@@ -133,6 +140,11 @@ class Encoder(ABC):
     @abstractmethod
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
         """Embed at least one valid text."""
+
+    def _encode_prompted(self, texts: list[str], batch_size: int | None, prompt: str) -> FloatArray:
+        """Embed at least one valid text after a prompt that is not the default one."""
+        count = f"{len(texts)} texts in batches of {batch_size or 'any size'}"
+        raise InputError(f"{self.name} takes no prompt; got {prompt!r} for {count}: put it before the texts")
 
     @abstractmethod
     def _plan(self, texts: list[str], batch_size: int | None) -> CallPlan:

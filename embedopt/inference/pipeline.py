@@ -67,7 +67,15 @@ class Pipeline(Encoder):
 
     @override
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
-        tokens = list(self._token_ids(texts))
+        return self._encode_tokens(list(self._token_ids(texts)), batch_size)
+
+    @override
+    def _encode_prompted(self, texts: list[str], batch_size: int | None, prompt: str) -> FloatArray:
+        return self._encode_tokens(
+            list(self._token_ids(texts, self._settings.prompt_text(prompt))), batch_size
+        )
+
+    def _encode_tokens(self, tokens: list[Sequence[int]], batch_size: int | None) -> FloatArray:
         return self._embed(tokens, self._planned(_lengths(tokens), batch_size))
 
     @override
@@ -111,8 +119,8 @@ class Pipeline(Encoder):
             for text, ids in zip(texts, self._token_ids(texts), strict=True)
         ]
 
-    def _token_ids(self, texts: list[str]) -> Iterator[Sequence[int]]:
-        prompt = self._settings.prompt
+    def _token_ids(self, texts: list[str], prompt: str | None = None) -> Iterator[Sequence[int]]:
+        prompt = self._settings.prompt if prompt is None else prompt
         at_once = _TOKENIZE_AT_ONCE if len(texts) > _FEW_TEXTS else 1
         for start in range(0, len(texts), at_once):
             chunk = texts[start : start + at_once]

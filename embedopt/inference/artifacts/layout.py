@@ -2,13 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedopt.errors import UnsupportedModelError
 from embedopt.inference.encoder import IntArray
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ class TextSettings:
         dim: number of components of an embedding.
         max_length: number of tokens that a text is cut to, special tokens included; None for no limit.
         pad_id: token that fills up the shorter texts of a batch.
-        prompt: string that is put before every text.
+        prompt: string that is put before a text unless a call names another.
         truncation_side: ``right`` to keep the beginning of a text that is too long, ``left`` to keep its end.
         split_special_tokens: whether a special token in a text is read as ordinary characters.
+        prompts: the model's prompts by name.
+        pools_prompt: whether the tokens of a prompt are pooled with those of the text.
     """
 
     dim: int
@@ -39,6 +42,8 @@ class TextSettings:
     prompt: str
     truncation_side: str = "right"
     split_special_tokens: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    pools_prompt: bool = True
 
     def save(self, folder: Path) -> None:
         """Write the settings into the folder of an artifact."""
@@ -48,6 +53,20 @@ class TextSettings:
     def read(cls, folder: Path) -> "TextSettings":
         """Return the settings in the folder of an artifact."""
         return cls(**json.loads((folder / _TEXT_SETTINGS).read_text(encoding="utf8")))
+
+    def prompt_text(self, prompt: str) -> str:
+        """Return the string that a prompt's name stands for; any other string is a prompt itself.
+
+        Raises:
+            UnsupportedModelError: the model's pooling leaves out prompts.
+        """
+        text = self.prompts.get(prompt, prompt) or ""  # null in a saved configuration is no prompt
+        if text and not self.pools_prompt:
+            raise UnsupportedModelError(
+                f"the model's pooling leaves out the prompt {text!r}; wanted a prompt that is pooled: "
+                "take torch-fp32, or leave the prompt out"
+            )
+        return text
 
     def configure(self, tokenizer: "Tokenizer") -> None:
         """Make a tokenizer cut texts to :attr:`max_length`, without padding."""

@@ -141,6 +141,8 @@ def text_settings(model: "SentenceTransformer") -> TextSettings:
         prompt=model.prompts.get(model.default_prompt_name or "") or "",
         truncation_side=model.tokenizer.truncation_side,
         split_special_tokens=model.tokenizer.split_special_tokens,
+        prompts={name: prompt or "" for name, prompt in model.prompts.items()},
+        pools_prompt=all(getattr(module, "include_prompt", True) for module in model),
     )
 
 
@@ -152,15 +154,16 @@ def save_text_files(model: "SentenceTransformer", folder: Path) -> None:
             sentence-transformers makes other tokens than the tokenizer by itself.
     """
     tokenizer, settings = rust_tokenizer(model), text_settings(model)
-    if settings.prompt and not all(getattr(module, "include_prompt", True) for module in model):
+    if settings.prompt and not settings.pools_prompt:
         raise UnsupportedModelError(
             f"the model's pooling leaves out its default prompt {settings.prompt!r}; wanted a prompt that is "
             "pooled: leave the backend out for this model"
         )
     settings.configure(tokenizer)
-    for text in itertools.chain(*probes.texts_for(model)):
-        tokens = tokenizer.encode(settings.prompt + text).ids
-        expected = _library_tokens(model, text, settings.prompt)
+    prompts = dict.fromkeys([settings.prompt, *settings.prompts.values()])
+    for prompt, text in itertools.product(prompts, itertools.chain(*probes.texts_for(model))):
+        tokens = tokenizer.encode(prompt + text).ids
+        expected = _library_tokens(model, text, prompt)
         if tokens != expected:
             raise UnsupportedModelError(
                 f"sentence-transformers makes {len(expected)} tokens of {text[:24]!r}, the model's tokenizer "

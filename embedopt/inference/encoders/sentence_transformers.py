@@ -34,11 +34,19 @@ class SentenceTransformerEncoder(Encoder):
 
     @override
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
+        return self._library_encode(texts, batch_size, None)
+
+    @override
+    def _encode_prompted(self, texts: list[str], batch_size: int | None, prompt: str) -> FloatArray:
+        return self._library_encode(texts, batch_size, prompt)
+
+    def _library_encode(self, texts: list[str], batch_size: int | None, prompt: str | None) -> FloatArray:
         with self._lock:
             model = self._open_model()
             try:
                 embeddings = model.encode(
                     texts,
+                    prompt=None if prompt is None else model.prompts.get(prompt, prompt) or "",
                     batch_size=batch_size or _DEFAULT_BATCH_SIZE,
                     normalize_embeddings=True,
                     show_progress_bar=False,

@@ -40,6 +40,7 @@ def open_pipeline(backend: Backend, folder: Path) -> Pipeline:
         max_length=cut["max_length"],
         pad_id=0,
         prompt=config.get("prompts", {}).get(config.get("default_prompt_name"), ""),
+        prompts={"query": "", "document": ""} | config.get("prompts", {}),  # the library's own names
         truncation_side=cut["direction"],
     )
 
