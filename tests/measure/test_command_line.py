@@ -22,6 +22,9 @@ from embedopt.measure.profiles import BATCH_SIZES
 from tests.repositories import git
 
 
+ALL = tuple(row for row in BACKENDS.values() if not row.only_named)
+
+
 def _namespace(*arguments: str) -> Namespace:
     parser = argparse.ArgumentParser()
     declare_options(parser.add_argument)
@@ -30,8 +33,8 @@ def _namespace(*arguments: str) -> Namespace:
 
 def test_without_arguments_the_options_have_their_defaults(tmp_path: Path) -> None:
     expected = Options(
-        backends=tuple(row for row in BACKENDS.values() if not row.missing_packages),
-        left_out=tuple(row for row in BACKENDS.values() if row.missing_packages),
+        backends=tuple(row for row in ALL if not row.missing_packages),
+        left_out=tuple(row for row in ALL if row.missing_packages),
         batch_sizes=BATCH_SIZES,
         corpus=tmp_path / "benchmarks" / "corpus",
     )
@@ -46,7 +49,7 @@ def test_the_help_shows_the_defaults() -> None:
 
 def test_the_reference_is_always_among_the_backends() -> None:
     assert [row.name for row in parse_backends("onnx-int8", "full")] == ["torch-fp32", "onnx-int8"]
-    assert parse_backends(None, "full") == tuple(BACKENDS.values())
+    assert parse_backends(None, "full") == ALL
     assert [row.name for row in parse_backends(None, "quick")] == [
         "torch-fp32",
         "onnx-fp32",
