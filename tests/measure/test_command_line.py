@@ -21,7 +21,6 @@ from embedopt.measure.options import Options
 from embedopt.measure.profiles import BATCH_SIZES
 from tests.repositories import git
 
-
 ALL = tuple(row for row in BACKENDS.values() if not row.only_named)
 
 
