@@ -80,7 +80,8 @@ class TextSettings:
     def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
         """Return ids and mask of a batch of texts, each ``(n, length) int64``, padded on the right."""
         lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
-        mask = np.arange(lengths.max()) < lengths[:, None]
+        # A text may have no tokens at all, as the empty one of GPT-2; graphs take no batch without a column.
+        mask = np.arange(max(lengths.max(), 1)) < lengths[:, None]
         ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
         ids[mask] = np.concatenate(tokens)
         return ids, mask.astype(np.int64)

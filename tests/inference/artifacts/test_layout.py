@@ -39,3 +39,8 @@ def test_a_copy_leaves_the_graph_and_the_manifest_out(folder: Path, tmp_path: Pa
         (folder / name).write_text("", encoding="utf8")
     copy_without_graph(folder, tmp_path / "target")
     assert sorted(file.name for file in (tmp_path / "target").iterdir()) == ["text.json", "tokenizer.json"]
+
+
+def test_texts_without_a_token_are_a_column_of_padding() -> None:
+    ids, mask = _SETTINGS.pad([[], []])
+    assert (ids.tolist(), mask.tolist()) == ([[7], [7]], [[0], [0]])
