@@ -7,6 +7,7 @@ written when the part has its place. A kill can cut its last line short, whose p
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -104,6 +105,10 @@ class Manifest:
             stream.write(json.dumps(values) + "\n")
 
 
+# As embedopt.files.replacing names them; other programs' files stay.
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}\.part")
+
+
 def rejects_file(folder: Path, part: str) -> Path:
     """Return the file with the rejected rows of a part."""
     return folder / REJECTS / f"{part}.jsonl"
@@ -127,7 +132,8 @@ def open_manifest(folder: Path) -> Iterator[Manifest]:
         raise OutputError(f"another process writes to {folder}: wait for it, or choose another -o") from None
     try:
         for stale in folder.rglob(".*.part"):
-            stale.unlink()
+            if _HALF_WRITTEN.fullmatch(stale.name) and stale.is_file():
+                stale.unlink()
         yield Manifest(folder, _read(folder))
     finally:
         lock.release()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from embedopt.errors import RecordError
-from embedopt.evidence import Cell, GateRun, NotComparable, PairedCell
+from embedopt.evidence import Cell, Drift, GateRun, NotComparable, PairedCell
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
 from embedopt.judge.history.series import series_of
 from embedopt.judge.merge import Shard, merge
@@ -114,6 +114,17 @@ def _gate_run(backend: str, **changes: Any) -> GateRun:
         "budget_s": 100.0,
     }
     return GateRun(**(values | changes))
+
+
+def test_the_drift_of_every_shard_counts() -> None:
+    same, moved = (Drift(backend=name, similarity_min=1.0) for name in ("onnx-fp32", "onnx-int8"))
+    run: Run | None = _merged(
+        make_shard("a.json", "onnx-fp32", against=_gate_run("onnx-fp32", drift=(same,))),
+        make_shard("b.json", "onnx-int8", against=_gate_run("onnx-int8", drift=(moved,), added=("new",))),
+    ).run
+    assert run is not None
+    assert run.against is not None
+    assert (run.against.drift, run.against.added) == ((same, moved), ("new",))
 
 
 def test_gate_runs_are_joined() -> None:
