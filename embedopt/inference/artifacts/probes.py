@@ -94,7 +94,9 @@ def check(encoder: Encoder, backend: Backend, folder: Path) -> None:
         reason = " since the library's own embedding depends on the padding of its batch" * depends_on_batch
         raise UnsupportedModelError(f"{fault}{reason}: leave {backend.name} out for this model")
     if fault:
-        raise ArtifactError(f"{fault}, as when it was built: delete {folder}, or leave {backend.name} out")
+        raise ArtifactError(
+            f"{fault}, unlike when it was built: delete {folder}, or leave {backend.name} out"
+        )
 
 
 def _fault(encoder: Encoder, backend: Backend, texts: list[str], expected: FloatArray) -> str | None:

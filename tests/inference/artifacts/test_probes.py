@@ -50,7 +50,7 @@ def test_another_embedding_or_nan_is_refused(folder: Path, number: float) -> Non
     ):
         probes.check(FakeEncoder(), fake_backend(), folder)
     _finish(folder)
-    with pytest.raises(ArtifactError, match="as when it was built: delete") as caught:
+    with pytest.raises(ArtifactError, match="unlike when it was built: delete") as caught:
         probes.check(FakeEncoder(), fake_backend(), folder)
     assert not isinstance(caught.value, UnsupportedModelError)
 
