@@ -1,22 +1,13 @@
-"""Client of one worker process: starts it, sends it requests, and kills it at the end, whatever happens.
+"""Client of one worker process: starts it, sends it requests, and kills it at the end, whatever happens."""
 
-Each answer has a deadline. When a worker dies, hangs or prints rubbish, its whole process group is killed and
-an error says in one line what happened.
-"""
-
-import contextlib
-import json
 import os
-import select
-import signal
-import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from embedopt.errors import MeasureError, last_line
+from embedopt.errors import MeasureError
+from embedopt.line_process import LineProcess
 from embedopt.measure.worker import PROTOCOL
 
 WORKER = "embedopt.measure.worker"
@@ -40,7 +31,6 @@ _KEPT_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-_CHUNK_BYTES = 1 << 16
 
 
 class ForeignWorkerError(MeasureError):
@@ -80,20 +70,15 @@ class WorkerClient:
             raise ForeignWorkerError(f"{checkout.name} has no {WORKER}: compare with a newer commit")
         self._checkout = checkout
         self._short_s = self._timeout_s = short_s
-        self._pending = b""
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process, in close()
-        self._process = subprocess.Popen(
+        self._process = LineProcess(
+            f"the worker of {checkout.name}",
             [checkout.python, "-m", module, str(time.monotonic())],
-            cwd=checkout.root,
-            env=_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is not for it, and its process group can be killed whole
+            checkout.root,
+            hint="try the same backend with pytest benchmarks/ on that commit",
+            environment=_environment(),
         )
         try:
-            hello = self._read(short_s)
+            hello = self._process.read(short_s)
             self.backends = self._check_hello(hello)
             # Workers before this field answer the first three only.
             self.requests: tuple[str, ...] = tuple(hello.get("requests", ("load", "time", "accuracy")))
@@ -126,7 +111,7 @@ class WorkerClient:
             MeasureError: the worker has died or hangs.
         """
         self._timeout_s = LONG_S if do in _LONG else self._short_s
-        self._write({"do": do, **values}, self._timeout_s)
+        self._process.write({"do": do, **values}, self._timeout_s)
 
     def receive(self) -> dict[str, Any]:
         """Wait for the answer to the request that was sent.
@@ -135,71 +120,15 @@ class WorkerClient:
             RefusedError: the worker answered with an error.
             MeasureError: the worker died, hung or wrote rubbish.
         """
-        answer = self._read(self._timeout_s)
+        answer = self._process.read(self._timeout_s)
         if "error" in answer:
             raise RefusedError(f"{self._checkout.name}: {answer['error']}")
         result: dict[str, Any] = answer["ok"]
         return result
 
-    def _write(self, values: dict[str, object], timeout_s: float) -> None:
-        assert self._process.stdin is not None
-        pipe, deadline_s = self._process.stdin.fileno(), time.monotonic() + timeout_s
-        os.set_blocking(pipe, False)
-        data = json.dumps(values).encode() + b"\n"
-        try:
-            while data:
-                if not select.select([], [pipe], [], max(0.0, deadline_s - time.monotonic()))[1]:
-                    raise self._overdue(timeout_s)
-                data = data[os.write(pipe, data[:_CHUNK_BYTES]) :]
-        except BrokenPipeError:
-            raise self._dead() from None
-
-    def _read(self, timeout_s: float) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        pipe, deadline_s = self._process.stdout.fileno(), time.monotonic() + timeout_s
-        while b"\n" not in self._pending:
-            if not select.select([pipe], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
-                raise self._overdue(timeout_s)
-            chunk = os.read(pipe, _CHUNK_BYTES)
-            if not chunk:
-                raise self._dead()
-            self._pending += chunk
-        line, _, self._pending = self._pending.partition(b"\n")
-        return self._parse(line)
-
-    def _parse(self, line: bytes) -> dict[str, Any]:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            values = None
-        if not isinstance(values, dict) or not {"protocol", "ok", "error"} & values.keys():
-            shown = line[:60].decode(errors="replace")
-            raise MeasureError(
-                f"the worker of {self._checkout.name} wrote {shown!r}; wanted a line of JSON: "
-                "does something in its environment print at the start of Python?"
-            )
-        return values
-
-    def _overdue(self, timeout_s: float) -> MeasureError:
-        return MeasureError(
-            f"the worker of {self._checkout.name} gave no answer for {timeout_s:g} s; it was killed: "
-            "try the same backend with pytest benchmarks/ on that commit"
-        )
-
-    def _dead(self) -> MeasureError:
-        code = self._process.wait()
-        self._errors.seek(0)
-        last = last_line(self._errors.read().decode(errors="replace"))
-        return MeasureError(f"the worker of {self._checkout.name} ended with {code}: {last}")
-
     def close(self) -> None:
         """Kill the worker and all that it started; closing it again does nothing."""
-        with contextlib.suppress(ProcessLookupError):  # the worker has ended by itself
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            assert stream is not None
-            stream.close()
+        self._process.close()
 
     def __enter__(self) -> Self:
         return self
