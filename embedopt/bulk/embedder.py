@@ -1,6 +1,7 @@
 """Embeds Arrow tables: for `embedopt encode`, and by hand in Ray Data, Spark or Daft."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedopt.bulk.readers import EMBEDDING
-from embedopt.inference.backends import get_backend
+from embedopt.inference.backends import DEFAULT_TO_STORE
 from embedopt.inference.loading import load_encoder
 from embedopt.inference.plan import padding_share
 
@@ -17,18 +18,35 @@ DType = Literal["float32", "float16"]
 _PLANNED_TEXTS = 1024
 
 
-class Embedder:
-    """Adds the column ``embedding`` to Arrow tables; opened once, then called with any number of tables.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedderOptions:
+    """How texts become embeddings.
 
-    Args:
+    Attributes:
         backend: name of a backend.
         model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
         revision: branch, tag or commit of a hub name; None for its main branch.
         trust_remote_code: whether Python code that comes with the model may run.
-        column: name of the column with the texts.
         dtype: type of an embedding's components.
         batch_size: largest number of texts in a batch; None to let the backend choose.
         cache_dir: folder of the artifacts; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
+    """
+
+    backend: str = DEFAULT_TO_STORE
+    model: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    dtype: DType = "float32"
+    batch_size: int | None = None
+    cache_dir: Path | None = None
+
+
+class Embedder:
+    """Adds the column ``embedding`` to Arrow tables; opened once, then called with any number of tables.
+
+    Args:
+        options: how texts become embeddings.
+        column: name of the column with the texts.
 
     Attributes:
         encoding_s: seconds in which the encoder has worked.
@@ -37,28 +55,18 @@ class Embedder:
         EmbedoptError: as :func:`embedopt.load_encoder`.
     """
 
-    def __init__(
-        self,
-        backend: str,
-        *,
-        model: str | None = None,
-        revision: str | None = None,
-        trust_remote_code: bool = False,
-        column: str = "text",
-        dtype: DType = "float32",
-        batch_size: int | None = None,
-        cache_dir: Path | str | None = None,
-    ) -> None:
+    def __init__(self, options: EmbedderOptions = EmbedderOptions(), column: str = "text") -> None:
         self.encoder = load_encoder(
-            get_backend(backend).name,
+            options.backend,
             mode="throughput",
-            model=model,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            cache_dir=cache_dir,
+            model=options.model,
+            revision=options.revision,
+            trust_remote_code=options.trust_remote_code,
+            cache_dir=options.cache_dir,
         )
         self.encoding_s = 0.0
-        self._column, self._dtype, self._batch_size = column, np.dtype(dtype), batch_size
+        self._column, self._batch_size = column, options.batch_size
+        self._dtype = np.dtype(options.dtype)
 
     @property
     def embedding_type(self) -> pa.DataType:

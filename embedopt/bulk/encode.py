@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -12,7 +12,7 @@ from embedopt.bulk.part_encoder import PartEncoder, read_chunks
 from embedopt.bulk.progress import Progress, Totals
 from embedopt.bulk.ray import encode_on_ray
 from embedopt.bulk.readers import Chunk
-from embedopt.bulk.sources import Part, find_files, parts_of, read_sources
+from embedopt.bulk.sources import Part, Source, find_files, parts_of, read_sources
 from embedopt.errors import OutputError
 
 
@@ -29,16 +29,16 @@ def encode_files(job: Job, progress: Progress) -> Totals:
         sources, carried = read_sources(files, job.columns, progress.step)
         parts = [part for source in sources for part in parts_of(source, job.part_rows)]
         identity = identity_of(job, progress)
-        _check_changes(job, manifest, identity, parts)
+        _check_changes(job, manifest, identity, sources)
         todo = [part for part in parts if not manifest.holds(part)]
         progress.begin(sum(part.rows for part in parts), sum(part.rows for part in todo))
-        seconds = encoding_s = 0.0
+        seconds, encoding_s, machines = 0.0, 0.0, 1
         if todo:
             manifest.begin(identity)
             if job.ray is None:
                 seconds, encoding_s = _encode_here(job, manifest, todo, carried, progress)
             else:
-                seconds = encode_on_ray(job.ray, job, manifest, todo, carried, progress)
+                seconds, machines = encode_on_ray(job.ray, job, manifest, todo, carried, progress)
         done = [manifest.parts[part.name] for part in parts]
         return Totals(
             parts=len(done),
@@ -47,6 +47,8 @@ def encode_files(job: Job, progress: Progress) -> Totals:
             encoded=sum(part.rows for part in todo),
             seconds=seconds,
             encoding_s=encoding_s,
+            machines=machines,
+            others=len(manifest.parts) - len(done),
         )
 
 
@@ -54,7 +56,7 @@ def _encode_here(
     job: Job, manifest: Manifest, todo: list[Part], carried: pa.Schema, progress: Progress
 ) -> tuple[float, float]:
     """Encode parts in this process; return the seconds of it, and those in which the encoder worked."""
-    progress.step(f"opening {job.backend}")
+    progress.step(f"opening {job.embedder.backend}")
     with PartEncoder(job, carried, manifest.identity, progress) as encoder:
         started_s = time.monotonic()
         for part, chunks in _with_chunks(job, todo):
@@ -73,8 +75,8 @@ def _with_chunks(job: Job, todo: list[Part]) -> Iterator[tuple[Part, Iterator[Ch
                 yield part, group
 
 
-def _check_changes(job: Job, manifest: Manifest, identity: Identity, parts: list[Part]) -> None:
-    changes = manifest.changes(identity, parts)
+def _check_changes(job: Job, manifest: Manifest, identity: Identity, sources: Sequence[Source]) -> None:
+    changes = manifest.changes(identity, sources)
     if not changes or job.mixed:
         return
     if not job.force:

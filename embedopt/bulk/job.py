@@ -3,19 +3,21 @@
 import dataclasses
 import importlib.metadata
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from embedopt.bulk.embedder import DType
+from embedopt.bulk.embedder import EmbedderOptions
 from embedopt.bulk.manifest import Identity
 from embedopt.bulk.progress import Progress
 from embedopt.bulk.readers import CHUNK_ROWS, Columns
 from embedopt.bulk.sources import PART_ROWS
 from embedopt.inference.artifacts.layout import MANIFEST
 from embedopt.inference.artifacts.store import ArtifactStore, library_versions
-from embedopt.inference.artifacts.weights import resolve_weights, sha256_of
-from embedopt.inference.backends import DEFAULT_TO_STORE, get_backend
-from embedopt.inference.hardware import this_hardware
+from embedopt.inference.artifacts.weights import Weights, resolve_weights, sha256_of
+from embedopt.inference.backend import Backend
+from embedopt.inference.backends import get_backend
+from embedopt.inference.hardware import replicas_and_threads, this_hardware
+from embedopt.inference.saved_settings import tuned_in_both_modes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +28,7 @@ class Job:
         inputs: files, folders and patterns.
         output: folder of the Parquet files.
         columns: columns that are read.
-        backend: name of the backend.
-        model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
-        revision: branch, tag or commit of a hub name; None for its main branch.
-        trust_remote_code: whether Python code that comes with the model may run.
-        dtype: type of an embedding's components.
-        batch_size: largest number of texts in a batch; None to let the backend choose.
-        cache_dir: folder of the artifacts; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
+        embedder: how texts become embeddings.
         skip_bad_rows: whether rows that can't be encoded go to a rejects file, instead of ending the job.
         force: whether to encode everything again where the folder's vectors depend on something else.
         mixed: whether to keep those vectors and encode what is missing.
@@ -44,13 +40,7 @@ class Job:
     inputs: tuple[str, ...]
     output: Path
     columns: Columns
-    backend: str = DEFAULT_TO_STORE
-    model: str | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-    dtype: DType = "float32"
-    batch_size: int | None = None
-    cache_dir: Path | None = None
+    embedder: EmbedderOptions = field(default_factory=EmbedderOptions)
     skip_bad_rows: bool = False
     force: bool = False
     mixed: bool = False
@@ -58,25 +48,42 @@ class Job:
     part_rows: int = PART_ROWS
     chunk_rows: int = CHUNK_ROWS
 
+    def open_artifact(self, progress: Progress) -> tuple[Backend, Weights, Path]:
+        """Return the backend, the weights, and the folder of the artifact, which is built if need be."""
+        options = self.embedder
+        backend = get_backend(options.backend)
+        weights = resolve_weights(
+            options.model, options.revision, trust_remote_code=options.trust_remote_code
+        )
+        return backend, weights, ArtifactStore(options.cache_dir, progress.step).get(backend, weights)
+
 
 def identity_of(job: Job, progress: Progress) -> Identity:
     """Return all that the vectors and the layout of the output depend on but for the inputs, in words."""
-    weights = resolve_weights(job.model, job.revision, trust_remote_code=job.trust_remote_code)
-    backend = get_backend(job.backend)
-    folder = ArtifactStore(job.cache_dir, progress.step).get(backend, weights)
+    backend, weights, folder = job.open_artifact(progress)
     hardware = this_hardware()
-    artifact = sha256_of(folder / MANIFEST) if backend.build else "none"
     libraries = {"embedopt": importlib.metadata.version("embedopt"), **library_versions(backend.packages)}
     return {
         "model": weights.name,
         "model sha256": weights.digest,
         "backend": backend.name,
         "recipe": json.dumps({"build": backend.build, **backend.build_options}),
-        "artifact sha256": artifact,
+        "artifact sha256": sha256_of(folder / MANIFEST) if backend.build else "none",
         "hardware class": " | ".join((hardware.cpu, "+".join(hardware.instruction_sets) or "none")),
-        "dtype": job.dtype,
-        "batch size": str(job.batch_size),
+        "dtype": job.embedder.dtype,
+        "batch size": str(job.embedder.batch_size),
+        **({} if backend.is_batch_invariant else _batches(job, backend, weights)),
         **{f"column {name}": json.dumps(value) for name, value in dataclasses.asdict(job.columns).items()},
         "rows of a part": str(job.part_rows),
         **{f"{name} version": version for name, version in libraries.items()},
+    }
+
+
+def _batches(job: Job, backend: Backend, weights: Weights) -> Identity:
+    """Return all that decides which texts share a batch."""
+    row = tuned_in_both_modes(backend, weights, job.embedder.cache_dir)
+    return {
+        "replicas": str(1 if job.ray else replicas_and_threads("throughput")[0]),
+        "tokens of a batch": str(row.in_mode("throughput").batch_tokens),
+        "rows of a chunk": str(job.chunk_rows),
     }

@@ -8,12 +8,12 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from embedopt.bulk.sources import Part
+from embedopt.bulk.sources import Part, Source
 from embedopt.errors import OutputError
 from embedopt.files import explaining_failure
 from embedopt.schema import from_json, record, to_json
@@ -59,16 +59,19 @@ class Manifest:
                 self.identity = {name: str(value) for name, value in line.items()}
 
     def holds(self, part: Part) -> bool:
-        """Return whether a part is done and its file is there."""
-        return part.name in self.parts and (self.folder / part.name).exists()
+        """Return whether a part is done, with as many rows as it has now, and its file is there."""
+        done = self.parts.get(part.name)
+        has_rows = done is not None and done.rows + done.rejected == part.rows
+        return has_rows and (self.folder / part.name).exists()
 
-    def changes(self, identity: Identity, parts: list[Part]) -> list[str]:
+    def changes(self, identity: Identity, sources: Iterable[Source]) -> list[str]:
         """Return what differs between what the folder holds and what is to be encoded, in words."""
         made = self.identity if self.parts else identity
+        by_name = {source.name: source for source in sources}
         changed = {
-            part.source.path
-            for part in parts
-            if part.name in self.parts and self.parts[part.name].digest != part.source.digest
+            by_name[done.source].path
+            for done in self.parts.values()
+            if done.source in by_name and by_name[done.source].digest != done.digest
         }
         return [
             *(
@@ -125,18 +128,19 @@ def open_manifest(folder: Path) -> Iterator[Manifest]:
     """
     with explaining_failure(folder, _HINT):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise OutputError(f"another process writes to {folder}: wait for it, or choose another -o") from None
-    try:
-        for stale in folder.rglob(".*.part"):
-            if _HALF_WRITTEN.fullmatch(stale.name) and stale.is_file():
-                stale.unlink()
-        yield Manifest(folder, _read(folder))
-    finally:
-        lock.release()
+        try:
+            lock = FileLock(folder / _LOCK).acquire(blocking=False)
+        except Timeout:
+            raise OutputError(
+                f"another process writes to {folder}: wait for it, or choose another -o"
+            ) from None
+    with lock:
+        with explaining_failure(folder, _HINT):
+            for stale in folder.rglob(".*.part"):
+                if _HALF_WRITTEN.fullmatch(stale.name) and stale.is_file():
+                    stale.unlink()
+            manifest = Manifest(folder, _read(folder))
+        yield manifest
 
 
 def _read(folder: Path) -> list[dict[str, object]]:

@@ -29,16 +29,7 @@ class PartEncoder:
 
     def __init__(self, job: Job, carried: pa.Schema, identity: Identity, progress: Progress) -> None:
         self._job, self._identity, self._progress = job, identity, progress
-        self.embedder = Embedder(
-            job.backend,
-            model=job.model,
-            revision=job.revision,
-            trust_remote_code=job.trust_remote_code,
-            column=TEXT,
-            dtype=job.dtype,
-            batch_size=job.batch_size,
-            cache_dir=job.cache_dir,
-        )
+        self.embedder = Embedder(job.embedder, TEXT)
         self._schema = output_schema(carried, job.columns, self.embedder.embedding_type)
 
     def encode(self, part: Part, chunks: Iterable[Chunk]) -> DonePart:
@@ -80,10 +71,16 @@ def read_chunks(source: Source, columns: Columns, start: int, chunk_rows: int) -
         InputError: the file can't be read, is not what its suffix says, or changes meanwhile.
     """
     try:
-        yield from format_of(source.path).read(source.path, columns, start, chunk_rows)
+        for chunk in format_of(source.path).read(source.path, columns, start, chunk_rows):
+            _check_unchanged(source)  # each: who reads a part alone does not read on to the end
+            yield chunk
+        _check_unchanged(source)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{source.path} can't be read ({first_line(error)}): mend it, or leave it out"
         ) from error
+
+
+def _check_unchanged(source: Source) -> None:
     if stamp_of(source.path) != source.stamp:
         raise InputError(f"{source.path} changed while it was read: run the command again when it is whole")

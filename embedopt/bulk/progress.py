@@ -22,6 +22,8 @@ class Totals:
         encoded: number of rows that this run read.
         seconds: time that it took for them, without that of opening the encoder.
         encoding_s: seconds of these in which the encoder worked.
+        machines: number of machines that encoded.
+        others: number of further files in the folder, of inputs that were not named this time.
     """
 
     parts: int
@@ -30,6 +32,8 @@ class Totals:
     encoded: int
     seconds: float
     encoding_s: float
+    machines: int = 1
+    others: int = 0
 
 
 def summary(output: Path, totals: Totals, price_per_hour: float) -> list[str]:
@@ -38,19 +42,22 @@ def summary(output: Path, totals: Totals, price_per_hour: float) -> list[str]:
     Args:
         output: the output folder.
         totals: what was done.
-        price_per_hour: dollars for an hour of the machine.
+        price_per_hour: dollars for an hour of a machine.
     """
     rejected = f", {totals.rejected:,} rows rejected: see {output / REJECTS}" if totals.rejected else ""
     files = "file" if totals.parts == 1 else "files"
     held = [f"{output}: {totals.rows:,} embeddings in {totals.parts:,} {files}{rejected}"]
+    if totals.others:
+        held.append(f"{totals.others:,} further files of inputs that were not named: delete what is unwanted")
     if not totals.encoded:
         return [*held, "nothing was left to encode"]
-    dollars = totals.seconds / 3600 * price_per_hour
+    dollars = totals.seconds / 3600 * price_per_hour * totals.machines
+    machines = f" for each of {totals.machines} machines" if totals.machines > 1 else ""
     return [
         *held,
         f"{totals.encoded:,} texts in {totals.seconds:,.1f} s, "
         f"{totals.encoded / totals.seconds:,.0f} texts/s; "
-        f"${dollars:.4f} at ${price_per_hour:.2f} an hour, "
+        f"${dollars:.4f} at ${price_per_hour:.2f} an hour{machines}, "
         f"${dollars / totals.encoded * 1e6:.3f} per million texts",
     ]
 

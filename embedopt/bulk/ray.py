@@ -25,9 +25,7 @@ from embedopt.bulk.part_encoder import PartEncoder, read_chunks
 from embedopt.bulk.progress import Progress
 from embedopt.bulk.sources import Part
 from embedopt.errors import EmbedoptError, OutputError, UsageError, first_line
-from embedopt.inference.artifacts.store import ArtifactStore, cache_root
-from embedopt.inference.artifacts.weights import resolve_weights
-from embedopt.inference.backends import get_backend
+from embedopt.inference.artifacts.store import cache_root
 from embedopt.inference.hardware import thread_count, usable_cores
 from embedopt.schema import from_json, to_json
 
@@ -72,7 +70,7 @@ class Actor:
     def _open(self) -> PartEncoder:
         work, progress = self._work, Progress()
         if work.artifact is not None:
-            unpack(*work.artifact, cache_root(work.job.cache_dir) / "artifacts")
+            unpack(*work.artifact, cache_root(work.job.embedder.cache_dir) / "artifacts")
         own = identity_of(work.job, progress)
         if not work.job.mixed and own != work.identity:
             differences = [
@@ -104,8 +102,10 @@ class Actor:
 
 def encode_on_ray(
     address: str, job: Job, manifest: Manifest, todo: Sequence[Part], carried: pa.Schema, progress: Progress
-) -> float:
-    """Encode parts on a cluster, one actor for each of its CPUs, and return the seconds that it took.
+) -> tuple[float, int]:
+    """Encode parts on a cluster, one actor for each of its CPUs.
+
+    Returns the seconds that it took, and the number of the cluster's machines.
 
     Args:
         address: address of a running cluster, or ``local`` for one on this machine's cores.
@@ -130,6 +130,7 @@ def encode_on_ray(
         artifact=_packed_artifact(job, progress),
     )
     _connect(address)
+    machines = sum(node["Alive"] for node in ray.nodes())
     started_s = time.monotonic()
     try:
         for row in _results(work):
@@ -141,7 +142,7 @@ def encode_on_ray(
             progress.advance(done.rows + done.rejected)
     finally:
         ray.shutdown()
-    return time.monotonic() - started_s
+    return time.monotonic() - started_s, machines
 
 
 def _connect(address: str) -> None:
@@ -187,11 +188,9 @@ def _absolute(part: Part) -> Part:
 
 def _packed_artifact(job: Job, progress: Progress) -> tuple[str, bytes] | None:
     """Return name and content of the artifact's folder."""
-    backend = get_backend(job.backend)
+    backend, _, folder = job.open_artifact(progress)
     if backend.build is None:
         return None
-    weights = resolve_weights(job.model, job.revision, trust_remote_code=job.trust_remote_code)
-    folder = ArtifactStore(job.cache_dir, progress.step).get(backend, weights)
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         archive.add(folder, arcname=".")

@@ -4,24 +4,31 @@ Each chunk of a file but the last has the same number of rows, whatever the file
 its types. The columns of the other formats are strings: a type guessed from some rows would depend on which.
 """
 
-import csv
 import itertools
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedopt.bulk.lines import (
+    TEXT_COLUMN,
+    Fault,
+    Record,
+    csv_records,
+    csv_schema,
+    json_records,
+    open_lines,
+    text_records,
+    text_schema,
+)
 from embedopt.errors import InputError, UsageError, first_line
 
 # Rows of a chunk: enough to plan batches of like length, few enough to hold in memory with their embeddings.
 CHUNK_ROWS = 8192
-# Name of the text column where a format has none.
-_TEXT = "text"
 # Columns of the output.
 ID, EMBEDDING = "id", "embedding"
 
@@ -39,7 +46,7 @@ class Columns:
         UsageError: the output would have two columns of one name.
     """
 
-    text: str = _TEXT
+    text: str = TEXT_COLUMN
     id: str | None = None
     keep: tuple[str, ...] = ()
 
@@ -57,13 +64,6 @@ class Columns:
         return tuple(dict.fromkeys((*((self.id,) if self.id else ()), *self.keep)))
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Stands for the text of a row that can't be read; ``reason`` completes "row 3 ..."."""
-
-    reason: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """Some rows of a file.
@@ -79,10 +79,6 @@ class Chunk:
     rows: Sequence[int]
     texts: Sequence[object]
     carried: pa.Table
-
-
-# The number of a row, and its values by column or what is wrong with it.
-_Record = tuple[int, dict[str, Any] | Fault]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,35 +139,29 @@ def _parquet_rows(path: Path) -> int:
 
 
 def _lines_format(
-    records: Callable[[TextIO], Iterator[_Record]], schema: Callable[[TextIO], pa.Schema | None]
+    records: Callable[[TextIO], Iterator[Record]], schema: Callable[[TextIO], pa.Schema | None]
 ) -> Format:
     """Return the format of files whose rows a function reads one by one."""
 
     def read(path: Path, columns: Columns, start: int, chunk_rows: int) -> Iterator[Chunk]:
-        with _open(path) as stream:
+        with open_lines(path) as stream:
             rest = itertools.islice(records(stream), start, None)
             while chunk := list(itertools.islice(rest, chunk_rows)):
                 yield _chunk(chunk, columns, start)
                 start += len(chunk)
 
     def count(path: Path) -> int:
-        with _open(path) as stream:
+        with open_lines(path) as stream:
             return sum(1 for _ in records(stream))
 
     def columns_of(path: Path) -> pa.Schema | None:
-        with _open(path) as stream:
+        with open_lines(path) as stream:
             return schema(stream)
 
     return Format(schema=columns_of, count=count, read=read)
 
 
-def _open(path: Path) -> TextIO:
-    # Bytes that are no UTF-8 become lone surrogates, which are refused with the number of their row. Only \n
-    # ends a line: other line ends may stand inside a text.
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
-
-
-def _chunk(records: Sequence[_Record], columns: Columns, start: int) -> Chunk:
+def _chunk(records: Sequence[Record], columns: Columns, start: int) -> Chunk:
     values = [value if isinstance(value, dict) else {} for _, value in records]
     return Chunk(
         start=start,
@@ -181,76 +171,26 @@ def _chunk(records: Sequence[_Record], columns: Columns, start: int) -> Chunk:
             for _, value in records
         ],
         carried=pa.table(
-            {name: pa.array([_as_string(row.get(name)) for row in values]) for name in columns.carried},
-            schema=pa.schema([(name, pa.string()) for name in columns.carried]),
+            # As from Parquet, bytes that are no UTF-8 arrive as they are, to be refused with their row.
+            {
+                name: pa.array([_as_bytes(row.get(name)) for row in values], pa.binary()).view(pa.string())
+                for name in columns.carried
+            }
         ),
     )
 
 
-def _as_string(value: object) -> str | None:
+def _as_bytes(value: object) -> bytes | None:
     text = value if value is None or isinstance(value, str) else json.dumps(value)
-    return text.encode(errors="replace").decode() if text is not None else None
+    # Not surrogateescape: escapes of JSON could then pass for bytes that are valid together.
+    return text.encode(errors="surrogatepass") if text is not None else None
 
 
-def _lines(stream: TextIO) -> Iterator[tuple[int, str]]:
-    return enumerate((line.removesuffix("\n").removesuffix("\r") for line in stream), 1)
-
-
-def _json_records(stream: TextIO) -> Iterator[_Record]:
-    for row, line in _lines(stream):
-        if line.strip():
-            yield row, _parse(line)
-
-
-def _parse(line: str) -> dict[str, Any] | Fault:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Fault(f"is not JSON ({error})")
-    return values if isinstance(values, dict) else Fault("is no JSON object")
-
-
-def _text_records(stream: TextIO) -> Iterator[_Record]:
-    return ((row, {_TEXT: line}) for row, line in _lines(stream))
-
-
-def _csv_records(stream: TextIO) -> Iterator[_Record]:
-    lines = _csv_lines(stream)
-    header = next(lines, [])
-    for row, values in enumerate((values for values in lines if values), 1):
-        if len(values) == len(header):
-            yield row, dict(zip(header, values, strict=True))
-        else:
-            yield row, Fault(f"has {len(values)} columns, wanted {len(header)}")
-
-
-def _csv_schema(stream: TextIO) -> pa.Schema:
-    return pa.schema([(name, pa.string()) for name in next(_csv_lines(stream), [])])
-
-
-def _csv_lines(stream: TextIO) -> Iterator[list[str]]:
-    csv.field_size_limit(sys.maxsize)
-    # Strict: else a quote that is never closed swallows all rows that follow.
-    lines = csv.reader(stream, strict=True)
-    try:
-        yield from lines
-    except csv.Error as error:
-        reason = str(error).partition(" - ")[0]  # what follows is for programmers
-        raise InputError(
-            f"{stream.name}: line {lines.line_num} is no CSV ({reason}); wanted texts with line breaks or "
-            "quotes in closed quotes: mend it, or leave the file out"
-        ) from None
-
-
-def _text_schema(_: TextIO) -> pa.Schema:
-    return pa.schema([(_TEXT, pa.string())])
-
-
-_TEXT_FORMAT = _lines_format(_text_records, _text_schema)
-_JSON_FORMAT = _lines_format(_json_records, lambda _: None)
+_TEXT_FORMAT = _lines_format(text_records, text_schema)
+_JSON_FORMAT = _lines_format(json_records, lambda _: None)
 FORMATS = {
     ".parquet": Format(schema=pq.read_schema, count=_parquet_rows, read=_read_parquet),
-    ".csv": _lines_format(_csv_records, _csv_schema),
+    ".csv": _lines_format(csv_records, csv_schema),
     ".jsonl": _JSON_FORMAT,
     ".ndjson": _JSON_FORMAT,
     ".json": _JSON_FORMAT,

@@ -1,8 +1,8 @@
 """The input files of a job, and the parts in which each is encoded."""
 
+import contextlib
 import glob
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from embedopt.bulk.readers import FORMATS, Columns, carried_schema, format_of
-from embedopt.errors import InputError
+from embedopt.errors import InputError, reason_of
 from embedopt.inference.artifacts.weights import sha256_of
 
 # Rows of a part: what a kill can lose, about a minute's work of a core.
@@ -61,16 +61,19 @@ def stamp_of(path: Path) -> tuple[int, int]:
 
 def parts_of(source: Source, rows: int = PART_ROWS) -> tuple[Part, ...]:
     """Return the parts of a file, each but the last of ``rows`` rows."""
-    stem = source.name.removesuffix(".parquet")
     return tuple(
         Part(
             source=source,
             start=start,
             rows=min(rows, source.rows - start),
-            name=f"{stem}-{index:05d}.parquet",
+            name=_part_name(source.name, index),
         )
         for index, start in enumerate(range(0, source.rows, rows))
     )
+
+
+def _part_name(name: str, index: int) -> str:
+    return f"{name.removesuffix('.parquet')}-{index:05d}.parquet"
 
 
 def find_files(inputs: Sequence[str], output: Path) -> dict[str, Path]:
@@ -79,17 +82,25 @@ def find_files(inputs: Sequence[str], output: Path) -> dict[str, Path]:
     Of a folder, those are the files at any depth whose suffix is that of a known format; names that begin
     with ``.`` or ``_`` are left out, as Arrow, Spark and DuckDB do.
 
+    A pattern does not stand for the files in the output folder, which are there in a second run only.
+
     Raises:
-        InputError: an input stands for no file, two files have one name, or the output lies in an input
-            folder.
+        InputError: an input stands for no file or lies in the output, the parts of two files would have one
+            name, or the output lies in an input folder.
     """
     files: dict[str, Path] = {}
+    names: dict[str, str] = {}
     for given in inputs:
-        for name, path in sorted(_expand(given, output)):
-            if not files.setdefault(name, path).samefile(path):
+        with _explaining(given):
+            expanded = sorted(_expand(given, output))
+        for name, path in expanded:
+            if _is_within(path, output):
+                raise InputError(f"{path} lies in the output folder {output}: choose another folder with -o")
+            part = _part_name(name, 0)
+            if names.setdefault(part, name) != name or not files.setdefault(name, path).samefile(path):
                 raise InputError(
-                    f"{files[name]} and {path} would both be encoded to {name}: give the folder that holds "
-                    "both, or encode them to two folders"
+                    f"{files[names[part]]} and {path} would both be encoded to {part}: give the folder that "
+                    "holds both, rename one, or encode them to two folders"
                 )
     return files
 
@@ -99,7 +110,7 @@ def _expand(given: str, output: Path) -> list[tuple[str, Path]]:
     if path.is_file():
         return [(path.name, path)]
     if path.is_dir():
-        if output.resolve().is_relative_to(path.resolve()):
+        if _is_within(output, path):
             raise InputError(f"{output} lies in the input folder {path}: choose a folder elsewhere with -o")
         files = list(_files_in(path))
         wanted = f"is a folder without files that end with {', '.join(FORMATS)}"
@@ -108,12 +119,26 @@ def _expand(given: str, output: Path) -> list[tuple[str, Path]]:
         files = [
             (match.relative_to(root).as_posix(), match)
             for match in map(Path, glob.glob(given, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
-            if match.is_file()
+            if match.is_file() and not _is_within(match, output)
         ]
         wanted = "stands for no file" if glob.has_magic(given) else "is no file and no folder"
     if not files:
         raise InputError(f"{given} {wanted}: name files, folders or patterns that have texts")
     return files
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+@contextlib.contextmanager
+def _explaining(given: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{given} can't be read ({reason_of(error)}): mend its permissions, or leave it out"
+        ) from None
 
 
 def _files_in(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -152,10 +177,7 @@ def read_sources(
 
 def _source(name: str, path: Path, on_step: Callable[[str], None]) -> Source:
     on_step(f"reading {name}")
-    try:
+    with _explaining(path):
         stamp = stamp_of(path)
         rows = format_of(path).count(path)
         return Source(path=path, name=name, digest=sha256_of(path), rows=rows, stamp=stamp)
-    except OSError as error:
-        reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
-        raise InputError(f"{path} can't be read ({reason}): mend its permissions, or leave it out") from None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import rich.console
@@ -19,6 +19,9 @@ from embedopt.inference.encoder import Encoder
 from embedopt.inference.loading import load_encoder
 from embedopt.measure.corpus import load_corpus
 from embedopt.report.console import lines
+
+if TYPE_CHECKING:
+    from embedopt.bulk.job import Job
 
 # Texts encoded between two steps of the progress bar: enough to plan batches of like length.
 _CHUNK_TEXTS = 2048
@@ -36,57 +39,73 @@ CacheOption = Annotated[
 ]
 
 
+InputsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IN...",
+        help="Files, folders or quoted patterns: Parquet, CSV, JSON lines, or text with a text a line.",
+    ),
+]
+OutputOption = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="Folder for Parquet files, or a .npy file for one file of text or JSON lines."
+    ),
+]
+BackendOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"One of {', '.join(BACKENDS)}.",
+        show_default=f"{DEFAULT} into a NumPy file, {DEFAULT_TO_STORE} into a folder",
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(min=1, help="Texts in a batch.", show_default="chosen by length")
+]
+ColumnOption = Annotated[str, typer.Option(help="Column with the texts.")]
+IdOption = Annotated[
+    str | None, typer.Option("--id", help="Column with the ids.", show_default="the row's number, from 1")
+]
+KeepOption = Annotated[str, typer.Option(help="Further columns to keep, separated by commas.")]
+DTypeOption = Annotated[Literal["float32", "float16"], typer.Option(help="Type of the components.")]
+OnErrorOption = Annotated[
+    Literal["stop", "skip"], typer.Option(help="What to do with a row that holds no valid text.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Encode all again where the folder was encoded in another way.")
+]
+MixedOption = Annotated[
+    bool, typer.Option("--mixed", help="Keep what was encoded in another way, and encode the rest.")
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Ray cluster that encodes, or local.", show_default="this process"),
+]
+# What a NumPy file has no place or no use for.
+_OF_FOLDERS = (
+    *("column", "id_column", "keep", "dtype"),
+    *("on_error", "force", "mixed", "ray", "price_per_hour"),
+)
+
+
 def encode(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IN...",
-            help="Files, folders or quoted patterns: Parquet, CSV, JSON lines, or text with a text a line.",
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Folder for Parquet files, or a .npy file for one file of text or JSON lines.",
-        ),
-    ],
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            help=f"One of {', '.join(BACKENDS)}.",
-            show_default=f"{DEFAULT} into a NumPy file, {DEFAULT_TO_STORE} into a folder",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Texts in a batch.", show_default="chosen by length")
-    ] = None,
+    context: typer.Context,
+    inputs: InputsArgument,
+    output: OutputOption,
+    backend: BackendOption = None,
+    batch_size: BatchSizeOption = None,
     model: ModelOption = None,
     revision: RevisionOption = None,
     trust_remote_code: TrustOption = False,
     cache_dir: CacheOption = None,
-    column: Annotated[str, typer.Option(help="Column with the texts.")] = "text",
-    id_column: Annotated[
-        str | None, typer.Option("--id", help="Column with the ids.", show_default="the row's number, from 1")
-    ] = None,
-    keep: Annotated[str, typer.Option(help="Further columns to keep, separated by commas.")] = "",
-    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Type of the components.")] = "float32",
-    on_error: Annotated[
-        Literal["stop", "skip"], typer.Option(help="What to do with a row that holds no valid text.")
-    ] = "stop",
-    force: Annotated[
-        bool, typer.Option("--force", help="Encode all again where the folder was encoded in another way.")
-    ] = False,
-    mixed: Annotated[
-        bool, typer.Option("--mixed", help="Keep what was encoded in another way, and encode the rest.")
-    ] = False,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Ray cluster that encodes, or local.", show_default="this process"
-        ),
-    ] = None,
+    column: ColumnOption = "text",
+    id_column: IdOption = None,
+    keep: KeepOption = "",
+    dtype: DTypeOption = "float32",
+    on_error: OnErrorOption = "stop",
+    force: ForceOption = False,
+    mixed: MixedOption = False,
+    ray: RayOption = None,
     price_per_hour: PriceOption = 0.05,
 ) -> None:
     """Embed texts: of any number of files into a folder of Parquet files, or of one file into a NumPy file.
@@ -94,62 +113,52 @@ def encode(
     The same command goes on where a run that was ended had stopped. In a NumPy file, (n, dim) float32, row i
     is line i, blank lines of a text file included.
     """
+    source: dict[str, Any] = {
+        "model": model,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "cache_dir": cache_dir,
+    }
     if output.suffix == ".npy" or (output.exists() and not output.is_dir()):
-        open_encoder = partial(
-            load_encoder,
-            backend or DEFAULT,
-            mode="throughput",
-            model=model,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            cache_dir=cache_dir,
-        )
-        others = {
-            "--column": column != "text",
-            "--id": id_column,
-            "--keep": keep,
-            "--dtype": dtype != "float32",
-            "--on-error": on_error != "stop",
-            "--ray": ray is not None,
-        }
-        unused = [name for name, given in others.items() if given]
-        _encode_to_numpy(_only(inputs, output, unused), output, batch_size, open_encoder)
+        open_encoder = partial(load_encoder, backend or DEFAULT, mode="throughput", **source)
+        _encode_to_numpy(_only(context, inputs, output), output, batch_size, open_encoder)
         return
     _require("encoding to a folder", "pyarrow", "bulk")
     if ray is not None:
         _require("--ray", "ray", "ray")
-    from embedopt.bulk.encode import encode_files
+    from embedopt.bulk.embedder import EmbedderOptions
     from embedopt.bulk.job import Job
-    from embedopt.bulk.progress import Progress, summary
     from embedopt.bulk.readers import Columns
 
-    row = get_backend(backend or DEFAULT_TO_STORE)
+    kept = tuple(name.strip() for name in keep.split(",") if name.strip())
+    name = get_backend(backend or DEFAULT_TO_STORE).name
+    job = Job(
+        inputs=tuple(inputs),
+        output=output,
+        columns=Columns(text=column, id=id_column, keep=kept),
+        embedder=EmbedderOptions(backend=name, batch_size=batch_size, dtype=dtype, **source),
+        skip_bad_rows=on_error == "skip",
+        force=force,
+        mixed=mixed,
+        ray=ray,
+    )
+    _encode_to_folder(job, price_per_hour)
+
+
+def _encode_to_folder(job: "Job", price_per_hour: float) -> None:
+    from embedopt.bulk.encode import encode_files
+    from embedopt.bulk.progress import Progress, summary
+
+    row = get_backend(job.embedder.backend)
     if not row.is_batch_invariant:
         typer.echo(
             f"{row.name}: a text's vector depends a little on its batch, so that a second run may differ; "
             f"{DEFAULT_TO_STORE} has the same vector in any batch",
             err=True,
         )
-    names = tuple(name.strip() for name in keep.split(",") if name.strip())
-    job = Job(
-        inputs=tuple(inputs),
-        output=output,
-        columns=Columns(text=column, id=id_column, keep=names),
-        backend=row.name,
-        model=model,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        dtype=dtype,
-        batch_size=batch_size,
-        cache_dir=cache_dir,
-        skip_bad_rows=on_error == "skip",
-        force=force,
-        mixed=mixed,
-        ray=ray,
-    )
     with Progress() as progress:
         totals = encode_files(job, progress)
-    typer.echo(lines(summary(output, totals, price_per_hour)), nl=False)
+    typer.echo(lines(summary(job.output, totals, price_per_hour)), nl=False)
 
 
 def _require(what: str, package: str, extra: str) -> None:
@@ -158,7 +167,12 @@ def _require(what: str, package: str, extra: str) -> None:
         raise MissingPackageError(f"{what} needs {package}, which is not installed: {install}")
 
 
-def _only(inputs: list[str], output: Path, unused: list[str]) -> Path:
+def _only(context: typer.Context, inputs: list[str], output: Path) -> Path:
+    unused = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in _OF_FOLDERS and _is_given(context, parameter.name)
+    ]
     if unused:
         raise UsageError(
             f"{', '.join(unused)} can't be used with {output}: name a folder with -o, or leave it out"
@@ -168,6 +182,11 @@ def _only(inputs: list[str], output: Path, unused: list[str]) -> Path:
             f"{output} takes one file of text or JSON lines, not {', '.join(inputs)}: name a folder with -o"
         )
     return Path(inputs[0])
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _encode_to_numpy(

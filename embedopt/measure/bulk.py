@@ -38,14 +38,14 @@ def measure_bulk(backend: str, texts: Sequence[str], options: Options) -> Throug
     with tempfile.TemporaryDirectory() as folder:
         numbered = [f"{text} {row}" for row, text in enumerate(islice(cycle(texts), options.bulk_texts))]
         pq.write_table(pa.table({"text": numbered}), f"{folder}/in.parquet", row_group_size=_ROW_GROUP_ROWS)
-        wanted = {
+        embedder = {
             "backend": backend,
             "model": options.model,
             "revision": options.revision,
             "trust_remote_code": options.trust_remote_code,
         }
         arguments = (folder, str(options.cache_dir or ""))
-        measured = run_measurement(__name__, backend, json.dumps(wanted), *arguments)
+        measured = run_measurement(__name__, f"encodes with {backend}", json.dumps(embedder), *arguments)
     return Throughput(
         bulk_per_s=measured["per_s"],
         bulk_share=measured["share"],
@@ -60,6 +60,7 @@ def main(argv: list[str]) -> None:
     Args:
         argv: folder with the generated file, folder of the artifacts or an empty string.
     """
+    from embedopt.bulk.embedder import EmbedderOptions
     from embedopt.bulk.encode import encode_files
     from embedopt.bulk.job import Job
     from embedopt.bulk.progress import Progress
@@ -70,8 +71,7 @@ def main(argv: list[str]) -> None:
         inputs=(str(folder / "in.parquet"),),
         output=folder / "out",
         columns=Columns(),
-        cache_dir=Path(cache) if cache else None,
-        **json.load(sys.stdin),
+        embedder=EmbedderOptions(cache_dir=Path(cache) if cache else None, **json.load(sys.stdin)),
     )
     with Progress() as progress:
         totals = encode_files(job, progress)

@@ -56,17 +56,18 @@ def _start_process(
 ) -> dict[str, float]:
     settings = json.dumps([dict(backend.settings), dict(backend.throughput_settings)])
     arguments = (backend.name, settings, str(folder), json.dumps(trust_remote_code), str(time.monotonic()))
-    return run_measurement(__name__, backend.name, json.dumps(list(texts)), *arguments, timeout_s=_TIMEOUT_S)
+    does, content = f"opens {backend.name}", json.dumps(list(texts))
+    return run_measurement(__name__, does, content, *arguments, timeout_s=_TIMEOUT_S)
 
 
 def run_measurement(
-    module: str, backend: str, content: str, *arguments: str, timeout_s: float | None = None
+    module: str, does: str, content: str, *arguments: str, timeout_s: float | None = None
 ) -> dict[str, float]:
     """Run a module of ours in a fresh process, and return the JSON that it prints.
 
     Args:
         module: name of the module.
-        backend: name of the backend that it opens, for the error.
+        does: what the process does, for the error.
         content: its standard input.
         arguments: its arguments.
         timeout_s: seconds that it may take; None for any.
@@ -85,10 +86,10 @@ def run_measurement(
         )
     except subprocess.TimeoutExpired:
         raise MeasureError(
-            f"opening {backend} took over {timeout_s} s; wanted seconds: is the disk busy?"
+            f"the process that {does} took over {timeout_s} s; wanted seconds: is the disk busy?"
         ) from None
     except subprocess.CalledProcessError as error:
-        ended = f"the process that opens {backend} ended with {error.returncode}"
+        ended = f"the process that {does} ended with {error.returncode}"
         raise MeasureError(f"{ended}: {last_line(error.stderr)}") from None
     values: dict[str, float] = json.loads(done.stdout)
     return values

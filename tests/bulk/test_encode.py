@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from embedopt.bulk.progress import summary
+from embedopt.bulk.embedder import EmbedderOptions
+from embedopt.bulk.progress import Totals, summary
 from embedopt.bulk.readers import Columns
 from embedopt.errors import EmbedoptError, InputError, OutputError, UsageError
 from tests.bulk.jobs import TEXTS, manifest_lines, run_job, vectors, write_texts
@@ -45,7 +46,12 @@ def test_each_id_has_the_embedding_of_its_text(source: Path, out: Path) -> None:
 
 
 def test_the_columns_and_where_they_come_from(source: Path, out: Path) -> None:
-    run_job(out, source, columns=Columns(id="doc", keep=("lang", "text")), dtype="float16")
+    run_job(
+        out,
+        source,
+        columns=Columns(id="doc", keep=("lang", "text")),
+        embedder=EmbedderOptions(dtype="float16"),
+    )
     schema = pq.read_schema(out / "a-00000.parquet")
     assert schema.names == ["id", "lang", "text", "embedding"]
     assert [field.type for field in schema] == [
@@ -117,6 +123,25 @@ def test_summary_counts_what_this_run_did_and_its_price(source: Path, out: Path)
     assert summary(out, run_job(out, source), 3.6)[1] == "nothing was left to encode"
 
 
+def test_summary_names_the_price_of_all_machines(out: Path) -> None:
+    totals = Totals(
+        parts=1, rows=10, rejected=0, encoded=10, seconds=3600.0, encoding_s=0.0, machines=4, others=0
+    )
+    assert summary(out, totals, 0.05)[1] == (
+        "10 texts in 3,600.0 s, 0 texts/s; $0.2000 at $0.05 an hour for each of 4 machines, "
+        "$20000.000 per million texts"
+    )
+
+
+def test_summary_counts_the_files_of_other_inputs(source: Path, out: Path) -> None:
+    run_job(out, source)
+    other = write_texts(source.with_name("b.parquet"), ["baker"])
+    assert summary(out, run_job(out, other), 3.6)[:2] == [
+        f"{out}: 1 embeddings in 1 file",
+        "5 further files of inputs that were not named: delete what is unwanted",
+    ]
+
+
 def test_a_changed_input_is_refused(source: Path, out: Path) -> None:
     run_job(out, source)
     write_texts(source, [*TEXTS[:-1], "welder"])
@@ -126,6 +151,21 @@ def test_a_changed_input_is_refused(source: Path, out: Path) -> None:
     assert run_job(out, source, mixed=True).encoded == 0
     assert run_job(out, source, force=True).encoded == 100
     assert vectors(out)["d99"] == fake_embedding("welder").tobytes()
+
+
+def test_an_input_that_was_emptied_is_refused(source: Path, out: Path) -> None:
+    run_job(out, source)
+    write_texts(source, [])
+    with pytest.raises(OutputError, match=r"a\.parquet has changed"):
+        run_job(out, source)
+
+
+def test_rows_that_an_input_gained_are_encoded_with_mixed(source: Path, out: Path) -> None:
+    write_texts(source, TEXTS[:25])
+    run_job(out, source)
+    write_texts(source, TEXTS[:30])
+    assert run_job(out, source, mixed=True).encoded == 10  # the part that grew
+    assert vectors(out) == {key: EXPECTED[key] for key in list(EXPECTED)[:30]}
 
 
 def test_a_folder_with_vectors_of_another_model_is_refused(source: Path, out: Path) -> None:
@@ -139,6 +179,13 @@ def test_a_folder_with_vectors_of_another_model_is_refused(source: Path, out: Pa
         for index in range(3)
     ]
     assert made_by == ["a", "b", "a"]
+
+
+def test_a_folder_that_cant_be_written_is_one_line(source: Path, out: Path) -> None:
+    """A folder in the place of the lock stands in for a disk that is read only, which root does not feel."""
+    (out / "_lock").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"out can't be written \(.*\): choose another place with -o"):
+        run_job(out, source)
 
 
 def test_a_folder_of_something_else_is_refused(source: Path, out: Path) -> None:
@@ -204,6 +251,42 @@ def test_a_bad_row_ends_the_job_or_is_rejected(tmp_path: Path, out: Path, bad: A
     assert reject["reason"].startswith(reason)
     assert vectors(out) == {key: EXPECTED[key] for key in ids[:30]}
     assert summary(out, totals, 0.0)[0].endswith(f", 1 rows rejected: see {out / '_rejects'}")
+
+
+def _strings(*values: bytes | None) -> pa.Array:
+    return pa.array(values, pa.binary()).view(pa.string())
+
+
+def test_values_that_the_output_would_take_over_are_checked_too(tmp_path: Path, out: Path) -> None:
+    file = tmp_path / "a.parquet"
+    table = {
+        "doc": _strings(b"a", b"b\xff", None, b"d"),
+        "text": TEXTS[:4],
+        "tags": pa.ListArray.from_arrays([0, 1, 2, 3, 4], _strings(b"x", b"y", b"z", b"\xfe")),
+    }
+    pq.write_table(pa.table(table), file)
+    columns = Columns(id="doc", keep=("tags",))
+    assert run_job(out, file, columns=columns, skip_bad_rows=True).rows == 1
+    lines = (out / "_rejects" / "a-00000.parquet.jsonl").read_text("utf8").splitlines()
+    assert [tuple(json.loads(line).values()) for line in lines] == [
+        (2, "b\\xff", "has a value in the column doc that is no valid UTF-8"),
+        (3, None, "has a null in the column doc"),
+        (4, "d", "has a value in the column tags that is no valid UTF-8"),
+    ]
+
+
+def test_a_row_of_json_lines_says_what_is_wrong_with_it(tmp_path: Path, out: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    good, bad_id = b'{"doc": "a", "text": "nurse"}', b'{"doc": "\xff", "text": "nurse"}'
+    file.write_bytes(b"\n".join([good, b"no", b'{"text": "nurse"}', b'{"doc": 1}', bad_id]))
+    assert run_job(out, file, skip_bad_rows=True).rows == 1
+    lines = (out / "_rejects" / "a.jsonl-00000.parquet.jsonl").read_text("utf8").splitlines()
+    assert [tuple(json.loads(line).values()) for line in lines] == [
+        (2, None, "is not JSON (Expecting value: line 1 column 1 (char 0))"),
+        (3, None, "has a null in the column doc"),
+        (4, "1", "has no text"),
+        (5, r"\xed\xb3\xbf", "has a value in the column doc that is no valid UTF-8"),
+    ]
 
 
 def test_a_part_of_bad_rows_alone_is_done_too(tmp_path: Path, out: Path) -> None:

@@ -76,9 +76,18 @@ def test_a_node_that_would_make_other_vectors_is_refused(work: Work) -> None:
     assert Actor(mixed)({"item": [0]})["error"] == [""]
 
 
+def test_an_input_that_changed_is_an_error_of_its_part(work: Work) -> None:
+    write_texts(work.parts[0].source.path, ["baker"] * 100)
+    assert Actor(work)({"item": [1]})["error"] == [
+        f"{work.parts[0].source.path} changed while it was read: run the command again when it is whole"
+    ]
+    assert not work.job.output.exists() or not list(work.job.output.glob("*.parquet"))
+
+
 def test_a_bad_row_is_an_error_of_its_part(work: Work) -> None:
-    write_texts(work.parts[0].source.path, [None, *TEXTS[1:]])
-    rows = Actor(work)({"item": [0]})
+    path = write_texts(work.parts[0].source.path, [None, *TEXTS[1:]])
+    source = dataclasses.replace(work.parts[0].source, stamp=stamp_of(path))
+    rows = Actor(dataclasses.replace(work, parts=parts_of(source, 30)))({"item": [0]})
     assert rows["error"][0].endswith(
         "a.parquet: row 1 has null for its text; wanted a text: mend it, or leave "
         "such rows out with --on-error skip"

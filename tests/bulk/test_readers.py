@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedopt.bulk.readers import Chunk, Columns, Fault, carried_schema, format_of
+from embedopt.bulk.lines import Fault
+from embedopt.bulk.readers import Chunk, Columns, carried_schema, format_of
 from embedopt.errors import InputError
 
 

@@ -31,8 +31,28 @@ def test_files_are_named_by_their_place(tree: Path, inputs: list[str], names: li
 
 
 def test_two_files_of_one_name_are_refused(tree: Path) -> None:
-    with pytest.raises(InputError, match=r"would both be encoded to a\.parquet: give the folder that holds"):
+    with pytest.raises(InputError, match=r"would both be encoded to a-00000\.parquet: give the folder that "):
         find_files([str(tree / "a.parquet"), str(tree / "x" / "a.parquet")], tree.parent / "out")
+
+
+def test_two_files_whose_parts_would_have_one_name_are_refused(tree: Path) -> None:
+    (tree / "a").write_text("nurse", "utf8")
+    with pytest.raises(InputError, match=r"/a and .*/a\.parquet would both be encoded to a-00000\.parquet: "):
+        find_files([str(tree / "a*")], tree.parent / "out")
+
+
+def test_what_is_in_the_output_is_no_input(tree: Path) -> None:
+    out = tree / "x"
+    assert sorted(find_files([str(tree / "**" / "*")], out)) == ["_d/a.csv", "a.parquet", "notes.md"]
+    with pytest.raises(InputError, match=r"x/b\.csv lies in the output folder .*x: choose another folder"):
+        find_files([str(out / "b.csv")], out)
+
+
+def test_an_input_that_cant_be_looked_at_is_one_line(tree: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"n can't be read \(file name too long\): mend its permissions, or "
+    ):
+        find_files(["n" * 300], tree.parent / "out")
 
 
 def test_parts_have_a_name_that_does_not_change(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
+from embedopt.bulk.embedder import EmbedderOptions
 from embedopt.bulk.encode import encode_files
 from embedopt.bulk.job import Job
 from embedopt.bulk.progress import Progress
@@ -31,8 +32,7 @@ def main(source: str, output: str, model: str) -> None:
         inputs=(source,),
         output=Path(output),
         columns=Columns(id="doc"),
-        backend="onnx-fp32",
-        model=model,
+        embedder=EmbedderOptions(backend="onnx-fp32", model=model),
         ray=cluster.address,
         part_rows=20,
         chunk_rows=10,

@@ -54,7 +54,7 @@ def test_a_process_that_fails_is_one_line(tmp_path: Path) -> None:
 
 def test_a_process_that_hangs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint_module, "_TIMEOUT_S", 0)
-    with pytest.raises(MeasureError, match="opening onnx-fp32 took over 0 s"):
+    with pytest.raises(MeasureError, match="the process that opens onnx-fp32 took over 0 s"):
         measure_footprint(BACKENDS["onnx-fp32"], tmp_path, resolve_weights(), ["a"])
 
 
