@@ -19,7 +19,7 @@ from embedopt.evidence import Cell, Drift, ExactPair, FigureKind, GateRun, NotCo
 from embedopt.inference.artifacts.store import cache_root
 from embedopt.inference.backends import REFERENCE
 from embedopt.inference.encoder import FloatArray
-from embedopt.measure.pairs import project, worktree
+from embedopt.measure.pairs import environment, project, worktree
 from embedopt.measure.pairs.drift import measure_drift
 from embedopt.measure.pairs.process_pair import StartWorker, Work, cells_of, live_pair, measure_pair
 from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, RefusedError, WorkerClient
@@ -85,12 +85,16 @@ def measure_gate_run(
         GitError: git can't check the base out.
         MeasureError: a worker died, hung or wrote rubbish, or the head can't load a backend.
     """
-    started_s = clock()
+    installed = not project.holds_embedopt(plan.head)
     commit, head = worktree.resolve(plan.head, plan.ref), worktree.describe_head(plan.head)
     cache_dir = cache_root(Path(work.cache_dir) if work.cache_dir else None)
     with ended_by_signals(), worktree.checked_out(plan.head, commit, cache_dir) as folder:
-        base = Checkout(name="base", root=folder, python=plan.base_python or plan.head_python)
-        own = Checkout(name="head", root=plan.head, python=plan.head_python)
+        python = plan.base_python or plan.head_python
+        base = Checkout(name="base", root=folder, python=python, installed=installed)
+        own = Checkout(name="head", root=plan.head, python=plan.head_python, installed=installed)
+        if project.has_suite(folder, installed=installed):
+            environment.install(folder, project.install_command(plan.head, folder), on_step)
+        started_s = clock()
         starts = (lambda: WorkerClient(base), lambda: WorkerClient(own))
         runner = GateRunner(starts, plan, work, on_step, clock)
         title = f"{head[:12]}{head[40:]} against {plan.ref} ({commit[:12]})"
@@ -164,12 +168,13 @@ class GateRunner:
         self, base: Path, title: str, plan_pairs_by: Callable[[Mapping[str, Any]], PlanPairs]
     ) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
         """Measure what can be compared with the checkout of the base; return the rules of head and base."""
-        plan = self._plan
-        if not project.has_suite(base):
+        plan, installed = self._plan, not project.holds_embedopt(self._plan.head)
+        if not project.has_suite(base, installed=installed):
             self._on_step(f"{plan.ref} has no embedopt: there is nothing to compare with")
             self.add(plan.backends)
             return {}, None
-        if why := project.why_not_comparable(plan.head, base, own_python=plan.base_python is not None):
+        own_python = plan.base_python is not None
+        if why := project.why_not_comparable(plan.head, base, own_python=own_python, installed=installed):
             self.give_up(why)
             return {}, None
         self._on_step(f"measuring {title}")

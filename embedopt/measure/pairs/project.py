@@ -13,28 +13,44 @@ from packaging.utils import canonicalize_name
 
 from embedopt.errors import MeasureError, first_line
 from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.measure.pairs import environment
 
 _WORKER_FILE = Path("embedopt", "measure", "worker.py")
+_ADOPTING = ("pyproject.toml", "conftest.py", "benchmarks/conftest.py")
 
 
-def has_suite(base: Path) -> bool:
-    """Return whether a checkout has embedopt at all: one from before it was adopted does not."""
+def holds_embedopt(root: Path) -> bool:
+    """Return whether a checkout is one of embedopt; any other is measured by the installed embedopt."""
+    return (root / _WORKER_FILE).is_file()
+
+
+def has_suite(base: Path, *, installed: bool = False) -> bool:
+    """Return whether a checkout has embedopt at all: one from before it was adopted does not.
+
+    Where the ``installed`` embedopt measures it, one of the files that adopt it names it.
+    """
+    if installed:
+        files = [base / name for name in _ADOPTING]
+        return any(b"embedopt" in file.read_bytes() for file in files if file.is_file())
     return (base / _WORKER_FILE.parts[0]).is_dir()
 
 
-def why_not_comparable(head: Path, base: Path, *, own_python: bool) -> str | None:
-    """Return the reason why head and base can't be compared; None where they can.
+def why_not_comparable(head: Path, base: Path, *, own_python: bool, installed: bool = False) -> str | None:
+    """Return the reason why our backends can't be compared in head and base; None where they can.
 
-    A base without an environment of its own (``own_python``) must have the same exactly pinned dependencies.
+    A base without an environment of its own (``own_python``) must have the same exactly pinned dependencies:
+    where the ``installed`` embedopt measures both, of those that are embedopt's, lock files included.
 
     Raises:
-        MeasureError: a ``pyproject.toml`` can't be read.
+        MeasureError: a ``pyproject.toml`` or a lock file can't be read.
     """
-    if not (base / _WORKER_FILE).is_file():
+    if not installed and not holds_embedopt(base):
         return f"the base has no {_WORKER_FILE}: choose a newer commit"
     if own_python:
         return None
     ours, theirs = pins(head), pins(base)
+    if installed:
+        ours, theirs = environment.of_embedopt(head, ours), environment.of_embedopt(base, theirs)
     differing = [
         f"{name} {theirs.get(name, 'unpinned')} (here {ours.get(name, 'unpinned')})"
         for name in sorted(ours.keys() | theirs.keys())
@@ -46,6 +62,16 @@ def why_not_comparable(head: Path, base: Path, *, own_python: bool) -> str | Non
         f"the base has other dependencies, {', '.join(differing)}: "
         "name the interpreter of its own environment with --against-python"
     )
+
+
+def install_command(head: Path, base: Path) -> str | None:
+    """Return ``install`` of ``[tool.embedopt]``, the base's where it has one; None for none.
+
+    Raises:
+        MeasureError: a ``pyproject.toml`` can't be read.
+    """
+    tables = [_pyproject(root).get("tool", {}).get("embedopt", {}) for root in (base, head)]
+    return next((table["install"] for table in tables if "install" in table), None)
 
 
 def rules(root: Path) -> dict[str, Any]:
@@ -124,6 +150,8 @@ def pins(root: Path) -> dict[str, str]:
 def _pyproject(root: Path) -> dict[str, Any]:
     try:
         return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))
+    except FileNotFoundError:
+        return {}
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise MeasureError(
             f"{root / 'pyproject.toml'} can't be read ({error}); wanted the project's pins: mend the file"

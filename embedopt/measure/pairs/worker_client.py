@@ -47,11 +47,14 @@ class Checkout:
 
     Attributes:
         name: ``base`` or ``head``, for messages.
+        root: folder of the project that is measured.
+        installed: whether the project holds no embedopt, so that the installed one measures it.
     """
 
     name: str
     root: Path
     python: str
+    installed: bool = False
 
 
 class WorkerClient:
@@ -66,13 +69,16 @@ class WorkerClient:
 
     def __init__(self, checkout: Checkout, short_s: float = SHORT_S, module: str = WORKER) -> None:
         # Where the file is missing, python -m would run the worker of an editable install of another commit.
-        if module == WORKER and not (checkout.root / WORKER.replace(".", "/")).with_suffix(".py").is_file():
+        is_own = module == WORKER and not checkout.installed
+        if is_own and not (checkout.root / WORKER.replace(".", "/")).with_suffix(".py").is_file():
             raise ForeignWorkerError(f"{checkout.name} has no {WORKER}: compare with a newer commit")
         self._checkout = checkout
         self._short_s = self._timeout_s = short_s
+        # With -P, none of the project's own modules can stand in for one that embedopt imports.
+        safe = ["-P"] if checkout.installed else []
         self._process = LineProcess(
             f"the worker of {checkout.name}",
-            [checkout.python, "-m", module, str(time.monotonic())],
+            [checkout.python, *safe, "-m", module, str(time.monotonic()), str(checkout.root)],
             checkout.root,
             hint="try the same backend with pytest benchmarks/ on that commit",
             environment=_environment(),
@@ -92,7 +98,7 @@ class WorkerClient:
                 f"{self._checkout.name} speaks protocol {hello.get('protocol')!r}, wanted {PROTOCOL}: "
                 "compare with a newer commit"
             )
-        if Path(hello["root"]) != self._checkout.root.resolve():
+        if not self._checkout.installed and Path(hello["root"]) != self._checkout.root.resolve():
             raise ForeignWorkerError(
                 f"{self._checkout.name} ran the code in {hello['root']}, wanted {self._checkout.root}: "
                 f"uninstall embedopt from {self._checkout.python}, or unset PYTHONPATH"

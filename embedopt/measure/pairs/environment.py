@@ -1,0 +1,88 @@
+"""The environment of a project that holds no embedopt: the versions that it locks, and how it is made."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from embedopt.errors import MeasureError, last_line
+
+_LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml")
+_LINES = ("*requirements*.txt", "constraints*.txt")
+_PINNED = re.compile(r"^([\w.-]+)(?:\[[^]]*\])?\s*===?\s*([^\s;,\\#]+)", re.MULTILINE)
+# They point the project's tools to the environment that runs this process, which is not the base's.
+_LEFT_OUT = frozenset({"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH"})
+
+
+def install(project: Path, command: str | None, on_step: Callable[[str], None]) -> None:
+    """Run the user's command that makes a project's environment, in the project's folder.
+
+    Raises:
+        MeasureError: it failed; the message is the last line that it printed.
+    """
+    if command is None:
+        return
+    on_step(f"installing the base: {command}")
+    kept = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
+    result = subprocess.run(
+        command,
+        shell=True,
+        cwd=project,
+        env=kept | {"POETRY_VIRTUALENVS_IN_PROJECT": "true"},  # in no folder that outlives the worktree
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf8",
+        errors="replace",
+    )
+    if result.returncode:
+        on_step(result.stdout.rstrip())
+        raise MeasureError(
+            f"{command!r} ended with {result.returncode} in a checkout of the base "
+            f"({last_line(result.stdout)}); "
+            "wanted its environment: correct install in [tool.embedopt] of pyproject.toml"
+        )
+
+
+def lock_files(project: Path) -> Iterator[Path]:
+    """Yield the files that lock a project's environment, in its folder and those above it in its worktree."""
+    for folder in (project, *project.parents):
+        for pattern in (*_LOCKS, "Pipfile.lock", *_LINES):
+            yield from sorted(folder.glob(pattern))
+        if (folder / ".git").exists():
+            return
+
+
+def of_embedopt(project: Path, pins: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions that a project pins or locks, of embedopt and the packages that it names."""
+    requirements = map(Requirement, importlib.metadata.requires("embedopt") or [])
+    measuring = [each for each in requirements if '"dev"' not in str(each.marker)]
+    names = {"embedopt", *(canonicalize_name(requirement.name) for requirement in measuring)}
+    versions = {**_locked(project), **pins}
+    return {name: version for name, version in versions.items() if name in names}
+
+
+def _locked(project: Path) -> dict[str, str]:
+    versions: dict[str, str] = {}
+    for file in reversed(list(lock_files(project))):
+        if file.name in _LOCKS:
+            versions |= _of_toml(file)
+        elif file.suffix == ".txt":
+            pinned = _PINNED.findall(file.read_text(encoding="utf8", errors="replace"))
+            versions |= {canonicalize_name(name): version for name, version in pinned}
+    return versions
+
+
+def _of_toml(file: Path) -> dict[str, str]:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise MeasureError(f"{file} can't be read ({error}); wanted a lock file: make it anew") from None
+    packages = [*content.get("package", ()), *content.get("packages", ())]
+    return {canonicalize_name(package["name"]): str(package.get("version", "")) for package in packages}
