@@ -133,6 +133,7 @@ class GateRun:
         accepted: what head's ``pyproject.toml`` declares in ``accept`` and base's does not.
         rules: base's ``[tool.embedopt.gate]``, which judges; None where base has no embedopt.
         moved_rules: what head's rules change, such as ``threshold 0.03 -> 0.99``: it holds once it is merged.
+        notes: what was not compared, and why, in words.
     """
 
     base: str
@@ -151,6 +152,7 @@ class GateRun:
     accepted: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
     rules: Annotated[Mapping[str, Any] | None, Field(exclude_if=lambda value: value is None)] = None
     moved_rules: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
+    notes: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
 
 
 @record

@@ -9,7 +9,7 @@ import pytest
 from embedopt.errors import EmbedoptError, MissingPackageError, UnsupportedModelError
 from embedopt.inference.encoder import Encoder
 from embedopt.judge.gate.pairs_rule import plan_pairs
-from embedopt.judge.gate.settings import GateSettings, parse_settings
+from embedopt.judge.gate.settings import GateSettings, settings_in_force
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.gate.whole_runs import judge_gate_run
 from embedopt.measure.findings import Findings
@@ -57,7 +57,8 @@ def verdicts(request: pytest.FixtureRequest, session: Session, findings: Finding
     settings, plan = request.config.stash[SETTINGS], session.options.against
     assert plan is not None
     try:
-        gate_run = measure_gate_run(plan, session.gate_work, _plan_pairs_by, session.on_step)
+        plan_pairs_by = partial(_plan_pairs_by, threshold=plan.threshold)
+        gate_run = measure_gate_run(plan, session.gate_work, plan_pairs_by, session.on_step)
     except EmbedoptError as error:
         pytest.fail(str(error), pytrace=False)
     findings.gate_run = gate_run
@@ -65,5 +66,6 @@ def verdicts(request: pytest.FixtureRequest, session: Session, findings: Finding
     return decided
 
 
-def _plan_pairs_by(rules: Mapping[str, Any]) -> PlanPairs:
-    return partial(plan_pairs, settings=parse_settings(rules, "the base's pyproject.toml"))
+def _plan_pairs_by(rules: Mapping[str, Any], threshold: float | None) -> PlanPairs:
+    settings = settings_in_force(rules, "the base's pyproject.toml", threshold)
+    return partial(plan_pairs, settings=settings)

@@ -262,7 +262,7 @@ class Suite:
             reporter.write(render_summary(head, price_per_hour, everything=everything, color=color))
         if (verdicts := self._config.stash.get(fixtures.VERDICTS, ())) and findings.gate_run:
             title = title_of("this code", findings.gate_run)
-            reporter.write(render_verdicts(title, verdicts, color=color))
+            reporter.write(render_verdicts(title, verdicts, findings.gate_run.notes, color=color))
         if self._config.option.benchmark_compare:
             self._compare(reporter, head)
 

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from embedopt import fixtures
 from embedopt.errors import MeasureError
-from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, PairedCell
+from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, PairedCell, PairsWanted
 from embedopt.judge.history.saved_runs import run_from_json
 from embedopt.measure.pairs.gate_run import GatePlan
 from embedopt.measure.pairs.process_pair import Work
@@ -18,6 +18,7 @@ from embedopt.sampling import PlanPairs
 from tests.suite import saved_files
 
 SAME = Drift(backend="onnx-int8", similarity_mean=1.0, similarity_min=1.0)
+REFERENCE = replace(SAME, backend="torch-fp32")
 
 
 @dataclass
@@ -34,7 +35,9 @@ class FakeGateRun:
         drift: how far the vectors moved.
         removed: backends that the head no longer has.
         error: message of the error that ends the run; None for none.
+        rules: rules of the base.
         plan: the plan that the run got.
+        wanted: the pairs that are still wanted at the end.
     """
 
     log_ratios: dict[str, float] = field(default_factory=dict)
@@ -43,12 +46,15 @@ class FakeGateRun:
     head_bytes: int = 100
     scores: tuple[ExactPair, ...] = (
         ExactPair(backend="onnx-int8", metric="cosine_mean", base=0.99, head=0.99),
+        ExactPair(backend="torch-fp32", metric="cosine_mean", base=1.0, head=1.0),
     )
     not_comparable: tuple[NotComparable, ...] = ()
-    drift: tuple[Drift, ...] = (SAME,)
+    drift: tuple[Drift, ...] = (SAME, REFERENCE)
     removed: tuple[str, ...] = ()
     error: str | None = None
+    rules: dict[str, Any] = field(default_factory=dict)
     plan: GatePlan | None = None
+    wanted: Sequence[PairsWanted] = ()
 
     def measure(
         self,
@@ -57,17 +63,18 @@ class FakeGateRun:
         plan_pairs_by: Callable[[Mapping[str, Any]], PlanPairs],
         on_step: Callable[[str], None],
     ) -> GateRun:
-        assert plan_pairs_by({})([PairedCell(cell=plan.cells[0])]) != ()
+        self.wanted = plan_pairs_by(self.rules)([self._paired(cell) for cell in plan.cells])
         on_step("pair 1: onnx-int8 in 7 s")
         self.plan = plan
         if self.error:
             raise MeasureError(self.error)
         size = ExactPair(backend="onnx-int8", metric="disk_bytes", base=100, head=self.head_bytes)
+        reference = replace(size, backend="torch-fp32", head=100)
         return GateRun(
             base=plan.ref,
             base_commit="0" * 40,
             cells=() if self.not_comparable else tuple(self._paired(cell) for cell in plan.cells),
-            exact=() if self.not_comparable else (size, *self.scores),
+            exact=() if self.not_comparable else (size, reference, *self.scores),
             not_comparable=self.not_comparable,
             drift=() if self.not_comparable else self.drift,
             removed=self.removed,
@@ -105,7 +112,7 @@ def test_against_a_base_each_cell_has_a_verdict_and_the_run_issaved_files(
 ) -> None:
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
     result = _run_against(suite, "--against-budget", "60")
-    result.assert_outcomes(passed=6, failed=1)
+    result.assert_outcomes(passed=12, failed=1)
     result.stdout.fnmatch_lines(
         [
             "pair 1: onnx-int8 in 7 s",
@@ -115,7 +122,7 @@ def test_against_a_base_each_cell_has_a_verdict_and_the_run_issaved_files(
             "*test_against[[]onnx-int8-size[]] PASSED*",
             "*test_against[[]onnx-int8-accuracy[]] PASSED*",
             "onnx-int8 batch 8: regressed, +10.5% (* to *) in 12 process pairs",
-            "slower or bigger: 1 regressed, 5 equivalent",
+            "slower or bigger: 1 regressed, 11 equivalent",
         ]
     )
     plan = gate_run.plan
@@ -130,26 +137,37 @@ def test_against_a_base_each_cell_has_a_verdict_and_the_run_issaved_files(
 def test_a_gate_run_alone_is_written_to_the_named_json_file(
     suite: pytest.Pytester, gate_run: FakeGateRun
 ) -> None:
-    _run_against(suite, "--benchmark-json", "run.json").assert_outcomes(passed=7)
+    _run_against(suite, "--benchmark-json", "run.json").assert_outcomes(passed=13)
     assert "against" in json.loads((suite.path / "run.json").read_text(encoding="utf8"))["embedopt"]
 
 
 def test_a_change_below_the_threshold_passes(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
-    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=7)
+    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=13)
+
+
+def test_pairs_are_planned_by_the_threshold_that_judges(
+    suite: pytest.Pytester, gate_run: FakeGateRun
+) -> None:
+    """A cell beyond the base's threshold but within the named one needs no pair to confirm it."""
+    gate_run.log_ratios, gate_run.confirmed = {"onnx-int8 batch 8": 0.1}, 0
+    _run_against(suite)
+    assert [wanted.fresh for wanted in gate_run.wanted] == [True]
+    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=13)
+    assert gate_run.wanted == ()
 
 
 def test_a_bigger_file_fails(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.head_bytes = 110
     result = _run_against(suite)
-    result.assert_outcomes(passed=6, failed=1)
+    result.assert_outcomes(passed=12, failed=1)
     result.stdout.fnmatch_lines(["onnx-int8 disk_bytes: regressed, +10.0%, 100 -> 110"])
 
 
 def test_changed_vectors_fail_in_words(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
-    gate_run.drift = (replace(SAME, similarity_min=0.9),)
+    gate_run.drift = (replace(SAME, similarity_min=0.9), REFERENCE)
     result = _run_against(suite)
-    result.assert_outcomes(passed=6, failed=1)
+    result.assert_outcomes(passed=12, failed=1)
     result.stdout.fnmatch_lines(
         [
             "onnx-int8 drift: vectors changed, -0.10000, similarity to the base's vectors *",
@@ -158,28 +176,38 @@ def test_changed_vectors_fail_in_words(suite: pytest.Pytester, gate_run: FakeGat
     )
 
 
-def test_what_the_run_did_not_name_fails_too(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
-    """All encoders may have changed, the reference first; and a backend may be gone."""
-    gate_run.drift = (SAME, replace(SAME, backend="torch-fp32", similarity_min=0.9))
-    gate_run.removed = ("st-onnx-int8",)
+def test_the_reference_is_always_compared(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
+    """All ratios are to it: where it got slower, the others only seem faster."""
+    gate_run.log_ratios["torch-fp32 batch 8"] = 0.1
     result = _run_against(suite)
-    result.assert_outcomes(passed=6, failed=1)
+    result.assert_outcomes(passed=12, failed=1)
+    result.stdout.fnmatch_lines(["torch-fp32 batch 8: regressed, +10.5% *"])
+
+
+def test_another_default_fails_until_it_is_declared(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
+    gate_run.drift += (Drift(backend="default", why="the backend is torch-fp32, was onnx-int8"),)
+    result = _run_against(suite)
+    result.assert_outcomes(passed=12, failed=1)
     result.stdout.fnmatch_lines(
-        ["*test_against_besides FAILED*", "torch-fp32 drift: vectors changed, -0.10000, *"]
+        [
+            "*test_against_besides FAILED*",
+            "default drift: vectors changed, the backend is torch-fp32, was onnx-int8; embed *",
+            "vectors changed: *",
+        ]
     )
 
 
 def test_a_backend_that_is_gone_fails(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.removed = ("st-onnx-int8",)
     result = _run_against(suite)
-    result.assert_outcomes(passed=6, failed=1)
+    result.assert_outcomes(passed=12, failed=1)
     result.stdout.fnmatch_lines(["st-onnx-int8: not comparable, removed: declare it with accept = *"])
 
 
 def test_an_inconclusive_cell_is_skipped_in_words(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.029
     result = _run_against(suite)
-    result.assert_outcomes(passed=6, skipped=1)
+    result.assert_outcomes(passed=12, skipped=1)
     result.stdout.fnmatch_lines(
         ["SKIPPED * onnx-int8 batch 8: inconclusive, +2.9% (*% to *%) in 12 process*"]
     )
@@ -188,7 +216,7 @@ def test_an_inconclusive_cell_is_skipped_in_words(suite: pytest.Pytester, gate_r
 def test_what_was_not_measured_does_not_pass(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.scores = ()
     result = _run_against(suite)
-    result.assert_outcomes(passed=6, skipped=1)
+    result.assert_outcomes(passed=11, skipped=2)
     result.stdout.fnmatch_lines(["SKIPPED * onnx-int8 accuracy: not measured"])
 
 
@@ -198,7 +226,7 @@ def test_a_budget_too_small_for_any_verdict_never_passes(
     """Sizes and scores get a verdict all the same, and pass."""
     gate_run.noise, gate_run.confirmed = (0.0,), 0
     result = _run_against(suite)
-    result.assert_outcomes(passed=4, failed=3)
+    result.assert_outcomes(passed=7, failed=6)
     result.stdout.fnmatch_lines(
         ["onnx-int8 batch 1: inconclusive, *1 process pairs; a verdict takes 6: raise*"]
     )
@@ -210,7 +238,7 @@ def test_a_cell_that_looked_slower_when_the_budget_ended_fails(
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
     gate_run.confirmed = 3
     result = _run_against(suite)
-    result.assert_outcomes(passed=6, failed=1)
+    result.assert_outcomes(passed=12, failed=1)
     result.stdout.fnmatch_lines(["onnx-int8 batch 8: inconclusive, *the budget ended before fresh pairs*"])
 
 
@@ -226,7 +254,7 @@ def test_a_base_that_cant_be_compared_at_all_never_passes(
 def test_a_failing_worker_is_an_error_in_one_line(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.error = "the worker of base ended with 1: out of luck"
     result = _run_against(suite)
-    result.assert_outcomes(errors=7)
+    result.assert_outcomes(errors=13)
     result.stdout.fnmatch_lines(["the worker of base ended with 1: out of luck"])
     assert saved_files(suite) == []
 

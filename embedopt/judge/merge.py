@@ -110,6 +110,7 @@ def _joined_against(ours: GateRun | None, theirs: GateRun | None) -> GateRun | N
         drift=_first_of_each((*ours.drift, *theirs.drift), lambda drift: drift.backend),
         added=_first_of_each((*ours.added, *theirs.added), str),
         removed=_first_of_each((*ours.removed, *theirs.removed), str),
+        notes=_first_of_each((*ours.notes, *theirs.notes), str),
         pairs=ours.pairs + theirs.pairs,
         seconds=ours.seconds + theirs.seconds,
         budget_s=ours.budget_s + theirs.budget_s,

@@ -121,7 +121,9 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
         ref=option.against,
         head=head,
         base_python=_interpreter(option.against_python) if option.against_python else None,
-        backends=tuple(row.name for row in select_backends(split_names(option.backends or AGAINST_BACKENDS))),
+        backends=tuple(
+            row.name for row in parse_backends(option.backends or AGAINST_BACKENDS, option.profile)
+        ),
         batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
         model=option.model,
         budget_s=option.against_budget,

@@ -22,13 +22,13 @@ from embedopt.clock import Clock
 from embedopt.errors import EmbedoptError, MeasureError, UsageError, first_line
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
-from embedopt.inference.backends import BACKENDS, REFERENCE, get_backend
+from embedopt.inference.backends import BACKENDS, DEFAULT, DEFAULT_TO_STORE, REFERENCE, get_backend
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.hardware import fitted
 from embedopt.inference.loading import open_encoder
 
 # Each is a method of the worker.
-REQUESTS = ("load", "time", "accuracy", "vectors")
+REQUESTS = ("load", "time", "accuracy", "vectors", "one_batch")
 # Counted up when a request or an answer changes its meaning: workers of two protocols can't be compared.
 PROTOCOL = 1
 
@@ -129,6 +129,10 @@ class Worker:
         """Return a loaded backend's embeddings, as :func:`pack` writes them."""
         return pack(self._embeddings_of(backend, texts))
 
+    def one_batch(self, backend: str, texts: Sequence[str]) -> dict[str, Any]:
+        """Return a loaded backend's embeddings of texts in one batch, which no plan cuts otherwise."""
+        return pack(self._encoders[backend].encode_as_one_batch(texts))
+
     def _embeddings_of(self, backend: str, texts: Sequence[str]) -> FloatArray:
         key = (backend, tuple(texts))
         if key not in self._embeddings:
@@ -137,12 +141,13 @@ class Worker:
 
 
 def hello() -> dict[str, Any]:
-    """Return the first line that a worker writes: its protocol, checkout, backends and requests."""
+    """Return the first line that a worker writes: its protocol, checkout, backends, requests and defaults."""
     return {
         "protocol": PROTOCOL,
         "root": str(Path(__file__).resolve().parents[2]),
         "backends": list(BACKENDS),
         "requests": list(REQUESTS),
+        "defaults": {"default": DEFAULT, "default-to-store": DEFAULT_TO_STORE},
     }
 
 

@@ -42,6 +42,7 @@ def judge_run(history: History, newest: Newest, settings: GateSettings) -> Judge
     )
     against = head.run.against if head.run else None
     if against and (verdicts := judge_gate_run(against, settings)):
+        notes = (*notes, *against.notes)
         return JudgedRun(head=newest.run, title=title_of(head.name, against), verdicts=verdicts, notes=notes)
     return JudgedRun(
         head=newest.run,

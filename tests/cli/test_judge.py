@@ -34,7 +34,8 @@ def save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Save:
     monkeypatch.chdir(tmp_path)
 
     def save_run(day: int, factor: float = 1.0, run: Run | None = None, **changes: Any) -> Path:
-        content = make_file(run or make_run()) | {"datetime": f"2026-03-{day:02}T12:00:00+00:00"} | changes
+        at = {"datetime": f"2026-03-{day:02}T12:00:00+00:00", "commit_info": {"id": "a" * 40}}
+        content = make_file(run or make_run()) | at | changes
         for bench in content["benchmarks"]:
             if "[onnx-int8-" in bench["fullname"]:
                 bench["extra_info"]["p50_ms"] *= factor
@@ -189,6 +190,20 @@ def test_older_answers_do_not_show_that_another_commit_passes(save: Save) -> Non
     assert main(["gate"]) == 5
     save(11, 1.3)
     assert main(["gate"]) == 1  # but what was worse still is
+
+
+@pytest.mark.parametrize(
+    "commit_info",
+    [{"id": "a" * 40, "dirty": True}, {"id": "unversioned"}, {"id": "unknown"}, {"id": ""}, None],
+)
+def test_older_answers_do_not_show_that_unknown_code_passes(
+    save: Save, commit_info: dict[str, Any] | None
+) -> None:
+    """Files may have changed since the commit, and without git nothing says which code was measured."""
+    _save_all(save, (*_NOISE, 1.01))
+    save(11, commit_info=commit_info)
+    save(12, **_turns_alone(), commit_info=commit_info)
+    assert main(["gate"]) == 5
 
 
 def test_a_named_part_of_a_run_is_judged_alone(save: Save, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from embedopt.errors import UsageError
@@ -16,7 +17,7 @@ from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import Weights
 from embedopt.inference.backends import BACKENDS
 from embedopt.measure import worker as worker_module
-from embedopt.measure.worker import PROTOCOL, Worker, hello, serve, work_until
+from embedopt.measure.worker import PROTOCOL, Worker, hello, serve, unpack, work_until
 from tests.fakes import FakeClock, FakeEncoder, MoodyEncoder
 from tests.models import make_model
 
@@ -51,6 +52,14 @@ def _load(worker: Worker, name: str) -> dict[str, Any]:
 
 def test_load_s_lasts_from_the_start_of_the_process_to_the_first_embedding(worker: Worker) -> None:
     assert _load(worker, "onnx-int8") == {"load_s": pytest.approx(0.5 + 2.0 + 0.1), "disk_bytes": 5}
+
+
+def test_vectors_in_one_batch_are_those_of_no_other_cut(worker: Worker) -> None:
+    """The fake's vectors depend on the first text of a batch."""
+    _load(worker, "onnx-int8")
+    together = worker.answer({"do": "one_batch", "backend": "onnx-int8", "texts": ["a", "b"]})
+    expected = MoodyEncoder().encode_as_one_batch(["a", "b"])
+    np.testing.assert_array_equal(unpack(together), expected)
 
 
 def test_a_call_is_timed_without_extra_work_by_default(worker: Worker) -> None:
@@ -112,7 +121,8 @@ def test_the_first_line_has_protocol_checkout_and_backends() -> None:
         "protocol": 1,
         "root": str(ROOT),
         "backends": list(BACKENDS),
-        "requests": ["load", "time", "accuracy", "vectors"],
+        "requests": ["load", "time", "accuracy", "vectors", "one_batch"],
+        "defaults": {"default": "onnx-int8", "default-to-store": "onnx-int8"},
     }
 
 

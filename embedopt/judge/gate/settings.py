@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,6 +92,16 @@ def parse_settings(table: Mapping[str, Any], source: str) -> GateSettings:
         return _ADAPTER.validate_python(table)
     except ValidationError as error:
         raise UsageError(f"{source} [tool.embedopt.gate]: {describe_mistake(GateSettings, error)}") from None
+
+
+def settings_in_force(rules: Mapping[str, Any], source: str, threshold: float | None) -> GateSettings:
+    """Return the settings that plan and judge a gate run: the base's rules, and ``--gate-threshold``.
+
+    Raises:
+        UsageError: a key or a value means nothing; the message names it.
+    """
+    settings = parse_settings(rules, source)
+    return settings if threshold is None else replace(settings, threshold=threshold)
 
 
 def _table(pyproject: Path) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from embedopt.evidence import GateRun
 from embedopt.judge.gate.exact_rule import judge_drift, judge_exact, judge_scores, question_of
 from embedopt.judge.gate.pairs_rule import judge_cells
-from embedopt.judge.gate.settings import GateSettings, parse_settings
+from embedopt.judge.gate.settings import GateSettings, settings_in_force
 from embedopt.judge.gate.stats import holm
 from embedopt.judge.gate.verdict import Outcome, Verdict
 from embedopt.judge.history.saved_runs import History, SavedRun, differences
@@ -28,8 +28,8 @@ def judge_gate_run(gate_run: GateRun, settings: GateSettings) -> tuple[Verdict, 
     thresholds. A threshold that the gate run was started with replaces that of either.
     """
     if gate_run.rules is not None:
-        settings = parse_settings(gate_run.rules, f"pyproject.toml of {gate_run.base}")
-    if gate_run.threshold is not None:
+        settings = settings_in_force(gate_run.rules, f"pyproject.toml of {gate_run.base}", gate_run.threshold)
+    elif gate_run.threshold is not None:
         settings = dataclasses.replace(settings, threshold=gate_run.threshold)
     return (
         *judge_cells(gate_run.cells, settings),
@@ -81,7 +81,7 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
 def judge_newest(newest: Newest, history: History, settings: GateSettings) -> tuple[Verdict, ...]:
     """Return the verdicts of :func:`judge_history` on a run, and on each older answer by the runs before it.
 
-    An older answer of another commit does not show that this one passes: it counts only where it is worse.
+    An older answer of other code does not show that this code passes: it counts only where it is worse.
     """
     verdicts = [*judge_history(newest.head, history.before(newest.head), settings)]
     for run, answers in newest.older:
@@ -89,7 +89,7 @@ def judge_newest(newest: Newest, history: History, settings: GateSettings) -> tu
             verdict
             for verdict in judge_history(run, history.before(run), settings)
             if _answer(verdict) in answers
-            and (run.commit == newest.head.commit or verdict.outcome == "regressed")
+            and (run.is_same_code(newest.head) or verdict.outcome == "regressed")
         ]
     return tuple(verdicts)
 

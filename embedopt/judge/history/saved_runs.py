@@ -17,6 +17,8 @@ _SAVED = "[0-9][0-9][0-9][0-9]*_*.json"
 # A saved run with all its samples has a few MB. A file from a pull request of a stranger may have any size.
 _LARGEST_BYTES = 200_000_000
 _LONGEST_INTEGER = 18
+# What pytest-benchmark writes in place of a commit, without a repository and where git fails.
+_NO_COMMITS = (None, "", "unversioned", "unknown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class SavedRun:
         latencies: the records of the latency benchmarks in it.
         time: when it was measured; None for a run that is not saved yet.
         commit: the commit that was measured; empty where it is unknown.
+        dirty: whether files differed from that commit.
         medians_s: median time of each benchmark without a :class:`Latency`, by full name.
         cpu: name and core count of the CPU, as pytest-benchmark saw it.
     """
@@ -50,6 +53,7 @@ class SavedRun:
     latencies: tuple[Latency, ...]
     time: datetime | None = None
     commit: str = ""
+    dirty: bool = False
     medians_s: Mapping[str, float] = field(default_factory=dict)
     cpu: str = "unknown CPU"
 
@@ -63,6 +67,10 @@ class SavedRun:
             model=self.run.model.digest,
             corpus=self.run.corpus.digest,
         )
+
+    def is_same_code(self, other: "SavedRun") -> bool:
+        """Return whether both measured one commit; False where it is unknown, or files differed from it."""
+        return bool(self.commit) and self.commit == other.commit and not (self.dirty or other.dirty)
 
     def reference_of(self, backend: str) -> ShardReference:
         """Return the results of the reference on the machine and in the run that measured a backend."""
@@ -190,14 +198,16 @@ def parse_run(name: str, values: Mapping[str, Any]) -> SavedRun:
             "one of its benchmarks is no JSON object; wanted a file that pytest-benchmark saved"
         )
     extras = [bench.get("extra_info") for bench in values["benchmarks"]]
-    machine, commit = values.get("machine_info"), values.get("commit_info")
+    machine, info = values.get("machine_info"), values.get("commit_info")
+    commit = info if isinstance(info, Mapping) else {}
     return SavedRun(
         name=name,
         run=run_from_json(values["embedopt"]) if "embedopt" in values else None,
         benchmarks=frozenset(str(bench.get("fullname")) for bench in values["benchmarks"]),
         latencies=tuple(from_json(Latency, extra) for extra in extras if _is_latency(extra)),
         time=_time(values.get("datetime")),
-        commit=str(commit.get("id") or "") if isinstance(commit, Mapping) else "",
+        commit="" if commit.get("id") in _NO_COMMITS else str(commit["id"]),
+        dirty=bool(commit.get("dirty")),
         medians_s=_medians_s(values["benchmarks"]),
         cpu=_cpu(machine) if isinstance(machine, Mapping) else "unknown CPU",
     )

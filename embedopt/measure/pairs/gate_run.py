@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import numpy as np
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 
@@ -26,6 +27,11 @@ from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, R
 from embedopt.measure.worker import unpack
 from embedopt.sampling import BUDGET_S, PlanPairs, sample_pairs
 from embedopt.signals import ended_by_signals
+
+# How vectors are asked for, the best first: in batches of this size, which are the same in base and head, or
+# by workers from before that, as a call plans them.
+_VECTORS = ("one_batch", "vectors")
+_BATCH_SIZE = 32
 
 _BudgetS = Annotated[float, Field(title="--against-budget", description="seconds, above 0", gt=0)]
 
@@ -116,6 +122,7 @@ def measure_gate_run(
         accepted=project.newly_accepted(own_rules, base_rules or {}),
         rules=base_rules,
         moved_rules=project.moved_rules(own_rules, base_rules or {}),
+        notes=tuple(runner.notes),
     )
 
 
@@ -125,12 +132,14 @@ class _ExactValues:
 
     Attributes:
         backends: names of all backends that the code has.
+        defaults: the backends that it takes where none is named, by what takes them.
         scores: size and accuracy of each backend by metric.
         vectors: embeddings of the reference and each backend; empty where the worker can't give them.
         refused: why a backend can't be measured.
     """
 
     backends: tuple[str, ...]
+    defaults: Mapping[str, str]
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     vectors: dict[str, FloatArray] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -162,6 +171,8 @@ class GateRunner:
         self.not_comparable: list[NotComparable] = []
         self.added: tuple[str, ...] = ()
         self.removed: tuple[str, ...] = ()
+        self.notes: list[str] = []
+        self._vectors_by: str | None = None
         self.pairs = 0
 
     def compare(
@@ -228,11 +239,18 @@ class GateRunner:
             else Drift(backend=name, why="vectors that the head's worker does not give")
             for name, vectors in base.vectors.items()
         ]
+        self.drift += [
+            Drift(backend=name, why=f"the backend is {head.defaults.get(name)}, was {backend}")
+            for name, backend in base.defaults.items()
+            if head.defaults.get(name) != backend
+        ]
 
     def _exact_values(self, start: StartWorker, *, of_base: bool) -> _ExactValues:
         """Measure size, accuracy and vectors of the backends of base or head."""
         with start() as client:
-            values = _ExactValues(backends=client.backends)
+            if of_base:
+                self._choose_vectors(client)
+            values = _ExactValues(backends=client.backends, defaults=client.defaults)
             # What accuracy is measured against.
             reference = client.ask("load", **self.work.opening(REFERENCE, of_base=of_base))
             self._add_vectors(client, REFERENCE, values)
@@ -251,10 +269,19 @@ class GateRunner:
                     values.scores[name] = scores
         return values
 
+    def _choose_vectors(self, base: WorkerClient) -> None:
+        self._vectors_by = next((request for request in _VECTORS if request in base.requests), None)
+        if self._vectors_by is None:
+            self.notes.append("drift is not compared: the base's worker gives no vectors; a newer base does")
+
     def _add_vectors(self, client: WorkerClient, backend: str, values: _ExactValues) -> None:
-        if "vectors" in client.requests and backend not in values.vectors:
-            answer = client.ask("vectors", backend=backend, texts=self.work.texts)
-            values.vectors[backend] = unpack(answer)
+        request, texts = self._vectors_by, self.work.texts
+        if request not in client.requests or backend in values.vectors:
+            return
+        size = _BATCH_SIZE if request == "one_batch" else len(texts)
+        batches = [texts[start : start + size] for start in range(0, len(texts), size)]
+        answers = [client.ask(request, backend=backend, texts=batch) for batch in batches]
+        values.vectors[backend] = np.vstack([unpack(answer) for answer in answers])
 
     def _accuracy(self, client: WorkerClient, backend: str) -> dict[str, Any]:
         return client.ask(

@@ -15,7 +15,7 @@ WORKER = "embedopt.measure.worker"
 LONG_S = 900.0
 # Enough to start a process that imports this package only, and for a call with one batch.
 SHORT_S = 60.0
-_LONG = frozenset({"load", "accuracy", "vectors"})
+_LONG = frozenset({"load", "accuracy", "vectors", "one_batch"})
 
 # Environment variables that a worker does not get. Without the first three, threads spin as briefly as OpenMP
 # makes them by default, and a worker answers once they sleep. Threads that never spin fall asleep within a
@@ -86,7 +86,8 @@ class WorkerClient:
         try:
             hello = self._process.read(short_s)
             self.backends = self._check_hello(hello)
-            # Workers before this field answer the first three only.
+            # Workers before these fields name no defaults, and answer the first three requests only.
+            self.defaults: dict[str, str] = hello.get("defaults", {})
             self.requests: tuple[str, ...] = tuple(hello.get("requests", ("load", "time", "accuracy")))
         except BaseException:
             self.close()

@@ -29,7 +29,8 @@ class FakeClient(WorkerClient):
     """A client without a process: a call takes ``call_s`` plus its share of extra work, on a fake clock."""
 
     backends: tuple[str, ...] = ("torch-fp32", "fake")
-    requests: tuple[str, ...] = ("load", "time", "accuracy", "vectors")
+    requests: tuple[str, ...] = ("load", "time", "accuracy", "vectors", "one_batch")
+    defaults: dict[str, str] = {"default": "fake"}  # noqa: RUF012  # never changed
 
     def __init__(
         self, clock: FakeClock, call_s: float = 0.1, log: list[str] | None = None, name: str = ""
@@ -66,6 +67,8 @@ class FakeClient(WorkerClient):
             return dict(self.scores)
         if do == "vectors":
             return pack(self.vectors)
+        if do == "one_batch":
+            return pack(self.vectors[: len(values["texts"])])
         self.texts.append(values["texts"])
         seconds = self.call_s * (1.0 + values["extra"])
         self.clock.advance(seconds)

@@ -38,6 +38,7 @@ class Stage:
         scores: the mean cosine that clients of base or head answer, by name.
         requests: the requests that clients of base or head answer, by name.
         vectors: the vectors that clients of base or head answer, by name.
+        defaults: the default backends of clients of base or head, by name.
     """
 
     def __init__(self, budget_s: float = 1000.0, backends: tuple[str, ...] = ("fake",)) -> None:
@@ -50,6 +51,7 @@ class Stage:
         self.scores: dict[str, float] = {}
         self.requests: dict[str, tuple[str, ...]] = {}
         self.vectors: dict[str, FloatArray] = {}
+        self.defaults: dict[str, dict[str, str]] = {}
         plan = GatePlan(
             ref="main",
             head=Path(),
@@ -71,6 +73,7 @@ class Stage:
         client.scores = {"cosine_mean": self.scores.get(name, 1.0)}
         client.refuses = self.refuses.get(name)
         client.requests = self.requests.get(name, client.requests)
+        client.defaults = self.defaults.get(name, client.defaults)
         client.vectors = self.vectors.get(name, client.vectors)
         self.clients.append(client)
         return client
@@ -153,6 +156,9 @@ def test_a_base_whose_worker_gives_no_vectors_has_no_drift() -> None:
     stage.requests["base"] = ("load", "time", "accuracy")
     stage.run()
     assert stage.runner.drift == []
+    assert stage.runner.notes == [
+        "drift is not compared: the base's worker gives no vectors; a newer base does"
+    ]
 
 
 def test_a_head_whose_worker_gives_no_vectors_any_more_has_drifted() -> None:
@@ -161,6 +167,28 @@ def test_a_head_whose_worker_gives_no_vectors_any_more_has_drifted() -> None:
     stage.run()
     why = "vectors that the head's worker does not give"
     assert stage.runner.drift == [Drift(backend=name, why=why) for name in ("torch-fp32", "fake")]
+
+
+def test_vectors_are_asked_for_in_batches_that_no_plan_cuts() -> None:
+    stage = Stage()
+    stage.run()
+    asked = [line for line in stage.log if "vectors" in line or "one_batch" in line]
+    assert asked == ["base one_batch"] * 2 + ["head one_batch"] * 2
+
+
+def test_a_base_from_before_fixed_batches_is_asked_for_planned_vectors_as_the_head_is() -> None:
+    stage = Stage()
+    stage.requests["base"] = ("load", "time", "accuracy", "vectors")
+    stage.run()
+    assert [line for line in stage.log if "vectors" in line] == ["base vectors"] * 2 + ["head vectors"] * 2
+    assert [drift.similarity_min for drift in stage.runner.drift] == [1.0, 1.0]
+
+
+def test_another_default_backend_is_named_with_both() -> None:
+    stage = Stage()
+    stage.defaults["head"] = {"default": "torch-fp32"}
+    stage.run()
+    assert stage.runner.drift[-1] == Drift(backend="default", why="the backend is torch-fp32, was fake")
 
 
 def test_a_base_of_another_protocol_cant_be_compared_and_no_pair_is_sampled() -> None:
