@@ -29,6 +29,7 @@ class EmbedderOptions:
         trust_remote_code: whether Python code that comes with the model may run.
         dtype: type of an embedding's components.
         batch_size: largest number of texts in a batch; None to let the backend choose.
+        prompt: name of one of the model's prompts, or a string, before each text; None for its default.
         cache_dir: folder of the artifacts; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
     """
 
@@ -38,6 +39,7 @@ class EmbedderOptions:
     trust_remote_code: bool = False
     dtype: DType = "float32"
     batch_size: int | None = None
+    prompt: str | None = None
     cache_dir: Path | None = None
 
 
@@ -65,8 +67,8 @@ class Embedder:
             cache_dir=options.cache_dir,
         )
         self.encoding_s = 0.0
-        self._column, self._batch_size = column, options.batch_size
-        self._dtype = np.dtype(options.dtype)
+        self._column, self._dtype = column, np.dtype(options.dtype)
+        self._batch_size, self._prompt = options.batch_size, options.prompt
 
     @property
     def embedding_type(self) -> pa.DataType:
@@ -81,7 +83,7 @@ class Embedder:
         """
         texts = table[self._column].to_pylist()
         started_s = time.monotonic()
-        embeddings = self.encoder.encode(texts, self._batch_size)
+        embeddings = self.encoder.encode(texts, self._batch_size, prompt=self._prompt)
         self.encoding_s += time.monotonic() - started_s
         flat = pa.array(embeddings.astype(self._dtype, copy=False).reshape(-1))
         return table.append_column(

@@ -72,6 +72,7 @@ def identity_of(job: Job, progress: Progress) -> Identity:
         "hardware class": " | ".join((hardware.cpu, "+".join(hardware.instruction_sets) or "none")),
         "dtype": job.embedder.dtype,
         "batch size": str(job.embedder.batch_size),
+        **({} if job.embedder.prompt is None else {"prompt": json.dumps(job.embedder.prompt)}),
         **({} if backend.is_batch_invariant else _batches(job, backend, weights)),
         **{f"column {name}": json.dumps(value) for name, value in dataclasses.asdict(job.columns).items()},
         "rows of a part": str(job.part_rows),

@@ -62,6 +62,13 @@ BackendOption = Annotated[
 BatchSizeOption = Annotated[
     int | None, typer.Option(min=1, help="Texts in a batch.", show_default="chosen by length")
 ]
+PromptOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Put before each text: a prompt that the model names, or any string.",
+        show_default="the model's default prompt",
+    ),
+]
 ColumnOption = Annotated[str, typer.Option(help="Column with the texts.")]
 IdOption = Annotated[
     str | None, typer.Option("--id", help="Column with the ids.", show_default="the row's number, from 1")
@@ -94,6 +101,7 @@ def encode(
     output: OutputOption,
     backend: BackendOption = None,
     batch_size: BatchSizeOption = None,
+    prompt: PromptOption = None,
     model: ModelOption = None,
     revision: RevisionOption = None,
     trust_remote_code: TrustOption = False,
@@ -121,7 +129,8 @@ def encode(
     }
     if output.suffix == ".npy" or (output.exists() and not output.is_dir()):
         open_encoder = partial(load_encoder, backend or DEFAULT, mode="throughput", **source)
-        _encode_to_numpy(_only(context, inputs, output), output, batch_size, open_encoder)
+        file = _only(context, inputs, output)
+        _encode_to_numpy(file, output, open_encoder, batch_size=batch_size, prompt=prompt)
         return
     _require("encoding to a folder", "pyarrow", "bulk")
     if ray is not None:
@@ -136,7 +145,7 @@ def encode(
         inputs=tuple(inputs),
         output=output,
         columns=Columns(text=column, id=id_column, keep=kept),
-        embedder=EmbedderOptions(backend=name, batch_size=batch_size, dtype=dtype, **source),
+        embedder=EmbedderOptions(backend=name, batch_size=batch_size, prompt=prompt, dtype=dtype, **source),
         skip_bad_rows=on_error == "skip",
         force=force,
         mixed=mixed,
@@ -189,9 +198,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _encode_to_numpy(
-    file: Path, output: Path, batch_size: int | None, open_encoder: Callable[..., Encoder]
-) -> None:
+def _encode_to_numpy(file: Path, output: Path, open_encoder: Callable[..., Encoder], **options: Any) -> None:
     texts = load_corpus(file, keep_blank=True).texts
     progress = rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),
@@ -205,7 +212,7 @@ def _encode_to_numpy(
             embeddings = np.empty((len(texts), encoder.dim), dtype=np.float32)
             for start in range(0, len(texts), _CHUNK_TEXTS):
                 chunk = texts[start : start + _CHUNK_TEXTS]
-                embeddings[start : start + len(chunk)] = encoder.encode(chunk, batch_size)
+                embeddings[start : start + len(chunk)] = encoder.encode(chunk, **options)
                 progress.advance(bar, len(chunk))
         np.save(stream, embeddings)
     shape = f"{embeddings.shape[0]} x {embeddings.shape[1]}"

@@ -95,6 +95,32 @@ def test_files_of_all_formats_become_a_folder(
     assert "in another way: dtype was float32, is now float16; choose another" in capsys.readouterr().err
 
 
+def test_a_prompt_is_put_before_each_text_and_belongs_to_what_a_folder_was_made_of(
+    tiny_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its name, or as a string in place of the model's default prompt."""
+    options = ["--backend", "onnx-fp32", "--model", str(tiny_model(prompt="baker for "))]
+    texts, prompted = tmp_path / "texts.txt", tmp_path / "prompted.txt"
+    texts.write_text("welder\nnurse\n", encoding="utf8")
+    prompted.write_text("baker for welder\nbaker for nurse\n", encoding="utf8")
+    made = {}
+    for name, file, prompt in (
+        ("named", texts, "search"),
+        ("string", texts, "baker for "),
+        ("own", prompted, ""),
+    ):
+        argv = ["encode", str(file), *options, "--prompt", prompt, "-o"]
+        assert main([*argv, str(tmp_path / f"{name}.npy")]) == 0
+        assert main([*argv, str(tmp_path / name)]) == 0
+        table = pq.read_table(tmp_path / name / f"{file.name}-00000.parquet")
+        made[name] = np.load(tmp_path / f"{name}.npy").tolist()
+        assert table["embedding"].to_pylist() == made[name]
+    assert made["named"] == made["string"] == made["own"]
+    capsys.readouterr()
+    assert main(["encode", str(texts), *options, "-o", str(tmp_path / "named")]) == 2
+    assert 'in another way: prompt was "search", is now none; choose another' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("package", "options", "message"),
     [
