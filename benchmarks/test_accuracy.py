@@ -2,6 +2,7 @@
 
 import pytest
 
+from embedopt.inference.artifacts.clipping import clipped_share
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.accuracy import agreement, batch_invariance, retrieval, spearman
 from embedopt.measure.bounds import missed_bounds
@@ -41,3 +42,10 @@ def test_sentence_pairs(encoder: Encoder, session: Session, findings: Findings) 
     value = spearman(encoder, session.sentence_pairs)
     distance = value - session.reference_spearman
     findings.add(encoder.name, Accuracy(spearman=value, spearman_distance=distance))
+
+
+@pytest.mark.only_for("onnx-int8")
+def test_clipping(encoder: Encoder, session: Session, findings: Findings) -> None:
+    """How many activations exceed the scales that were fixed when the artifact was built."""
+    share = clipped_share(session.folder(encoder.name), session.corpus.texts)
+    findings.add(encoder.name, Accuracy(clipped_share=share))

@@ -58,6 +58,7 @@ class Accuracy:
         overlap_at_10: share of the reference's 10 nearest among this backend's, averaged over queries.
         spearman: rank correlation of cosines with judged scores of sentence pairs, times 100.
         spearman_distance: ``spearman`` minus the reference's.
+        clipped_share: share of the activations that a recipe's fixed scales clip.
     """
 
     texts: int | None = None
@@ -70,6 +71,7 @@ class Accuracy:
     overlap_at_10: float | None = metric("", "higher")
     spearman: float | None = metric("x 100", "higher")
     spearman_distance: float | None = metric("x 100", "higher")
+    clipped_share: Annotated[float | None, OMIT_EMPTY] = metric("", "lower")
 
 
 @record

@@ -18,9 +18,9 @@ from embedopt.errors import RecordError
 Better = Literal["higher", "lower"]
 Interval = tuple[float, float]
 R = TypeVar("R")
-# Marks a field that is left out of the JSON while it is empty, so that older code, which refuses unknown
-# fields, reads the record.
-OMIT_EMPTY = Field(exclude_if=lambda value: not value)
+# Marks a field that is left out of the JSON while it is empty (0 is a figure), so that older code, which
+# refuses unknown fields, reads the record.
+OMIT_EMPTY = Field(exclude_if=lambda value: not value and value != 0)
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 

@@ -25,7 +25,8 @@ class Backend:
         precision: number format of the weights.
         opener: ``module:function``; with ``has_modes``, it opens replicas, given the row, a folder, their
             number and the threads of each; without, it opens an encoder of the row and a folder.
-        build: ``module:function`` that builds the artifact; None to open the model's own folder.
+        build: ``module:function`` that builds the artifact, and may return a line about what it could not
+            do; None to open the model's own folder.
         build_options: keyword arguments of ``build``.
         derived_from: row of full precision that the artifact is built from; the ratio of the two rows' speeds
             shows what the lower precision gains. None for a row of full precision.

@@ -60,6 +60,7 @@ def _scores(run: Run) -> Sheet:
         ("recall@10", lambda name: number(accuracy(name).recall_at_10, 4)),
         ("top-10\noverlap", lambda name: number(accuracy(name).overlap_at_10, 4)),
         ("1st percentile\nof cosines", lambda name: number(accuracy(name).cosine_p1, 4)),
+        ("clipped\nper million", lambda name: number(accuracy(name).clipped_share, 1, 1e6)),
         ("cold\nstart s", lambda name: number(footprint(name).load_s, 2)),
         ("peak\nMB", lambda name: number(footprint(name).peak_rss_bytes, 0, 1e-6)),
         ("Spearman\nx 100", lambda name: number(accuracy(name).spearman, 2)),

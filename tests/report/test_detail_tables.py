@@ -22,10 +22,10 @@ onnx-int8     32   64.0   96.0      -   1,250     12.5     0.011
 
 _SCORES = """\
 Retrieval, start and memory
-                      top-10 1st percentile    cold peak
-backend    recall@10 overlap     of cosines start s   MB
-torch-fp32    0.5000  1.0000              -    4.50  600
-onnx-int8     0.4900  0.9000         0.9850    0.25  150
+                      top-10 1st percentile     clipped    cold peak
+backend    recall@10 overlap     of cosines per million start s   MB
+torch-fp32    0.5000  1.0000              -           -    4.50  600
+onnx-int8     0.4900  0.9000         0.9850           -    0.25  150
 """
 
 _LOAD_TESTS = """\
@@ -121,6 +121,6 @@ def test_spearman_has_two_decimals_and_its_difference_to_the_reference() -> None
     }
     [_, scores] = _tables(accuracy=accuracy, footprint={})
     assert [line.split() for line in scores.splitlines()[-2:]] == [
-        ["torch-fp32", *"-----", "82.03", "0.00"],
-        ["onnx-int8", *"-----", "81.92", "-0.12"],
+        ["torch-fp32", *"------", "82.03", "0.00"],
+        ["onnx-int8", *"------", "81.92", "-0.12"],
     ]

@@ -53,13 +53,33 @@ def dynamic_int8(source: Path, target: Path, *, per_channel: bool, smoothing: bo
 
 
 def open_graph(source: Path) -> "ModelProto":
-    """Return the graph of an artifact, with MatMul in place of Gemm: the form that every recipe quantises."""
+    """Return the graph of an artifact in the form that every recipe quantises.
+
+    MatMul stands in place of Gemm, and constants in place of their copies.
+    """
     import onnx
     from onnxruntime.quantization.onnx_model import ONNXModel
 
     model = onnx.load(source / MODEL_FILE)
     ONNXModel(model).replace_gemm_with_matmul()
+    _use_constants_themselves(model.graph)
     return model
+
+
+def _use_constants_themselves(graph: "GraphProto") -> None:
+    """Remove the nodes that copy a constant: an export writes equal biases once, and copies of them."""
+    constants = {tensor.name for tensor in graph.initializer}
+    copies = {
+        node.output[0]: node for node in graph.node if node.op_type == "Identity" and node.input[0] in constants
+    }
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in copies:
+                node.input[index] = copies[name].input[0]
+    for name in {output.name for output in graph.output} & copies.keys():
+        del copies[name]
+    for copy in copies.values():
+        graph.node.remove(copy)
 
 
 def _check_products(graph: "GraphProto") -> None:

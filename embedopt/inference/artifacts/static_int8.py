@@ -52,12 +52,15 @@ class _Observed:
         self.squares = self.squares + np.square(rows).sum(axis=0)
 
 
-def static_int8(source: Path, target: Path) -> None:
+def static_int8(source: Path, target: Path) -> str | None:
     """Quantise weights and activations to 8 bits with scales that are fixed now.
 
     Args:
         source: an artifact of ``export.onnx_fp32``.
         target: an empty folder.
+
+    Returns:
+        What could not be done, in a line; None where everything was.
 
     Raises:
         ArtifactError: the graph has no product with constant weights.
@@ -75,10 +78,15 @@ def static_int8(source: Path, target: Path) -> None:
     smooth(model, source)
     quantize_tables(model.graph)
     products = products_by_input(model.graph)
-    for name, observed in _observe(model, source, list(products)).items():
-        _quantize_products(model.graph, name, products[name], observed)
+    with_bias = [
+        has_bias
+        for name, observed in _observe(model, source, list(products)).items()
+        for has_bias in _quantize_products(model.graph, name, products[name], observed)
+    ]
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     save_graph(model, target)
+    without = with_bias.count(False)
+    return f"{without} of {len(with_bias)} products have no bias to put inside" if without else None
 
 
 def _observe(model: "ModelProto", source: Path, names: Sequence[str]) -> Mapping[str, _Observed]:
@@ -126,8 +134,12 @@ def _limit_pairs(values: _Floats) -> _Floats:
 
 def _quantize_products(
     graph: "GraphProto", name: str, nodes: Sequence["NodeProto"], observed: _Observed
-) -> None:
-    """Quantise the tensor ``name`` once, and multiply it with the weights of ``nodes`` in int8."""
+) -> list[bool]:
+    """Quantise the tensor ``name`` once, and multiply it with the weights of ``nodes`` in int8.
+
+    Returns:
+        For each node, whether the model's own bias is inside the product.
+    """
     from onnx import helper, numpy_helper
 
     scale = max((observed.high - observed.low) / 255, float(np.finfo(np.float32).tiny))
@@ -137,13 +149,12 @@ def _quantize_products(
     graph.initializer.append(numpy_helper.from_array(np.array(zero, dtype=np.uint8), names[1]))
     first = min(index for index, node in enumerate(graph.node) if node in nodes)
     graph.node.insert(first, helper.make_node("QuantizeLinear", [name, *names[:2]], [names[2]], names[2]))
-    for node in nodes:
-        _quantize_product(graph, node, names, observed)
+    return [_quantize_product(graph, node, names, observed) for node in nodes]
 
 
 def _quantize_product(
     graph: "GraphProto", node: "NodeProto", activation: Sequence[str], observed: _Observed
-) -> None:
+) -> bool:
     from onnx import helper, numpy_helper
 
     scale, zero, values = activation
@@ -176,6 +187,7 @@ def _quantize_product(
     index = list(graph.node).index(node)
     graph.node.remove(node)
     graph.node.insert(index, product)
+    return addition is not None
 
 
 def _bias_addition(graph: "GraphProto", output: str, channels: int) -> "NodeProto | None":

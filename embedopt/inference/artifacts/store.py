@@ -27,6 +27,7 @@ from embedopt.inference.artifacts.source_model import is_trusted, trusting
 from embedopt.inference.artifacts.weights import Weights, digest_of, sha256_of
 from embedopt.inference.backend import Backend
 from embedopt.inference.backends import get_backend
+from embedopt.inference.hardware import this_hardware
 
 _SCHEMA = 1
 # By its name, as the functions of a row: what opens encoders stands above what stores them.
@@ -148,17 +149,25 @@ class ArtifactStore:
             shutil.rmtree(stale)
 
     def _build(self, backend: Backend, source: Path, folder: Path, key: Mapping[str, object]) -> None:
-        self._on_step(f"building {backend.name}: {backend.summary}")
+        self._on_step(f"building {backend.name}: {_describe(backend)}")
         started_s = time.perf_counter()
         target = self.root / f"{folder.name}.{os.getpid()}.tmp"
         target.mkdir()
         try:
-            _run_build(backend, source, target)
+            note = _run_build(backend, source, target)
             _write_manifest(target, key)
             target.rename(folder)
         finally:
             shutil.rmtree(target, ignore_errors=True)
-        self._on_step(f"built {backend.name} in {time.perf_counter() - started_s:.1f} s")
+        took = f"built {backend.name} in {time.perf_counter() - started_s:.1f} s"
+        self._on_step(f"{took}; {note}" if note else took)
+
+
+def _describe(backend: Backend) -> str:
+    if backend.precision != "int8":
+        return backend.summary
+    instructions = ", ".join(this_hardware().instruction_sets) or "no vector instructions"
+    return f"{backend.summary} (this CPU has {instructions})"
 
 
 def disk_bytes(folder: Path) -> int:
@@ -182,13 +191,14 @@ def quiet() -> Iterator[None]:
         root.setLevel(level)
 
 
-def _run_build(backend: Backend, source: Path, target: Path) -> None:
+def _run_build(backend: Backend, source: Path, target: Path) -> str | None:
+    """Build an artifact; return what its recipe could not do, in a line, if it says so."""
     assert backend.build is not None
-    build: Callable[..., None] = pkgutil.resolve_name(backend.build)
+    build: Callable[..., str | None] = pkgutil.resolve_name(backend.build)
     open_encoder = pkgutil.resolve_name(_OPENER)
     try:
         with quiet():
-            build(source, target, **backend.build_options)
+            note = build(source, target, **backend.build_options)
             # Opened once, which holds it to its probes.
             open_encoder(backend, target, trust_remote_code=is_trusted()).close()
     except EmbedoptError:
@@ -200,6 +210,7 @@ def _run_build(backend: Backend, source: Path, target: Path) -> None:
             f"building {backend.name} from {source} failed with {type(error).__name__}: "
             f"{first_line(error)[:_LONGEST]}; leave {backend.name} out for this model"
         ) from error
+    return note
 
 
 def _is_unwritable(error: Exception) -> bool:

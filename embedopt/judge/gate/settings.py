@@ -28,6 +28,7 @@ METRIC_THRESHOLDS: Mapping[str, float] = {
     "overlap_at_10": 0.01,
     "spearman": 0.1,
     "spearman_distance": 0.1,
+    "clipped_share": 0.0001,
     "drift": 0.0001,
 }
 

@@ -61,7 +61,7 @@ def test_products_share_one_quantised_input_and_hold_their_bias(
     outlier_artifact: Path, tmp_path: Path
 ) -> None:
     with quiet():
-        static_int8(outlier_artifact, tmp_path)
+        assert static_int8(outlier_artifact, tmp_path) is None
     graph = onnx.load(tmp_path / MODEL_FILE).graph
     kinds = Counter(node.op_type for node in graph.node)
     assert (kinds["MatMulIntegerToFloat"], kinds["QuantizeLinear"]) == (12, 8)  # two layers
@@ -74,12 +74,29 @@ def test_products_share_one_quantised_input_and_hold_their_bias(
     assert weights_in(onnx.load(tmp_path / MODEL_FILE), products[0].input[1]).dtype == np.int8
 
 
+def test_a_product_without_a_bias_is_counted(outlier_artifact: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(outlier_artifact, source)
+    model = onnx.load(source / MODEL_FILE)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    [product] = [
+        node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in constants
+    ][:1]
+    [addition] = [node for node in model.graph.node if product.output[0] in node.input]
+    product.output[0] = addition.output[0]
+    model.graph.node.remove(addition)
+    onnx.save(model, source / MODEL_FILE)
+    target.mkdir()
+    with quiet():
+        assert static_int8(source, target) == "1 of 12 products have no bias to put inside"
+
+
 def test_a_graph_without_products_is_refused(outlier_artifact: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(outlier_artifact, source)
     model = onnx.load(source / MODEL_FILE)
     for tensor in [tensor for tensor in model.graph.initializer if len(tensor.dims) == 2]:
-        node = onnx.helper.make_node("Identity", [f"{tensor.name}_constant"], [tensor.name])
+        node = onnx.helper.make_node("Neg", [f"{tensor.name}_constant"], [tensor.name])
         model.graph.node.insert(0, node)
         tensor.name = f"{tensor.name}_constant"
     onnx.save(model, source / MODEL_FILE)
