@@ -70,7 +70,9 @@ def _use_constants_themselves(graph: "GraphProto") -> None:
     """Remove the nodes that copy a constant: an export writes equal biases once, and copies of them."""
     constants = {tensor.name for tensor in graph.initializer}
     copies = {
-        node.output[0]: node for node in graph.node if node.op_type == "Identity" and node.input[0] in constants
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "Identity" and node.input[0] in constants
     }
     for node in graph.node:
         for index, name in enumerate(node.input):
