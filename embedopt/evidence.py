@@ -2,19 +2,74 @@
 
 The unit of evidence is the process pair: one process of the base and one of the head, live at the same time
 and called in turns. All calls in a process share what it has by chance, such as where its memory lies. So a
-pair yields one natural log ratio, log(head's time / base's time): above 0 where the head is slower.
+pair yields one natural log ratio, above 0 where the head is worse: of a time log(head / base), of a rate
+log(base / head).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from embedopt.schema import OMIT_EMPTY, record
+from embedopt.schema import OMIT_EMPTY, Better, record
 
 # What one test of benchmarks/test_against.py asks about a backend.
 FigureKind = Literal["time", "load", "size", "accuracy", "drift"]
-PairedMetric = Literal["latency", "load_s"]
+PairedMetric = Literal[
+    "latency",
+    "texts_per_s",
+    "served_p50_ms",
+    "served_p99_ms",
+    "kept_per_s",
+    "load_s",
+    "peak_rss_bytes",
+    "grown_rss_bytes",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedFigure:
+    """What the gate knows of a metric that is measured in process pairs.
+
+    Attributes:
+        words: what is measured, after the backend in the name of a cell; empty for the time of a call.
+        kind: the question that it answers.
+        unit: unit of its values.
+        better: which values are better.
+        threshold: smallest change that counts by default, a share; None for calls: their threshold is the
+            gate's, and an interval that is too wide is worth more pairs.
+        is_free: whether every process pair measures it at hardly any cost.
+    """
+
+    words: str
+    kind: FigureKind
+    unit: str
+    better: Better = "lower"
+    threshold: float | None = None
+    is_free: bool = False
+
+
+PAIRED_FIGURES: Mapping[PairedMetric, PairedFigure] = {
+    "latency": PairedFigure(words="", kind="time", unit="s"),
+    "texts_per_s": PairedFigure(words="many texts", kind="time", unit="texts/s", better="higher"),
+    "served_p50_ms": PairedFigure(words="batcher p50", kind="time", unit="ms", threshold=0.15),
+    "served_p99_ms": PairedFigure(words="batcher p99", kind="time", unit="ms", threshold=0.50),
+    "kept_per_s": PairedFigure(
+        words="batcher texts/s at the promise",
+        kind="time",
+        unit="texts/s",
+        better="higher",
+        threshold=0.05,
+    ),
+    "load_s": PairedFigure(words="load", kind="load", unit="s", threshold=0.10, is_free=True),
+    "peak_rss_bytes": PairedFigure(
+        words="memory at open", kind="load", unit="bytes", threshold=0.05, is_free=True
+    ),
+    "grown_rss_bytes": PairedFigure(
+        words="memory after 10,000 calls", kind="load", unit="bytes", threshold=0.15, is_free=True
+    ),
+}
 # Up to 22,000 times as slow or as fast: a larger ratio can't come from two versions of one encoder.
 LogRatio = Annotated[float, Field(ge=-10.0, le=10.0)]
 
@@ -29,9 +84,9 @@ def cell_name(backend: str, batch_size: int, kind: str = "") -> str:
 
 @record
 class Cell:
-    """What is timed in process pairs: calls with ``batch_size`` texts, or a cold start.
+    """What is measured in process pairs: calls with ``batch_size`` texts, or another figure of a backend.
 
-    A cold start has the metric ``load_s`` and the batch size 0.
+    All metrics but ``latency`` have the batch size 0.
     """
 
     backend: str
@@ -39,7 +94,12 @@ class Cell:
     metric: PairedMetric = "latency"
 
     def __str__(self) -> str:
-        return cell_name(self.backend, self.batch_size, "load" if self.metric == "load_s" else "")
+        return cell_name(self.backend, self.batch_size, self.figure.words)
+
+    @property
+    def figure(self) -> PairedFigure:
+        """What the gate knows of its metric."""
+        return PAIRED_FIGURES[self.metric]
 
 
 @record
@@ -81,10 +141,11 @@ class ExactPair:
 
 @record
 class NotComparable:
-    """A backend that could not be measured in both base and head, and the reason in words."""
+    """A backend, or one cell of it, that could not be measured in both base and head, and why in words."""
 
     backend: str
     why: str
+    cell: Annotated[Cell | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 @record
@@ -129,6 +190,7 @@ class GateRun:
         drift: how far the vectors moved, of the reference and each backend that both have; empty for a base
             whose worker can't give its vectors.
         added: backends that the base does not have.
+        added_cells: cells that the base's worker can't measure.
         removed: backends that only the base has.
         accepted: what head's ``pyproject.toml`` declares in ``accept`` and base's does not.
         rules: base's ``[tool.embedopt.gate]``, which judges; None where base has no embedopt.
@@ -148,6 +210,7 @@ class GateRun:
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     drift: Annotated[tuple[Drift, ...], OMIT_EMPTY] = ()
     added: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
+    added_cells: Annotated[tuple[Cell, ...], OMIT_EMPTY] = ()
     removed: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
     accepted: Annotated[tuple[str, ...], OMIT_EMPTY] = ()
     rules: Annotated[Mapping[str, Any] | None, Field(exclude_if=lambda value: value is None)] = None

@@ -52,7 +52,8 @@ def render_markdown(
 def render_annotations(judged: JudgedRun) -> str:
     """Return the commands that make GitHub's runner show what failed, then the headline."""
     by_outcome = [
-        [verdict for verdict in judged.verdicts if verdict.outcome == outcome] for outcome in _LEVELS
+        [verdict for verdict in judged.verdicts if verdict.fails and verdict.outcome == outcome]
+        for outcome in _LEVELS
     ]
     shown = [verdict for verdicts in by_outcome for verdict in verdicts[:_ANNOTATIONS]]
     left_out = sum(map(len, by_outcome)) - len(shown)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from embedopt.errors import RecordError
-from embedopt.evidence import GateRun, cell_name
+from embedopt.evidence import PAIRED_FIGURES, GateRun, cell_name
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.series import DEFAULT_METRIC, Roster
 from embedopt.judge.newest import Answer, Newest
@@ -13,7 +13,7 @@ from embedopt.schema import Interval
 
 VERDICT_COLUMNS = ("what", "verdict", "change", "95 % interval", "detectable", "pairs or runs")
 # Metrics that go by another name; a call's time is named by its backend and batch size alone.
-_METRIC_NAMES = {"latency": "", "load_s": "load", DEFAULT_METRIC: "time"}
+_METRIC_NAMES = {DEFAULT_METRIC: "time"} | {name: figure.words for name, figure in PAIRED_FIGURES.items()}
 # Benchmarks that are named in one note.
 _LISTED = 5
 

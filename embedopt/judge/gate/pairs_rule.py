@@ -51,7 +51,7 @@ def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[Cell, 
 def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[PairsWanted, ...]:
     """Return the pairs that would decide the open cells; pairs that confirm a flagged cell come first.
 
-    Every process pair also measures a cold start, so no pair is sampled only to narrow that interval.
+    Only the time of calls is worth more pairs to narrow its interval.
     """
     fewest, flagged = fewest_pairs(settings.level), flags(cells, settings)
     fresh, more = [], []
@@ -62,7 +62,7 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
                 fresh.append(PairsWanted(cell=cell.cell, pairs=fewest - len(cell.fresh), fresh=True))
         elif len(cell.log_ratios) < fewest:
             more.append(PairsWanted(cell=cell.cell, pairs=fewest - len(cell.log_ratios)))
-        elif is_open and cell.cell.metric == "latency":
+        elif is_open and cell.cell.figure.threshold is None:
             more.append(PairsWanted(cell=cell.cell, pairs=_STEP))
     return (*fresh, *more)
 
@@ -97,7 +97,7 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
     if undecided.pairs < 2:
         return undecided
     pooled = estimate((*cell.log_ratios, *cell.fresh), rule.settings.level)
-    measured = _with_figures(undecided, pooled, rule)
+    measured = _with_figures(undecided, cell.cell, pooled, rule)
     if len(cell.log_ratios) < fewest:
         return measured
     outcome, why = _outcome(cell, pooled, rule)
@@ -105,13 +105,19 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
     return replace(measured, outcome=outcome, why=why, suspected=suspected)
 
 
-def _with_figures(verdict: Verdict, pooled: Estimate, rule: _Rule) -> Verdict:
+def _change(cell: Cell, log_ratio: float) -> float:
+    """Return a log ratio as a share of the figure: a rate falls where its log ratio is above 0."""
+    return share(-log_ratio if cell.figure.better == "higher" else log_ratio)
+
+
+def _with_figures(verdict: Verdict, cell: Cell, pooled: Estimate, rule: _Rule) -> Verdict:
     threshold = rule.settings.threshold_of(verdict.backend, verdict.metric)
     detectable = share(smallest_effect(pooled, rule.settings.level / rule.cells))
+    low, high = sorted(_change(cell, end) for end in (pooled.low, pooled.high))
     return replace(
         verdict,
-        effect=share(pooled.mean),
-        interval=(share(pooled.low), share(pooled.high)),
+        effect=_change(cell, pooled.mean),
+        interval=(low, high),
         smallest_effect=max(threshold, detectable),
     )
 
@@ -123,10 +129,10 @@ def _outcome(cell: PairedCell, pooled: Estimate, rule: _Rule) -> tuple[Outcome, 
         return "improved", ""
     if flag is not None and len(cell.fresh) < fewest_pairs(rule.settings.level):
         ended = "but the budget ended before fresh pairs confirmed it: raise --against-budget"
-        return "inconclusive", f"{share(flag):+.1%} at first, {ended}"
+        return "inconclusive", f"{_change(cell.cell, flag):+.1%} at first, {ended}"
     if cell.cell in rule.confirmed and not _within(cell.cell, pooled.mean, rule.settings):
         return "regressed", ""
-    why = "" if flag is None else f"{share(flag):+.1%} at first, not confirmed by fresh pairs"
+    why = "" if flag is None else f"{_change(cell.cell, flag):+.1%} at first, not confirmed by fresh pairs"
     is_inside = all(_within(cell.cell, end, rule.settings) for end in (pooled.low, pooled.high))
     return ("equivalent" if is_inside else "inconclusive"), why
 

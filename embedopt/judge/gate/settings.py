@@ -6,18 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from embedopt.errors import UsageError
+from embedopt.evidence import PAIRED_FIGURES
 from embedopt.records import Accuracy
 from embedopt.schema import describe_mistake, metrics
 
 # Larger than what a different order of additions changes. A threshold of a cosine is a difference, that of a
 # time or a size a share; a drift is 1 less the lowest similarity of a text's vectors. Scores of a ranking
-# move in steps: one of 161 queries gained or lost is 0.006.
-METRIC_THRESHOLDS: Mapping[str, float] = {
-    "load_s": 0.10,
+# move in steps: one of 161 queries gained or lost is 0.006. None is the threshold of calls.
+METRIC_THRESHOLDS: Mapping[str, float | None] = {
+    **{metric: figure.threshold for metric, figure in PAIRED_FIGURES.items()},
     "disk_bytes": 0.01,
     "cosine_mean": 0.0005,
     "cosine_p1": 0.001,
@@ -36,6 +37,7 @@ assert set(METRIC_THRESHOLDS) >= set(metrics(Accuracy))
 
 _SHARE = "a share between 0 and 1: 0.03 is 3 %"
 _Share = Annotated[float, Field(gt=0, lt=1)]
+_ShareOrOff = Annotated[_Share | None, BeforeValidator(lambda value: None if value is False else value)]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -45,7 +47,8 @@ class GateSettings:
     Attributes:
         threshold: smallest change of a call's time that counts, as a share: 0.03 is 3 %.
         backends: that threshold for single backends, by name.
-        metrics: thresholds of cold start, size and scores, by name of the metric.
+        metrics: thresholds of single metrics by name, such as ``load_s``, or by name and backend, such as
+            ``load_s torch-fp32``; None (``false``) for what is shown and never fails.
         level: chance of a false alarm among all cells, of the first judgement and again of its confirmation.
         max_pairs: largest number of pairs that a cell gets while its interval stays too wide.
         accept: changes that are meant, such as ``drift onnx-int8`` or ``removed st-onnx-int8``; each holds
@@ -54,7 +57,9 @@ class GateSettings:
 
     threshold: _Share = Field(default=0.03, description=_SHARE)
     backends: Mapping[str, _Share] = Field(default_factory=dict, description=_SHARE)
-    metrics: Mapping[str, _Share] = Field(default_factory=dict, description=_SHARE)
+    metrics: Mapping[str, _ShareOrOff] = Field(
+        default_factory=dict, description=f"{_SHARE}, or false for what never fails"
+    )
     level: float = Field(default=0.05, gt=0, le=0.2, description="a chance above 0, up to 0.2")
     max_pairs: int = Field(default=16, description="a number of process pairs")
     accept: tuple[Annotated[str, Field(pattern=r"^(drift|removed) \S+$")], ...] = Field(
@@ -63,9 +68,15 @@ class GateSettings:
 
     def threshold_of(self, backend: str, metric: str) -> float:
         """Return the smallest change that counts: a share of a time or size, a difference of scores."""
-        if metric == "latency":
-            return self.backends.get(backend, self.threshold)
-        return self.metrics.get(metric, METRIC_THRESHOLDS[metric])
+        default = METRIC_THRESHOLDS[metric] or self.backends.get(backend, self.threshold)
+        return self._of(backend, metric, default) or default
+
+    def fails(self, backend: str, metric: str) -> bool:
+        """Return whether a metric that got worse fails a check."""
+        return self._of(backend, metric, 1.0) is not None
+
+    def _of(self, backend: str, metric: str, default: float) -> float | None:
+        return self.metrics.get(f"{metric} {backend}", self.metrics.get(metric, default))
 
 
 _ADAPTER = TypeAdapter(GateSettings)
@@ -78,8 +89,10 @@ def read_settings(pyproject: Path, backends: Collection[str]) -> GateSettings:
         UsageError: a key or a value means nothing; the message names it.
     """
     settings = parse_settings(_table(pyproject), str(pyproject))
-    _refuse_unknown(pyproject, "metric", settings.metrics, METRIC_THRESHOLDS)
-    _refuse_unknown(pyproject, "backend", settings.backends, backends)
+    named = [name.partition(" ") for name in settings.metrics]
+    _refuse_unknown(pyproject, "metric", [metric for metric, *_ in named], METRIC_THRESHOLDS)
+    of_metrics = [backend for _, space, backend in named if space]
+    _refuse_unknown(pyproject, "backend", [*settings.backends, *of_metrics], backends)
     return settings
 
 

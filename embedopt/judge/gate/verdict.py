@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from embedopt.evidence import FigureKind
+from embedopt.evidence import PAIRED_FIGURES, FigureKind
 from embedopt.records import Accuracy
 from embedopt.schema import Interval, metrics
 
@@ -36,8 +36,7 @@ SCORES_AND_SIZES = "scores and sizes"
 DRIFT = "drift"
 _ACCURACY = metrics(Accuracy)
 _KINDS: dict[str, FigureKind] = {
-    "latency": "time",
-    "load_s": "load",
+    **{metric: figure.kind for metric, figure in PAIRED_FIGURES.items()},
     "disk_bytes": "size",
     **dict.fromkeys(_ACCURACY, "accuracy"),
     DRIFT: "drift",
@@ -51,7 +50,7 @@ class Verdict:
     Attributes:
         backend: its name, or the full name of another suite's benchmark; empty for the whole run.
         batch_size: texts in a call; 0 for what has no batch size.
-        metric: ``latency`` or ``load_s`` of process pairs, ``p50_ms`` of a run in its history,
+        metric: one of :data:`embedopt.evidence.PAIRED_FIGURES`, ``p50_ms`` of a run in its history,
             ``disk_bytes``, a metric of :class:`embedopt.records.Accuracy`, :data:`DRIFT`,
             :data:`SCORES_AND_SIZES`, or empty for the whole backend.
         outcome: the decision.
@@ -61,6 +60,7 @@ class Verdict:
         pairs: number of process pairs, or of earlier runs, that the verdict rests on.
         why: the reason, where the figures do not show it.
         suspected: whether the cell looked slower, and the budget ended before fresh pairs could confirm it.
+        fails: whether it fails a check where it is worse or unclear; else it is shown only.
     """
 
     backend: str
@@ -73,11 +73,12 @@ class Verdict:
     pairs: int = 0
     why: str = ""
     suspected: bool = False
+    fails: bool = True
 
     @property
     def is_worse(self) -> bool:
         """Whether it fails a check: a time that looked slower when the budget ended does, too."""
-        return self.outcome in ("regressed", "vectors changed") or self.suspected
+        return self.fails and (self.outcome in ("regressed", "vectors changed") or self.suspected)
 
     @property
     def is_unclear(self) -> bool:
@@ -100,6 +101,7 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
     A cell that stays inconclusive neither passes nor fails a run in which another is decided, unless it
     looked slower and the budget ended.
     """
+    verdicts = [verdict for verdict in verdicts if verdict.fails]
     regressed = [verdict for verdict in verdicts if verdict.outcome == "regressed"]
     outcomes = {verdict.outcome for verdict in verdicts}
     checks = {

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Collection, Sequence
 
-from embedopt.evidence import GateRun
+from embedopt.evidence import Cell, GateRun
 from embedopt.judge.gate.exact_rule import judge_drift, judge_exact, judge_scores, question_of
 from embedopt.judge.gate.pairs_rule import judge_cells
 from embedopt.judge.gate.settings import GateSettings, settings_in_force
@@ -31,7 +31,7 @@ def judge_gate_run(gate_run: GateRun, settings: GateSettings) -> tuple[Verdict, 
         settings = settings_in_force(gate_run.rules, f"pyproject.toml of {gate_run.base}", gate_run.threshold)
     elif gate_run.threshold is not None:
         settings = dataclasses.replace(settings, threshold=gate_run.threshold)
-    return (
+    verdicts = (
         *judge_cells(gate_run.cells, settings),
         *(judge_exact(pair, settings) for pair in gate_run.exact),
         *(judge_drift(drift, settings, gate_run.accepted) for drift in gate_run.drift),
@@ -43,9 +43,30 @@ def judge_gate_run(gate_run: GateRun, settings: GateSettings) -> tuple[Verdict, 
             for backend in gate_run.added
         ),
         *(
-            Verdict(backend=reason.backend, metric="", outcome="not comparable", why=reason.why)
+            _of_cell(cell, "measured alone", "the base's worker can't measure it")
+            for cell in gate_run.added_cells
+        ),
+        *(
+            _of_cell(reason.cell, "not comparable", reason.why)
+            if reason.cell
+            else Verdict(backend=reason.backend, metric="", outcome="not comparable", why=reason.why)
             for reason in gate_run.not_comparable
         ),
+    )
+    return tuple(_shown(verdict, settings) for verdict in verdicts)
+
+
+def _shown(verdict: Verdict, settings: GateSettings) -> Verdict:
+    """Return a verdict that never fails where the settings switch its metric off."""
+    if settings.fails(verdict.backend, verdict.metric):
+        return verdict
+    why = "; ".join(filter(None, (verdict.why, "[tool.embedopt.gate] metrics switches it off")))
+    return dataclasses.replace(verdict, fails=False, why=why)
+
+
+def _of_cell(cell: Cell, outcome: Outcome, why: str) -> Verdict:
+    return Verdict(
+        backend=cell.backend, batch_size=cell.batch_size, metric=cell.metric, outcome=outcome, why=why
     )
 
 

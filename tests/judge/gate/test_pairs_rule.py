@@ -1,5 +1,6 @@
 """The rule for times, on process pairs whose true change is known."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -41,6 +42,19 @@ def test_a_verdict_has_effect_interval_and_number_of_pairs() -> None:
     assert verdict.interval[0] == pytest.approx(0.045, abs=0.001)
     assert verdict.interval[1] == pytest.approx(0.055, abs=0.001)
     assert (verdict.pairs, verdict.why) == (12, "")
+
+
+def test_a_rate_falls_where_its_log_ratio_is_above_0() -> None:
+    """The same evidence as a time that grows by 5 %, which more pairs narrow like it."""
+    many = dataclasses.replace(
+        paired_cell(0.05, 0.05), cell=Cell(backend="a", batch_size=0, metric="texts_per_s")
+    )
+    [verdict] = judge_cells([many], SETTINGS)
+    assert verdict.outcome == "regressed"
+    assert verdict.effect == pytest.approx(1 / 1.05 - 1)
+    assert verdict.interval == pytest.approx((-0.0518, -0.0434), abs=0.001)
+    wide = dataclasses.replace(many, log_ratios=ratios(0.0, 5.0), fresh=())
+    assert plan_pairs([wide], SETTINGS) == (PairsWanted(cell=many.cell, pairs=2),)
 
 
 def test_the_smallest_effect_is_never_below_the_threshold() -> None:

@@ -35,6 +35,21 @@ def test_thresholds_by_metric_and_backend(tmp_path: Path) -> None:
     assert (settings.level, settings.max_pairs) == (0.01, 20)
 
 
+def test_a_metric_has_a_threshold_for_all_backends_or_for_one_or_never_fails(tmp_path: Path) -> None:
+    settings = _read(
+        tmp_path,
+        "[tool.embedopt.gate]\nthreshold = 0.04\n"
+        'metrics = { load_s = 0.2, "load_s torch-fp32" = false, "latency onnx-int8" = 0.01 }\n',
+    )
+    assert settings.threshold_of("onnx-int8", "load_s") == 0.2
+    assert settings.threshold_of("onnx-int8", "latency") == 0.01
+    assert settings.threshold_of("torch-fp32", "latency") == 0.04
+    assert settings.threshold_of("torch-fp32", "texts_per_s") == 0.04
+    assert settings.threshold_of("torch-fp32", "load_s") == 0.10
+    asked = [("torch-fp32", "load_s"), ("onnx-int8", "load_s"), ("torch-fp32", "latency")]
+    assert [settings.fails(*names) for names in asked] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -50,7 +65,11 @@ def test_thresholds_by_metric_and_backend(tmp_path: Path) -> None:
         ("threshold = nan", "threshold is nan; wanted a share between 0 and 1"),
         ("level = 0.5", "level is 0.5; wanted a chance above 0, up to 0.2"),
         ("max_pairs = 1.5", "max_pairs is 1.5; wanted a number of process pairs"),
-        ("metrics = { cosine = 0.1 }", "unknown metric 'cosine'; known are: load_s, disk_bytes, cosine_mean"),
+        (
+            "metrics = { cosine = 0.1 }",
+            "unknown metric 'cosine'; known are: latency, texts_per_s, served_p50_ms",
+        ),
+        ('metrics = { "load_s fpga" = 0.1 }', "unknown backend 'fpga'"),
         ("metrics = { load_s = 0 }", "metrics.load_s is 0; wanted a share"),
         ("backends = { onnx-int4 = 0.1 }", "unknown backend 'onnx-int4'; known are: torch-fp32, onnx-int8"),
         ("threshold = ", "pyproject.toml can't be read"),

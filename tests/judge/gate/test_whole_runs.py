@@ -2,10 +2,12 @@
 
 import dataclasses
 
+from embedopt.evidence import Cell, NotComparable
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.verdict import exit_code, headline
 from embedopt.judge.gate.whole_runs import compare_runs, judge_gate_run, judge_history
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
+from embedopt.report.words import subject
 from tests.judge.gate.gate_runs import SAME_COSINE, gate_run, paired_cell
 from tests.runs import make_file, make_run
 
@@ -44,6 +46,26 @@ def test_backends_that_only_one_of_both_has_have_a_verdict() -> None:
 def test_a_change_that_adopts_embedopt_passes() -> None:
     verdicts = judge_gate_run(dataclasses.replace(gate_run(), added=("onnx-int8",)), SETTINGS)
     assert (exit_code(verdicts), headline(verdicts)) == (0, "pass: 1 measured alone")
+
+
+def test_a_cell_that_the_base_cant_measure_is_neutral_and_one_whose_times_disagree_fails() -> None:
+    served = Cell(backend="onnx-int8", batch_size=0, metric="served_p50_ms")
+    lying = NotComparable(backend="onnx-int8", cell=Cell(backend="onnx-int8", batch_size=8), why="two clocks")
+    run = dataclasses.replace(gate_run(paired_cell(0.0)), added_cells=(served,))
+    verdicts = judge_gate_run(run, SETTINGS)
+    assert (exit_code(verdicts), headline(verdicts)) == (0, "pass: 1 measured alone, 1 equivalent")
+    assert subject(verdicts[1]) == "onnx-int8 batcher p50"
+    verdicts = judge_gate_run(dataclasses.replace(run, not_comparable=(lying,)), SETTINGS)
+    assert exit_code(verdicts) == 4
+    assert (subject(verdicts[2]), verdicts[2].why) == ("onnx-int8 batch 8", "two clocks")
+
+
+def test_a_metric_that_is_switched_off_is_shown_and_never_fails() -> None:
+    settings = GateSettings(metrics={"latency onnx-int8": None})
+    [verdict] = judge_gate_run(gate_run(paired_cell(0.05, 0.05)), settings)
+    why = "[tool.embedopt.gate] metrics switches it off"
+    assert (verdict.outcome, verdict.is_worse, verdict.why) == ("regressed", False, why)
+    assert exit_code([verdict, dataclasses.replace(verdict, outcome="equivalent", fails=True)]) == 0
 
 
 def test_the_threshold_of_a_gate_run_replaces_that_of_the_settings() -> None:
