@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import shutil
@@ -93,6 +94,23 @@ def test_a_snippet_runs(
     monkeypatch.setattr(embedopt, "load_encoder", lambda name: FakeEncoder(name))
     exec(compile(code, "README.md", "exec"), {})
     assert f"{DIM}" in capsys.readouterr().out
+
+
+def test_the_deployment_on_ray_answers_refuses_and_outlives_clients_that_go_away(tmp_path: Path) -> None:
+    """On a local Ray, with an encoder that the test holds while the queue fills."""
+    pytest.importorskip("ray.serve", reason="ray is not installed: pip install -e '.[ray]'")
+    [code] = re.findall(r"```python serve\n(.*?)```", PAGES["docs/how-much-load.md"], re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ray_serve", code, str(tmp_path / "fifo")],
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    answers = [fake_embedding(text).tolist() for text in ("nurse", "welder")]
+    expected = {"answers": [200, answers], "overload": [*[503] * 3, *[200] * 5], "gone": 8}
+    assert lines == [expected], done.stderr
 
 
 def test_the_readme_is_for_people_in_a_hurry() -> None:
