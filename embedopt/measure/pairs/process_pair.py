@@ -3,9 +3,12 @@
 What slows both calls of a moment, such as another process on the machine, cancels in their ratio; the order
 within a quad cancels a drift. What a process has by chance, such as where its memory lies, does not cancel:
 so each process pair yields one number, and the evidence is many pairs.
+
+No text is sent twice to a process: a cache of results would answer it, which its users' new texts never meet.
 """
 
 import contextlib
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -146,19 +149,26 @@ def _time_quads(
     for _ in range(min(max(round(work.cell_s / (4 * call_s)), _FEWEST_QUADS), _MOST_QUADS)):
         batch = next(batches)
         for slowdown, (base_s, head_s) in times.items():
-            for client in (first, second, second, first):
+            early, late = _as_new(batch), _as_new(batch)
+            for client, texts in ((first, early), (second, early), (second, late), (first, late)):
                 if client is pair.base:
-                    base_s.append(_time_call(client, cell, batch))
+                    base_s.append(_time_call(client, cell, texts))
                 else:
-                    head_s.append(_time_call(client, cell, batch, slowdown))
+                    head_s.append(_time_call(client, cell, texts, slowdown))
     return times
+
+
+def _as_new(batch: Sequence[str]) -> list[str]:
+    """Return texts of about the same length that no process has met."""
+    number = random.randrange(1_000, 10_000)
+    return [f"{text} {number}" for text in batch]
 
 
 def _warm_up(pair: LivePair, cell: Cell, batches: Iterator[list[str]], clock: Clock) -> float:
     """Call both processes a few times; return the seconds from sending a request to its answer."""
     call_s = []
     for _ in range(_WARM_UP_CALLS):
-        batch, started_s = next(batches), clock()
+        batch, started_s = _as_new(next(batches)), clock()
         for client in pair.in_order:
             _time_call(client, cell, batch)
         call_s.append((clock() - started_s) / 2)

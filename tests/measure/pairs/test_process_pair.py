@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import random
+from itertools import count
 
 import pytest
 
@@ -36,9 +38,24 @@ def test_base_and_head_get_the_same_texts_and_each_pair_others() -> None:
     clock, base, head, _ = _clients()
     measure_pair(LivePair(number=0, base=base, head=head), [BATCH], WORK, clock=clock)
     assert base.texts == head.texts
-    assert base.texts[0] == ["text 0", "text 1"]
+    assert _plain(base.texts[0]) == ["text 0", "text 1"]
     measure_pair(LivePair(number=1, base=base, head=head), [BATCH], WORK, clock=clock)
-    assert base.texts[3 + 2 * 10] == ["text 7", "text 8"]
+    assert _plain(base.texts[3 + 2 * 10]) == ["text 7", "text 8"]
+
+
+def _plain(texts: list[str]) -> list[str]:
+    """Return texts without the numbers that make them new."""
+    return [text.rpartition(" ")[0] for text in texts]
+
+
+def test_no_process_gets_a_text_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = count(1_000)
+    monkeypatch.setattr(random, "randrange", lambda *_: next(numbers))
+    clock, base, head, _ = _clients()
+    measure_pair(LivePair(number=0, base=base, head=head), [BATCH], WORK, clock=clock)
+    for client in (base, head):
+        texts = [text for batch in client.texts for text in batch]
+        assert len(texts) == len(set(texts)) == 2 * (3 + 2 * 10)
 
 
 def test_log_ratios_are_of_heads_time_over_bases_time_and_cold_starts_have_one() -> None:
@@ -57,7 +74,8 @@ def test_slow_downs_apply_to_the_head_alone_and_are_interleaved() -> None:
     assert measured[BATCH, 0.0].log_ratio == pytest.approx(0.0)
     assert measured[BATCH, 0.2].log_ratio == pytest.approx(math.log(1.2))
     assert base.texts == head.texts
-    assert len(set(map(tuple, base.texts[3:7]))) == 1  # each slow-down is measured on the same batch
+    # Each slow-down is measured on the same batch, but for the numbers.
+    assert len({tuple(_plain(batch)) for batch in base.texts[3:7]}) == 1
 
 
 @pytest.mark.parametrize(("call_s", "calls"), [(100.0, 2 * 5), (1e-5, 2 * 200)])
