@@ -11,14 +11,14 @@ from embedopt.report.words import sentence, subject
 def test_against(
     against_backend: str, against_batch_size: int, against_kind: FigureKind, verdicts: tuple[Verdict, ...]
 ) -> None:
-    """Fails where this code is worse than its base; what is inconclusive or can't be compared is skipped.
+    """Fails where this code is worse than its base or can't be compared; what is inconclusive is skipped.
 
     Where no time at all could be decided, what is inconclusive fails: a gate without a decision has not
     passed. So does a cell that looked slower when the budget ended.
     """
     own = [verdict for verdict in verdicts if verdict.backend == against_backend]
     own = [verdict for verdict in own if verdict.answers(against_batch_size, against_kind)]
-    worse = [verdict for verdict in own if verdict.is_worse]
+    worse = [verdict for verdict in own if verdict.is_worse or verdict.outcome == "not comparable"]
     unclear = [verdict for verdict in own if verdict.is_unclear]
     lines = [f"{subject(verdict)}: {sentence(verdict)}" for verdict in worse or unclear]
     if worse or (unclear and decides_nothing(verdicts)):

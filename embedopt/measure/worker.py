@@ -28,7 +28,7 @@ from embedopt.inference.hardware import fitted
 from embedopt.inference.loading import open_encoder
 
 # Each is a method of the worker.
-REQUESTS = ("load", "time", "accuracy", "vectors", "one_batch")
+REQUESTS = ("load", "time", "accuracy", "vectors", "one_batch", "timed")
 # Counted up when a request or an answer changes its meaning: workers of two protocols can't be compared.
 PROTOCOL = 1
 
@@ -50,6 +50,7 @@ class Worker:
         self._clock = clock
         self._encoders: dict[str, Encoder] = {}
         self._embeddings: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
+        self._timed: FloatArray = np.empty((0, 0), dtype=np.float32)
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out a request and return its answer.
@@ -92,12 +93,16 @@ class Worker:
         """
         encoder = self._encoders[backend]
         started_s = self._clock()
-        encoder.encode(texts, batch_size)
+        self._timed = encoder.encode(texts, batch_size)
         seconds = self._clock() - started_s
         if extra:
             work_until(started_s + (1.0 + extra) * seconds, self._clock)
             seconds = self._clock() - started_s
         return {"seconds": seconds}
+
+    def timed(self) -> dict[str, Any]:
+        """Return the embeddings that the last timed call gave, as :func:`pack` writes them."""
+        return pack(self._timed)
 
     def accuracy(
         self, backend: str, texts: Sequence[str], invariance_texts: int, invariance_rounds: int

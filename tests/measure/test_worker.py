@@ -17,7 +17,7 @@ from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import Weights
 from embedopt.inference.backends import BACKENDS
 from embedopt.measure import worker as worker_module
-from embedopt.measure.worker import PROTOCOL, Worker, hello, serve, unpack, work_until
+from embedopt.measure.worker import PROTOCOL, Worker, hello, pack, serve, unpack, work_until
 from tests.fakes import FakeClock, FakeEncoder, MoodyEncoder
 from tests.models import make_model
 
@@ -66,6 +66,15 @@ def test_a_call_is_timed_without_extra_work_by_default(worker: Worker) -> None:
     _load(worker, "onnx-int8")
     request = {"do": "time", "backend": "onnx-int8", "texts": ["a", "b"], "batch_size": 2, "extra": 0.0}
     assert worker.answer(request) == {"seconds": pytest.approx(0.2)}
+
+
+def test_the_vectors_of_the_last_timed_call_are_kept(worker: Worker) -> None:
+    _load(worker, "onnx-int8")
+    for texts in (["a"], ["b", "c"]):
+        request = {"do": "time", "backend": "onnx-int8", "texts": texts, "batch_size": 2, "extra": 0.0}
+        worker.answer(request)
+    answer = worker.answer({"do": "timed"})
+    assert answer == pack(worker._encoders["onnx-int8"].encode(["b", "c"], 2))
 
 
 def test_extra_work_goes_on_until_its_end_time() -> None:
@@ -121,7 +130,7 @@ def test_the_first_line_has_protocol_checkout_and_backends() -> None:
         "protocol": 1,
         "root": str(ROOT),
         "backends": list(BACKENDS),
-        "requests": ["load", "time", "accuracy", "vectors", "one_batch"],
+        "requests": ["load", "time", "accuracy", "vectors", "one_batch", "timed"],
         "defaults": {"default": "onnx-int8", "default-to-store": "onnx-int8"},
     }
 

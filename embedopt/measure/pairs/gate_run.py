@@ -6,32 +6,29 @@ This module does not judge: the function ``plan_pairs`` that it is given says wh
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import numpy as np
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 
 from embedopt.clock import Clock
-from embedopt.errors import MeasureError
 from embedopt.evidence import Cell, Drift, ExactPair, FigureKind, GateRun, NotComparable, PairedCell
 from embedopt.inference.artifacts.store import cache_root
-from embedopt.inference.backends import REFERENCE
-from embedopt.inference.encoder import FloatArray
 from embedopt.measure.pairs import environment, project, worktree
 from embedopt.measure.pairs.drift import measure_drift
+from embedopt.measure.pairs.exact_values import (
+    ExactRequest,
+    ExactValues,
+    best_request,
+    measure_exact_values,
+)
+from embedopt.measure.pairs.last_calls import LastCalls
 from embedopt.measure.pairs.process_pair import StartWorker, Work, cells_of, live_pair, measure_pair
-from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, RefusedError, WorkerClient
-from embedopt.measure.worker import unpack
+from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, WorkerClient
 from embedopt.sampling import BUDGET_S, PlanPairs, sample_pairs
 from embedopt.signals import ended_by_signals
-
-# How vectors are asked for, the best first: in batches of this size, which are the same in base and head, or
-# by workers from before that, as a call plans them.
-_VECTORS = ("one_batch", "vectors")
-_BATCH_SIZE = 32
 
 _BudgetS = Annotated[float, Field(title="--against-budget", description="seconds, above 0", gt=0)]
 
@@ -89,7 +86,7 @@ def measure_gate_run(
     Raises:
         UsageError: the base does not exist.
         GitError: git can't check the base out.
-        MeasureError: a worker died, hung or wrote rubbish, or the head can't load a backend.
+        MeasureError: a worker died, hung or wrote rubbish.
     """
     installed = not project.holds_embedopt(plan.head)
     commit, head = worktree.resolve(plan.head, plan.ref), worktree.describe_head(plan.head)
@@ -126,25 +123,6 @@ def measure_gate_run(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ExactValues:
-    """What does not vary from run to run, of base or head.
-
-    Attributes:
-        backends: names of all backends that the code has.
-        defaults: the backends that it takes where none is named, by what takes them.
-        scores: size and accuracy of each backend by metric.
-        vectors: embeddings of the reference and each backend; empty where the worker can't give them.
-        refused: why a backend can't be measured.
-    """
-
-    backends: tuple[str, ...]
-    defaults: Mapping[str, str]
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    vectors: dict[str, FloatArray] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-
-
 class GateRunner:
     """Measures base and head, and holds the evidence so far.
 
@@ -173,6 +151,7 @@ class GateRunner:
         self.removed: tuple[str, ...] = ()
         self.notes: list[str] = []
         self._vectors_by: str | None = None
+        self._last_calls = LastCalls()
         self.pairs = 0
 
     def compare(
@@ -214,6 +193,8 @@ class GateRunner:
         """Measure the exact values, then process pairs as long as they are wanted and the budget lasts."""
         self._measure_exact_values()
         self.cells = sample_pairs(self.cells, plan_pairs, self._measure_pair) if self.cells else ()
+        self.drift = self._last_calls.with_drift(self.drift)
+        self.notes += self._last_calls.notes
 
     def _measure_exact_values(self) -> None:
         try:
@@ -222,15 +203,13 @@ class GateRunner:
             self.give_up(str(error))
             return
         head = self._exact_values(self._start_head, of_base=False)
-        if head.refused:
-            raise MeasureError(next(iter(head.refused.values())))
         self.add([name for name in self._plan.backends if name not in base.backends])
-        self._leave_out(base.refused)
+        self._leave_out(base.refused | head.refused)
         self.removed = tuple(name for name in base.backends if name not in head.backends)
         self.exact = [
             ExactPair(backend=name, metric=metric, base=base.scores[name][metric], head=value)
             for name in base.scores
-            for metric, value in head.scores[name].items()
+            for metric, value in head.scores.get(name, {}).items()
             if metric in base.scores[name]
         ]
         self.drift = [
@@ -238,6 +217,7 @@ class GateRunner:
             if name in head.vectors
             else Drift(backend=name, why="vectors that the head's worker does not give")
             for name, vectors in base.vectors.items()
+            if name not in base.refused | head.refused
         ]
         self.drift += [
             Drift(backend=name, why=f"the backend is {head.defaults.get(name)}, was {backend}")
@@ -245,52 +225,18 @@ class GateRunner:
             if head.defaults.get(name) != backend
         ]
 
-    def _exact_values(self, start: StartWorker, *, of_base: bool) -> _ExactValues:
-        """Measure size, accuracy and vectors of the backends of base or head."""
+    def _exact_values(self, start: StartWorker, *, of_base: bool) -> ExactValues:
+        plan = self._plan
+        rounds = {"invariance_texts": plan.invariance_texts, "invariance_rounds": plan.invariance_rounds}
         with start() as client:
-            if of_base:
-                self._choose_vectors(client)
-            values = _ExactValues(backends=client.backends, defaults=client.defaults)
-            # What accuracy is measured against.
-            reference = client.ask("load", **self.work.opening(REFERENCE, of_base=of_base))
-            self._add_vectors(client, REFERENCE, values)
-            for name in self._plan.backends:
-                if name not in client.backends:
-                    continue
-                try:
-                    opened = reference
-                    if name != REFERENCE:
-                        opened = client.ask("load", **self.work.opening(name, of_base=of_base))
-                    scores = {"disk_bytes": opened["disk_bytes"], **self._accuracy(client, name)}
-                    self._add_vectors(client, name, values)
-                except RefusedError as error:
-                    values.refused[name] = str(error)
-                else:
-                    values.scores[name] = scores
-        return values
-
-    def _choose_vectors(self, base: WorkerClient) -> None:
-        self._vectors_by = next((request for request in _VECTORS if request in base.requests), None)
-        if self._vectors_by is None:
-            self.notes.append("drift is not compared: the base's worker gives no vectors; a newer base does")
-
-    def _add_vectors(self, client: WorkerClient, backend: str, values: _ExactValues) -> None:
-        request, texts = self._vectors_by, self.work.texts
-        if request not in client.requests or backend in values.vectors:
-            return
-        size = _BATCH_SIZE if request == "one_batch" else len(texts)
-        batches = [texts[start : start + size] for start in range(0, len(texts), size)]
-        answers = [client.ask(request, backend=backend, texts=batch) for batch in batches]
-        values.vectors[backend] = np.vstack([unpack(answer) for answer in answers])
-
-    def _accuracy(self, client: WorkerClient, backend: str) -> dict[str, Any]:
-        return client.ask(
-            "accuracy",
-            backend=backend,
-            texts=self.work.texts,
-            invariance_texts=self._plan.invariance_texts,
-            invariance_rounds=self._plan.invariance_rounds,
-        )
+            if of_base and (request := best_request(client.requests)) is None:
+                self.notes.append(
+                    "drift is not compared: the base's worker gives no vectors; a newer base does"
+                )
+            elif of_base:
+                self._vectors_by = request
+            asked = ExactRequest(vectors_by=self._vectors_by, invariance=rounds, of_base=of_base)
+            return measure_exact_values(client, plan.backends, self.work, asked)
 
     def _left_s(self) -> float:
         return self._plan.budget_s - (self._clock() - self._started_s)
@@ -301,7 +247,9 @@ class GateRunner:
         if self._left_s() <= self._pair_s.get(backend, 0.0):
             return None
         with live_pair(self.pairs, self._start_base, self._start_head) as pair:
-            measured = measure_pair(pair, cells, self.work, clock=self._clock)
+            measured = measure_pair(
+                pair, cells, self.work, clock=self._clock, on_last_call=self._last_calls.add
+            )
         self.pairs += 1
         self._pair_s[backend] = self._clock() - started_s
         self._on_step(

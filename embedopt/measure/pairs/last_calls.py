@@ -1,7 +1,7 @@
 """The last timed call of each cell: its vectors in base and head, and the time of the same call once more.
 
-Code that answers otherwise when it is timed drifts here, since these are vectors of the timed calls. Code that
-keeps results is quick on the repeated call alone.
+Code that answers otherwise when it is timed drifts here, since these are vectors of the timed calls. Code
+that keeps results is quick on the repeated call alone.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ import numpy as np
 
 from embedopt.evidence import Cell, Drift
 from embedopt.measure.pairs.drift import measure_drift
-from embedopt.measure.pairs.worker_client import WorkerClient
+from embedopt.measure.pairs.process_pair import LivePair
 from embedopt.measure.worker import unpack
 
 # A repeated call that takes less than this share of a new one's time was answered from a cache.
@@ -26,9 +26,9 @@ class LastCalls:
         self._drift: dict[str, Drift] = {}
         self._shares: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
-    def add(self, clients: tuple[WorkerClient, WorkerClient], cell: Cell, texts: Sequence[str]) -> None:
-        """Compare the vectors of the call that base and head, in this order, made last; then repeat it."""
-        base, head = clients
+    def add(self, pair: LivePair, cell: Cell, texts: Sequence[str]) -> None:
+        """Compare the vectors of the call that base and head made last; then repeat it."""
+        base, head = clients = (pair.base, pair.head)
         if _REQUEST not in base.requests:
             return
         if _REQUEST not in head.requests:
@@ -44,12 +44,12 @@ class LastCalls:
             self._shares[cell.backend].append((again_s[0] / new_s[0], again_s[1] / new_s[1]))
         self._drift[cell.backend] = _worse(self._drift.get(cell.backend), drift)
 
-    def with_drift(self, known: Sequence[Drift]) -> tuple[Drift, ...]:
+    def with_drift(self, known: Sequence[Drift]) -> list[Drift]:
         """Return what drifted most: these vectors, or those of the timed calls."""
         backends = {drift.backend: drift for drift in known}
         for name, drift in self._drift.items():
             backends[name] = _worse(backends.get(name), drift)
-        return tuple(backends.values())
+        return list(backends.values())
 
     @property
     def notes(self) -> tuple[str, ...]:

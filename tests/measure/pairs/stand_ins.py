@@ -40,6 +40,8 @@ class FakeClient(WorkerClient):
         self.load_s = 1.0
         self.scores: dict[str, float] = {"cosine_mean": 1.0}
         self.vectors = np.eye(3, dtype=np.float32)
+        self.timed = np.eye(2, 3, dtype=np.float32)
+        self.keeps_results = False
         self.refuses: str | None = None
         self.log = [] if log is None else log
         self.name = name
@@ -58,7 +60,7 @@ class FakeClient(WorkerClient):
     def receive(self) -> dict[str, Any]:
         assert self._sent is not None
         do, values = self._sent
-        if do == self.refuses:
+        if self.refuses in (do, f"{do} {values.get('backend')}"):
             raise RefusedError(f"{self.name}: can't")
         if do == "load":
             self.clock.advance(self.load_s)
@@ -69,8 +71,11 @@ class FakeClient(WorkerClient):
             return pack(self.vectors)
         if do == "one_batch":
             return pack(self.vectors[: len(values["texts"])])
+        if do == "timed":
+            return pack(self.timed)
+        is_kept = self.keeps_results and values["texts"] in self.texts
         self.texts.append(values["texts"])
-        seconds = self.call_s * (1.0 + values["extra"])
+        seconds = self.call_s * (0.1 if is_kept else 1.0 + values["extra"])
         self.clock.advance(seconds)
         return {"seconds": seconds}
 

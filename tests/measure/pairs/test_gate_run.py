@@ -18,6 +18,7 @@ from embedopt.inference.encoder import FloatArray
 from embedopt.measure.pairs.gate_run import GatePlan, GateRunner, measure_gate_run
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.pairs.worker_client import ForeignWorkerError
+from embedopt.measure.worker import REQUESTS
 from embedopt.sampling import PlanPairs
 from tests.fakes import FakeClock
 from tests.measure.pairs.stand_ins import FakeClient, has_group_ended
@@ -39,6 +40,8 @@ class Stage:
         requests: the requests that clients of base or head answer, by name.
         vectors: the vectors that clients of base or head answer, by name.
         defaults: the default backends of clients of base or head, by name.
+        timed: the vectors of the last timed call that clients of base or head answer, by name.
+        keeps_results: the names of the clients that answer repeated texts from a cache.
     """
 
     def __init__(self, budget_s: float = 1000.0, backends: tuple[str, ...] = ("fake",)) -> None:
@@ -52,6 +55,8 @@ class Stage:
         self.requests: dict[str, tuple[str, ...]] = {}
         self.vectors: dict[str, FloatArray] = {}
         self.defaults: dict[str, dict[str, str]] = {}
+        self.timed: dict[str, FloatArray] = {}
+        self.keeps_results: set[str] = set()
         plan = GatePlan(
             ref="main",
             head=Path(),
@@ -75,6 +80,8 @@ class Stage:
         client.requests = self.requests.get(name, client.requests)
         client.defaults = self.defaults.get(name, client.defaults)
         client.vectors = self.vectors.get(name, client.vectors)
+        client.timed = self.timed.get(name, client.timed)
+        client.keeps_results = name in self.keeps_results
         self.clients.append(client)
         return client
 
@@ -208,11 +215,28 @@ def test_a_backend_that_the_base_refuses_is_not_comparable() -> None:
     assert stage.runner.not_comparable == [NotComparable(backend="fake", why="base: can't")]
 
 
-def test_a_backend_that_the_head_refuses_is_an_error() -> None:
+def test_a_backend_that_the_head_refuses_is_not_comparable_and_the_others_are_compared() -> None:
+    stage = Stage(backends=("fake", "torch-fp32"))
+    stage.refuses["head"] = "one_batch fake"
+    [cells] = stage.run()
+    assert stage.runner.not_comparable == [NotComparable(backend="fake", why="head: can't")]
+    assert {known.cell.backend for known in cells} == {"torch-fp32"}
+    assert {drift.backend for drift in stage.runner.drift} == {"torch-fp32"}
+    assert {exact.backend for exact in stage.runner.exact} == {"torch-fp32"}
+
+
+def test_what_timed_calls_gave_counts_as_drift_and_a_cache_is_a_note() -> None:
     stage = Stage()
-    stage.refuses["head"] = "accuracy"
-    with pytest.raises(MeasureError, match=r"^head: can't$"):
-        stage.run()
+    stage.requests = dict.fromkeys(("base", "head"), REQUESTS)
+    stage.timed = {"head": -np.eye(2, 3, dtype=np.float32)}
+    stage.keeps_results = {"head"}
+    stage.run([PairsWanted(cell=BATCH, pairs=2)])
+    [_, drift] = stage.runner.drift
+    assert (drift.backend, drift.similarity_min) == ("fake", -1.0)
+    assert stage.runner.notes == [
+        "fake keeps results: a repeated text takes 100% of a new one's time in base and 10% in head; "
+        "the times here are of new texts"
+    ]
 
 
 # The worker of a minimal embedopt: its calls take no time, and it hangs or dies on demand.

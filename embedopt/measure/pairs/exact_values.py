@@ -1,0 +1,91 @@
+"""What does not vary from run to run, of base or head: sizes, scores and vectors."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from embedopt.inference.backends import REFERENCE
+from embedopt.inference.encoder import FloatArray
+from embedopt.measure.pairs.process_pair import Work
+from embedopt.measure.pairs.worker_client import RefusedError, WorkerClient
+from embedopt.measure.worker import unpack
+
+# How vectors are asked for, the best first: in batches of this size, which are the same in base and head, or
+# by workers from before that, as a call plans them.
+_VECTORS = ("one_batch", "vectors")
+_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExactValues:
+    """Exact values of the code of base or head.
+
+    Attributes:
+        backends: names of all backends that the code has.
+        defaults: the backends that it takes where none is named, by what takes them.
+        scores: size and accuracy of each backend by metric.
+        vectors: embeddings of the reference and each backend; empty where the worker can't give them.
+        refused: why a backend can't be measured.
+    """
+
+    backends: tuple[str, ...]
+    defaults: Mapping[str, str]
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    vectors: dict[str, FloatArray] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExactRequest:
+    """How exact values are asked for.
+
+    Attributes:
+        vectors_by: the request for vectors; None for no vectors.
+        invariance: number of texts and rounds of batch invariance, as the request ``accuracy`` has them.
+    """
+
+    vectors_by: str | None
+    invariance: Mapping[str, int]
+    of_base: bool
+
+
+def best_request(known: Collection[str]) -> str | None:
+    """Return the best request for vectors that a worker knows; None for none."""
+    return next((request for request in _VECTORS if request in known), None)
+
+
+def measure_exact_values(
+    client: WorkerClient, backends: Collection[str], work: Work, asked: ExactRequest
+) -> ExactValues:
+    """Measure the reference, and the backends that the code has."""
+    values = ExactValues(backends=client.backends, defaults=client.defaults)
+    # What accuracy is measured against.
+    reference = client.ask("load", **work.opening(REFERENCE, of_base=asked.of_base))
+    _add_vectors(client, REFERENCE, work, asked, values)
+    for name in backends:
+        if name not in client.backends:
+            continue
+        try:
+            opened = reference
+            if name != REFERENCE:
+                opened = client.ask("load", **work.opening(name, of_base=asked.of_base))
+            accuracy = client.ask("accuracy", backend=name, texts=work.texts, **asked.invariance)
+            _add_vectors(client, name, work, asked, values)
+        except RefusedError as error:
+            values.refused[name] = str(error)
+        else:
+            values.scores[name] = {"disk_bytes": opened["disk_bytes"], **accuracy}
+    return values
+
+
+def _add_vectors(
+    client: WorkerClient, backend: str, work: Work, asked: ExactRequest, values: ExactValues
+) -> None:
+    request, texts = asked.vectors_by, work.texts
+    if request not in client.requests or backend in values.vectors:
+        return
+    size = _BATCH_SIZE if request == "one_batch" else len(texts)
+    batches = [texts[start : start + size] for start in range(0, len(texts), size)]
+    answers = [client.ask(request, backend=backend, texts=batch) for batch in batches]
+    values.vectors[backend] = np.vstack([unpack(answer) for answer in answers])
