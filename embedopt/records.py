@@ -86,6 +86,7 @@ class Throughput:
         padding: share of padding in the planned batches.
         seconds: seconds spent in planned encoding.
         replicas: planned batches that were encoded at the same time.
+        bulk_texts: number of texts that the bulk benchmark encoded.
         bulk_per_s: texts per second from a Parquet file to a folder of Parquet files.
         bulk_share: share of that time that encoding took; the rest is reading, checking and writing.
         bulk_resume_s: seconds that the same command takes when nothing is left to encode.
@@ -99,9 +100,10 @@ class Throughput:
     padding: float | None = metric("share", "lower")
     seconds: float | None = None
     replicas: int | None = None
-    bulk_per_s: float | None = None
+    bulk_texts: Annotated[int | None, OMIT_EMPTY] = None
+    bulk_per_s: float | None = metric("texts/s", "higher")
     bulk_share: float | None = metric("share", "higher")
-    bulk_resume_s: float | None = None
+    bulk_resume_s: float | None = metric("s", "lower")
     bulk_peak_bytes: int | None = metric("bytes", "lower")
 
 

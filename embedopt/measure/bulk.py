@@ -47,6 +47,7 @@ def measure_bulk(backend: str, texts: Sequence[str], options: Options) -> Throug
         arguments = (folder, str(options.cache_dir or ""))
         measured = run_measurement(__name__, f"encodes with {backend}", json.dumps(embedder), *arguments)
     return Throughput(
+        bulk_texts=options.bulk_texts,
         bulk_per_s=measured["per_s"],
         bulk_share=measured["share"],
         bulk_resume_s=measured["resume_s"],

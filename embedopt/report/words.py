@@ -13,7 +13,10 @@ from embedopt.schema import Interval
 
 VERDICT_COLUMNS = ("what", "verdict", "change", "95 % interval", "detectable", "pairs or runs")
 # Metrics that go by another name; a call's time is named by its backend and batch size alone.
-_METRIC_NAMES = {DEFAULT_METRIC: "time"} | {name: figure.words for name, figure in PAIRED_FIGURES.items()}
+_BULK_NAMES = {"bulk_per_s": "bulk texts/s", "bulk_peak_bytes": "bulk memory", "bulk_resume_s": "bulk resume"}
+_METRIC_NAMES = (
+    {DEFAULT_METRIC: "time"} | _BULK_NAMES | {name: figure.words for name, figure in PAIRED_FIGURES.items()}
+)
 # Benchmarks that are named in one note.
 _LISTED = 5
 
@@ -111,7 +114,7 @@ def describe_roster(roster: Roster) -> tuple[str, ...]:
 def _evidence(verdict: Verdict) -> str:
     if verdict.interval is None:
         return change(verdict)
-    unit = "earlier runs" if verdict.metric == DEFAULT_METRIC else "process pairs"
+    unit = "process pairs" if verdict.metric in PAIRED_FIGURES else "earlier runs"
     return f"{change(verdict)} ({span(verdict.interval)}) in {verdict.pairs} {unit}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from embedopt.evidence import Drift, ExactPair
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.verdict import DRIFT, SCORES_AND_SIZES, Outcome, Verdict
+from embedopt.judge.history.series import BULK_METRICS
 from embedopt.records import Accuracy, Footprint, Run
 from embedopt.schema import metrics
 
@@ -88,8 +89,8 @@ def _recent(earlier: Sequence[Run]) -> set[tuple[str, str]]:
 
 
 def question_of(metric: str) -> str:
-    """Return the question that a score or a size answers: the name of its benchmark's file."""
-    return "footprint" if metric == "disk_bytes" else "accuracy"
+    """Return the record that holds a score, a size or a figure of the bulk benchmark."""
+    return {"disk_bytes": "footprint", **dict.fromkeys(BULK_METRICS, "throughput")}.get(metric, "accuracy")
 
 
 def _effect(metric: str, base: float, head: float) -> tuple[float, float]:

@@ -19,6 +19,9 @@ from embedopt.schema import describe_mistake, metrics
 # move in steps: one of 161 queries gained or lost is 0.006. None is the threshold of calls.
 METRIC_THRESHOLDS: Mapping[str, float | None] = {
     **{metric: figure.threshold for metric, figure in PAIRED_FIGURES.items()},
+    "bulk_per_s": 0.05,
+    "bulk_peak_bytes": 0.10,
+    "bulk_resume_s": 0.25,
     "disk_bytes": 0.01,
     "cosine_mean": 0.0005,
     "cosine_p1": 0.001,

@@ -50,9 +50,10 @@ class Verdict:
     Attributes:
         backend: its name, or the full name of another suite's benchmark; empty for the whole run.
         batch_size: texts in a call; 0 for what has no batch size.
-        metric: one of :data:`embedopt.evidence.PAIRED_FIGURES`, ``p50_ms`` of a run in its history,
-            ``disk_bytes``, a metric of :class:`embedopt.records.Accuracy`, :data:`DRIFT`,
-            :data:`SCORES_AND_SIZES`, or empty for the whole backend.
+        metric: one of :data:`embedopt.evidence.PAIRED_FIGURES`, ``p50_ms`` or one of
+            :data:`embedopt.judge.history.series.BULK_METRICS` of a run in its history, ``disk_bytes``, a
+            metric of :class:`embedopt.records.Accuracy`, :data:`DRIFT`, :data:`SCORES_AND_SIZES`, or empty
+            for the whole backend.
         outcome: the decision.
         effect: change from base to head: a share of a time or size (0.05 is 5 % more), else a difference.
         interval: confidence interval of the effect, or the prediction interval that a history gives.

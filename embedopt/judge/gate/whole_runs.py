@@ -1,6 +1,7 @@
 """Judges a whole run: against the base measured beside it, by its own history, or against another run."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Collection, Sequence
 
@@ -11,7 +12,7 @@ from embedopt.judge.gate.settings import GateSettings, settings_in_force
 from embedopt.judge.gate.stats import holm
 from embedopt.judge.gate.verdict import Outcome, Verdict
 from embedopt.judge.history.saved_runs import History, SavedRun, differences
-from embedopt.judge.history.series import DEFAULT_METRIC, Series, series_of
+from embedopt.judge.history.series import BULK_METRICS, DEFAULT_METRIC, Series, series_of
 from embedopt.judge.history.trend import FEWEST_RUNS, Position, position_of
 from embedopt.judge.newest import Answer, Newest
 
@@ -81,11 +82,12 @@ def _judge_removed(backend: str, accepted: Collection[str]) -> Verdict:
 def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSettings) -> tuple[Verdict, ...]:
     """Return a verdict for each time of a run by the earlier runs of its kind, and for each score and size.
 
-    A time has changed when it lies outside what the earlier runs predict, after Holm over all times, by the
+    The figures of the bulk benchmark are judged as times are, by the runs that encoded as many texts. A time
+    has changed when it lies outside what the earlier runs predict, after Holm over all times, by the
     threshold or more. Scores and sizes are compared with the last run of the same profile that has them.
     The earlier runs come the oldest first.
     """
-    current = [series for series in series_of((*earlier, head)) if series.runs[-1] is head]
+    current = [series for series in _judged_series((*earlier, head)) if series.runs[-1] is head]
     positions = [_position(series) for series in current]
     adjusted = holm([place.p_two_sided for place in positions])
     times = tuple(
@@ -129,7 +131,7 @@ def compare_runs(base: SavedRun, head: SavedRun, settings: GateSettings) -> tupl
     """
     if why := _why_not_comparable(base, head):
         return (Verdict(backend="", metric="", outcome="not comparable", why=why),)
-    shared = [series for series in series_of((base, head)) if len(series.runs) == 2]
+    shared = [series for series in _judged_series((base, head)) if len(series.runs) == 2]
     scores = judge_scores([base.run], head.run, settings) if base.run and head.run else ()
     return (*(_judge_two(series) for series in shared), *scores)
 
@@ -142,6 +144,17 @@ def _why_not_comparable(base: SavedRun, head: SavedRun) -> str:
     return ""
 
 
+def _judged_series(runs: Sequence[SavedRun]) -> tuple[Series, ...]:
+    """Return the series of times, and those of the bulk benchmark in the runs like the last one."""
+    alike = [run for run in runs if _bulk_texts(run) == _bulk_texts(runs[-1])]
+    bulk = [series_of(alike, metric) for metric in BULK_METRICS]
+    return tuple(itertools.chain(series_of(runs), *bulk))
+
+
+def _bulk_texts(run: SavedRun) -> set[int | None]:
+    return {throughput.bulk_texts for throughput in run.run.throughput.values()} if run.run else set()
+
+
 def _position(series: Series) -> Position:
     """Return the position of the last value of a series in the prediction interval of those before."""
     earlier = dataclasses.replace(series, runs=series.runs[:-1], values=series.values[:-1])
@@ -152,9 +165,10 @@ def _judge_position(series: Series, place: Position, p: float, settings: GateSet
     if place.effect is None:
         verdict = _verdict(series, "inconclusive")
     else:
-        threshold = settings.threshold_of(series.backend, "latency")
+        metric = "latency" if series.metric == DEFAULT_METRIC else series.metric
+        threshold = settings.threshold_of(series.backend, metric)
         moved = p < settings.level and _reaches(threshold, place.effect)
-        verdict = _verdict(series, _direction(place.effect) if moved else "equivalent")
+        verdict = _verdict(series, _direction(series, place.effect) if moved else "equivalent")
     return dataclasses.replace(
         verdict,
         effect=place.effect,
@@ -167,18 +181,18 @@ def _judge_position(series: Series, place: Position, p: float, settings: GateSet
 
 def _judge_two(series: Series) -> Verdict:
     effect = series.values[1] / series.values[0] - 1
-    outcome = _direction(effect) if _reaches(_BEYOND_CHANCE, effect) else "inconclusive"
+    outcome = _direction(series, effect) if _reaches(_BEYOND_CHANCE, effect) else "inconclusive"
     return dataclasses.replace(_verdict(series, outcome), effect=effect, smallest_effect=_BEYOND_CHANCE)
 
 
 def _verdict(series: Series, outcome: Outcome) -> Verdict:
     return Verdict(
-        backend=series.backend, batch_size=series.batch_size, metric=DEFAULT_METRIC, outcome=outcome
+        backend=series.backend, batch_size=series.batch_size, metric=series.metric, outcome=outcome
     )
 
 
-def _direction(effect: float) -> Outcome:
-    return "regressed" if effect > 0 else "improved"
+def _direction(series: Series, effect: float) -> Outcome:
+    return "regressed" if (effect > 0) == (series.better == "lower") else "improved"
 
 
 def _reaches(threshold: float, effect: float) -> bool:

@@ -24,6 +24,8 @@ METRICS: Mapping[str, tuple[str, str]] = {
     for name in metrics(record)
 }
 DEFAULT_METRIC = "p50_ms"
+# Figures of the bulk benchmark, which the reference takes no part in: each is followed as it is.
+BULK_METRICS = ("bulk_per_s", "bulk_peak_bytes", "bulk_resume_s")
 _Key = tuple[str, int]
 
 
@@ -32,12 +34,14 @@ class Series:
     """One figure over time.
 
     Attributes:
+        metric: name of the figure among :data:`METRICS`.
         backend: name of the backend, or full name of another suite's benchmark.
         batch_size: texts in a call; 0 for a figure that has no batch size.
         is_log: whether changes are ratios: values are above 0 and their noise is a share.
         runs: the runs that have the figure, the oldest first.
     """
 
+    metric: str
     backend: str
     batch_size: int
     better: Better
@@ -55,7 +59,12 @@ def describe_metric(metric: str) -> dict[str, str | bool]:
     """Return the unit of a metric, its better direction, and whether it is divided by the reference's."""
     kind, field = METRICS[metric]
     unit, better = metrics(_FIELDS[kind])[field]
-    return {"unit": unit, "better": better, "relative": unit in _RELATIVE}
+    return {"unit": unit, "better": better, "relative": _is_relative(metric)}
+
+
+def _is_relative(metric: str) -> bool:
+    kind, field = METRICS[metric]
+    return metric not in BULK_METRICS and metrics(_FIELDS[kind])[field][0] in _RELATIVE
 
 
 def series_of(runs: Sequence[SavedRun], metric: str = DEFAULT_METRIC) -> tuple[Series, ...]:
@@ -70,16 +79,17 @@ def series_of(runs: Sequence[SavedRun], metric: str = DEFAULT_METRIC) -> tuple[S
     if metric not in METRICS:
         raise UsageError(f"unknown metric {metric!r}; known are: {', '.join(METRICS)}")
     kind, field = METRICS[metric]
-    unit, better = metrics(_FIELDS[kind])[field]
+    better = metrics(_FIELDS[kind])[field][1]
     points: dict[_Key, list[tuple[SavedRun, float]]] = {}
     for run in runs:
-        for key, value in _values(run, kind, field, relative=unit in _RELATIVE):
+        for key, value in _values(run, kind, field, relative=_is_relative(metric)):
             points.setdefault(key, []).append((run, value))
         if metric == DEFAULT_METRIC and run.run is None:
             for name, value in run.medians_s.items():
                 points.setdefault((name, 0), []).append((run, value))
     return tuple(
         Series(
+            metric=metric,
             backend=backend,
             batch_size=batch_size,
             better=better,

@@ -7,6 +7,7 @@ from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.verdict import exit_code, headline
 from embedopt.judge.gate.whole_runs import compare_runs, judge_gate_run, judge_history
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
+from embedopt.records import Throughput
 from embedopt.report.words import subject
 from tests.judge.gate.gate_runs import SAME_COSINE, gate_run, paired_cell
 from tests.runs import make_file, make_run
@@ -95,3 +96,44 @@ def test_runs_of_different_suites_are_not_comparable() -> None:
     [verdict] = compare_runs(_timed(1.0), parse_run("ours", make_file(make_run())), SETTINGS)
     assert (verdict.backend, verdict.outcome) == ("", "not comparable")
     assert verdict.why.startswith("its machine or suite is unknown CPU")
+
+
+def _bulk_run(per_s: float, peak_mb: float, resume_s: float = 0.5, texts: int = 200_000) -> SavedRun:
+    bulk = Throughput(
+        bulk_texts=texts, bulk_per_s=per_s, bulk_peak_bytes=int(peak_mb * 1e6), bulk_resume_s=resume_s
+    )
+    return parse_run("run", make_file(make_run(throughput={"onnx-int8": bulk}, accuracy={}, footprint={})))
+
+
+def _bulk_verdicts(head: SavedRun, earlier: list[SavedRun]) -> dict[str, tuple[str, str]]:
+    verdicts = judge_history(head, earlier, SETTINGS)
+    return {
+        subject(verdict): (verdict.outcome, verdict.why)
+        for verdict in verdicts
+        if verdict.metric.startswith("bulk_")
+    }
+
+
+def test_the_figures_of_the_bulk_benchmark_are_judged_by_the_runs_with_as_many_texts() -> None:
+    noise = (1.0, 1.01, 0.99, 1.0, 1.02, 0.98)
+    earlier = [_bulk_run(800 * factor, 400 * factor) for factor in noise]
+    assert _bulk_verdicts(_bulk_run(600, 300), [*earlier, _bulk_run(1, 1, texts=9)]) == {
+        "onnx-int8 bulk texts/s": ("regressed", ""),
+        "onnx-int8 bulk memory": ("improved", ""),
+        "onnx-int8 bulk resume": ("equivalent", ""),
+    }
+    missing = ("inconclusive", "5 of 5 earlier runs are missing")
+    assert set(_bulk_verdicts(_bulk_run(600, 300, texts=9), earlier).values()) == {missing}
+
+
+def test_two_separate_runs_detect_bulk_figures_that_moved_by_half() -> None:
+    outcomes = {
+        subject(verdict): verdict.outcome
+        for verdict in compare_runs(_bulk_run(800, 400), _bulk_run(390, 700, 0.3), SETTINGS)
+        if verdict.metric.startswith("bulk_")
+    }
+    assert outcomes == {
+        "onnx-int8 bulk texts/s": "regressed",
+        "onnx-int8 bulk memory": "regressed",
+        "onnx-int8 bulk resume": "improved",
+    }

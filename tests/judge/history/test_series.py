@@ -36,6 +36,7 @@ def test_a_time_is_over_the_references_of_the_same_run_and_batch_size() -> None:
     [
         ("cosine_mean", [("torch-fp32", (1.0,)), ("onnx-int8", (0.99337,))]),
         ("throughput", [("onnx-fp32", (1.6,)), ("onnx-int8", (5.0,))]),
+        ("bulk_per_s", []),
         ("disk_bytes", [("torch-fp32", (91_600_000,)), ("onnx-int8", (23_400_000,))]),
         ("load_s", [("onnx-int8", (0.25 / 4.5,))]),
         ("spearman", []),

@@ -16,6 +16,7 @@ RUN = parse_run("run", {"benchmarks": []})
 
 def _series(values: Sequence[float], *, is_log: bool = True) -> Series:
     return Series(
+        metric="p50_ms",
         backend="onnx-int8",
         batch_size=32,
         better="lower",
