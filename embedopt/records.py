@@ -56,6 +56,8 @@ class Accuracy:
         batch_invariance_min: smallest cosine between a text encoded alone and in a batch with 31 others.
         recall_at_10: share of a query's relevant texts among its 10 nearest, averaged over queries.
         overlap_at_10: share of the reference's 10 nearest among this backend's, averaged over queries.
+        query_prompt: string that retrieval put before each query, if any.
+        document_prompt: string that retrieval put before each text that queries search, if any.
         spearman: rank correlation of cosines with judged scores of sentence pairs, times 100.
         spearman_distance: ``spearman`` minus the reference's.
         clipped_share: share of the activations that a recipe's fixed scales clip.
@@ -72,6 +74,8 @@ class Accuracy:
     spearman: float | None = metric("x 100", "higher")
     spearman_distance: float | None = metric("x 100", "higher")
     clipped_share: Annotated[float | None, OMIT_EMPTY] = metric("", "lower")
+    query_prompt: Annotated[str | None, OMIT_EMPTY] = None
+    document_prompt: Annotated[str | None, OMIT_EMPTY] = None
 
 
 @record

@@ -50,6 +50,9 @@ class FakeEncoder(Encoder):
         self._on_encode(len(texts))
         return np.stack([fake_embedding(text) for text in texts])
 
+    def _encode_prompted(self, texts: list[str], batch_size: int | None, prompt: str) -> FloatArray:
+        return self._encode([prompt + text for text in texts], batch_size)
+
     def _plan(self, texts: list[str], batch_size: int | None) -> CallPlan:
         return CallPlan(plan_batches(self._token_counts(texts), batch_size))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
+from embedopt.errors import UnsupportedModelError
 from embedopt.inference.backend import Backend
 from embedopt.inference.backends import DEFAULT_TO_STORE
 from embedopt.inference.encoder import FloatArray
@@ -255,6 +256,28 @@ def test_an_encoder_below_its_floor_fails_with_its_figure(suite: pytest.Pytester
         [
             "*onnx-int8-per-tensor: cosine_mean is 0.*, wanted 0.95 or higher (*",
             "*batch_invariance_min is 0.*",
+        ]
+    )
+
+
+def test_retrieval_takes_prompts_and_a_backend_that_cant_leave_one_out_is_skipped(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = FakeEncoder._encode_prompted
+
+    def refuse(self: FakeEncoder, texts: list[str], batch_size: int | None, prompt: str) -> FloatArray:
+        if self.name == "onnx-int8":
+            raise UnsupportedModelError("the model's pooling leaves out the prompt")
+        return encode(self, texts, batch_size, prompt)
+
+    monkeypatch.setattr(FakeEncoder, "_encode_prompted", refuse)
+    prompts = ("--query-prompt", "find ", "--document-prompt", "query: ")
+    result = run_suite(suite, "--backends", "onnx-fp32,onnx-int8", *prompts, "-k", "retrieval", "-v", "-rs")
+    result.assert_outcomes(passed=2, skipped=1, deselected=23)
+    result.stdout.fnmatch_lines(
+        [
+            "Retrieval, start and memory, queries after 'find ', texts after 'query: '",
+            "SKIPPED * the model's pooling leaves out the prompt",
         ]
     )
 

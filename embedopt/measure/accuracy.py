@@ -39,11 +39,28 @@ def agreement(reference: FloatArray, embeddings: FloatArray) -> Accuracy:
     )
 
 
-def retrieval(corpus: Corpus, reference: FloatArray, embeddings: FloatArray) -> Accuracy:
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What an encoder makes of the judged queries of a corpus and of the texts that they search.
+
+    Attributes:
+        queries: ``(n, dim)`` embeddings of the judged queries.
+        candidates: ``(n, dim)`` embeddings of the candidates.
+        query_prompt: string that was put before each query.
+        document_prompt: string that was put before each candidate.
+    """
+
+    queries: FloatArray
+    candidates: FloatArray
+    query_prompt: str = ""
+    document_prompt: str = ""
+
+
+def retrieval(corpus: Corpus, reference: Search, search: Search) -> Accuracy:
     """Search a corpus with its judged queries, of which it has at least one."""
     queries = corpus.judged_queries
-    top_10 = _nearest(corpus, queries, embeddings)
-    reference_top_10 = _nearest(corpus, queries, reference)
+    top_10 = _nearest(corpus, search)
+    reference_top_10 = _nearest(corpus, reference)
     recall = [
         len(top & set(corpus.relevant[query])) / len(corpus.relevant[query])
         for query, top in zip(queries, top_10, strict=True)
@@ -52,7 +69,12 @@ def retrieval(corpus: Corpus, reference: FloatArray, embeddings: FloatArray) -> 
         len(top & reference_top) / len(reference_top) if reference_top else np.nan
         for top, reference_top in zip(top_10, reference_top_10, strict=True)
     ]
-    return Accuracy(recall_at_10=float(np.mean(recall)), overlap_at_10=float(np.mean(overlap)))
+    return Accuracy(
+        recall_at_10=float(np.mean(recall)),
+        overlap_at_10=float(np.mean(overlap)),
+        query_prompt=search.query_prompt or None,
+        document_prompt=search.document_prompt or None,
+    )
 
 
 def batch_invariance(encoder: Encoder, texts: Sequence[str], rounds: int) -> Accuracy:
@@ -130,13 +152,13 @@ def spearman(encoder: Encoder, sentence_pairs: SentencePairs) -> float:
     return 100.0 * float(stats.spearmanr(values, sentence_pairs.scores).statistic)
 
 
-def _nearest(corpus: Corpus, queries: Sequence[int], embeddings: FloatArray) -> list[set[int]]:
+def _nearest(corpus: Corpus, search: Search) -> list[set[int]]:
     """Return the indices of the 10 texts that are nearest to each query.
 
     Neither the query itself is near, nor a text whose embedding is not finite.
     """
     candidates = np.asarray(corpus.candidates)
-    scores = embeddings[list(queries)] @ embeddings[candidates].T
-    scores[np.isnan(scores) | (candidates == np.asarray(queries)[:, np.newaxis])] = -np.inf
+    scores = search.queries @ search.candidates.T
+    scores[np.isnan(scores) | (candidates == np.asarray(corpus.judged_queries)[:, np.newaxis])] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
     return [set(candidates[top[own[top] > -np.inf]].tolist()) for top, own in zip(order, scores, strict=True)]

@@ -22,6 +22,7 @@ T = TypeVar("T")
 # The options that go into :class:`Options` as they are.
 _AS_GIVEN = (
     *("profile", "model", "revision", "trust_remote_code", "cache_dir", "min_cosine"),
+    *("query_prompt", "document_prompt"),
     *("price_per_hour", "slo_p99_ms", "soak_s", "bulk_texts", "gate_threshold"),
 )
 
@@ -36,6 +37,9 @@ def declare_options(add: Callable[..., object]) -> None:
     add("--trust-remote-code", action="store_true", help="let Python code that comes with the model run")
     add("--corpus", type=Path, metavar="FILE", help="text file, or JSON lines with a text field")
     add("--cache-dir", type=Path, metavar="DIR", help="folder of the artifacts (or EMBEDOPT_CACHE)")
+    for kind in ("query", "document"):
+        text = f"put before each {kind} of retrieval: a prompt that the model names, or any string"
+        add(f"--{kind}-prompt", metavar="NAME", help=f"{text} (default: the model's own for each {kind})")
     _add_number(add, "--min-cosine", Options.min_cosine, "floor of the mean cosine")
     profile = f"how much is measured (default: {Options.profile})"
     add("--profile", choices=get_args(ProfileName), default=Options.profile, help=profile)

@@ -43,6 +43,8 @@ class Options:
     revision: str | None = None
     trust_remote_code: bool = False
     cache_dir: Path | None = None
+    query_prompt: str | None = None
+    document_prompt: str | None = None
     min_cosine: MinCosine = 0.95
     sentence_pairs: Path | None = None
     price_per_hour: PricePerHour = 0.05

@@ -1,13 +1,14 @@
 """What the benchmarks of one run work with: texts, weights, artifacts and encoders, each opened once."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from embedopt.errors import UnsupportedModelError
+from embedopt.inference.artifacts.model_code import own_prompts
 from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import Weights, resolve_weights
 from embedopt.inference.backend import Backend, Mode
@@ -15,11 +16,14 @@ from embedopt.inference.backends import BACKENDS, REFERENCE
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.loading import open_encoder
 from embedopt.inference.saved_settings import tuned_in_both_modes
-from embedopt.measure.accuracy import SentencePairs, read_sentence_pairs, spearman
+from embedopt.measure.accuracy import Search, SentencePairs, read_sentence_pairs, spearman
 from embedopt.measure.corpus import Corpus, load_corpus
 from embedopt.measure.options import Options
 from embedopt.measure.pairs.process_pair import Work
 from embedopt.measure.profiles import PROFILES, Profile
+
+# Names of the prompts that sentence-transformers' encode_query and encode_document look for, in their order.
+_QUERY_NAMES, _DOCUMENT_NAMES = ("query",), ("document", "passage", "corpus")
 
 
 class Session:
@@ -172,6 +176,41 @@ class Session:
     def reference_embeddings(self) -> FloatArray:
         """The reference's embeddings of the corpus: ``(n, dim) float32``."""
         return self.embeddings(self.open(REFERENCE))
+
+    def search(self, encoder: Encoder) -> Search:
+        """Return the encoder's embeddings of the judged queries and of what they search, after their prompts.
+
+        Raises:
+            UnsupportedModelError: the backend can't give the model's embeddings after a prompt.
+        """
+        query = self._prompt(self.options.query_prompt, _QUERY_NAMES)
+        document = self._prompt(self.options.document_prompt, _DOCUMENT_NAMES)
+        return Search(
+            queries=self._prompted(encoder, self.corpus.judged_queries, query),
+            candidates=self._prompted(encoder, self.corpus.candidates, document),
+            query_prompt=query,
+            document_prompt=document,
+        )
+
+    @cached_property
+    def reference_search(self) -> Search:
+        """The same of the reference, computed once."""
+        return self.search(self.open(REFERENCE))
+
+    @cached_property
+    def _own_prompts(self) -> Mapping[str | None, str]:
+        return own_prompts(self.weights.path)
+
+    def _prompt(self, given: str | None, names: Sequence[str]) -> str:
+        """Return the string of a given prompt, or of the first of ``names`` that the model has."""
+        own = self._own_prompts
+        prompt = next((name for name in names if name in own), "") if given is None else given
+        return own.get(prompt, prompt)
+
+    def _prompted(self, encoder: Encoder, texts: Sequence[int], prompt: str) -> FloatArray:
+        if prompt == self._own_prompts[None]:
+            return self.embeddings(encoder)[list(texts)]
+        return encoder.encode([self.corpus.texts[index] for index in texts], prompt=prompt)
 
     @cached_property
     def reference_spearman(self) -> float:

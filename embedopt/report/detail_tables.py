@@ -68,7 +68,13 @@ def _scores(run: Run) -> Sheet:
     )
     has_pairs = any(scores.spearman is not None for scores in run.accuracy.values())
     names = [name for name in run.backends if name in run.accuracy or name in run.footprint]
-    return sheet("Retrieval, start and memory", columns if has_pairs else columns[:-2], names)
+    prompts = [
+        f", {kind} after {prompt!r}"
+        for kind, field in (("queries", "query_prompt"), ("texts", "document_prompt"))
+        for prompt in sorted({getattr(scores, field) or "" for scores in run.accuracy.values()} - {""})
+    ]
+    title = f"Retrieval, start and memory{''.join(prompts)}"
+    return sheet(title, columns if has_pairs else columns[:-2], names)
 
 
 def _bulk(rows: Sequence[tuple[str, Throughput]]) -> Sheet:

@@ -60,7 +60,7 @@ def _run_with_gate_run(change: float, **changes: Any) -> Run:
     return make_run(against=GateRun(**(values | changes)))
 
 
-def _with_scores(**scores: float) -> Run:
+def _with_scores(**scores: Any) -> Run:
     accuracy = dict(make_run().accuracy) | {"onnx-int8": Accuracy(texts=805, **scores)}
     return make_run(accuracy=accuracy)
 

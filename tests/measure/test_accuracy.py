@@ -10,6 +10,7 @@ from embedopt.errors import InputError
 from embedopt.inference.encoder import FloatArray
 from embedopt.inference.loading import load_encoder
 from embedopt.measure.accuracy import (
+    Search,
     agreement,
     batch_invariance,
     cosines,
@@ -35,6 +36,16 @@ def _rows(*rows: list[float]) -> np.ndarray:
     return np.asarray(rows, dtype=np.float32)
 
 
+def _search(corpus: Corpus, embeddings: FloatArray) -> Search:
+    return Search(
+        queries=embeddings[list(corpus.judged_queries)], candidates=embeddings[list(corpus.candidates)]
+    )
+
+
+def _retrieval(corpus: Corpus, reference: FloatArray, embeddings: FloatArray) -> Accuracy:
+    return retrieval(corpus, _search(corpus, reference), _search(corpus, embeddings))
+
+
 def test_cosines_do_not_depend_on_the_lengths_of_rows() -> None:
     values = cosines(_rows([2.0, 0.0], [0.0, 3.0], [0.0, 0.0]), _rows(NORTHEAST, NORTHEAST, EAST))
     np.testing.assert_allclose(values, [0.8, 0.6, 0.0], atol=1e-7)
@@ -57,11 +68,11 @@ def test_retrieval_counts_judged_and_reference_neighbours() -> None:
     reference = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     reference = np.vstack([reference, [np.cos(0.55), np.sin(0.55)], EAST]).astype(np.float32)
     # From the middle, 10 of 12 are nearest: both ends fall out; from the east, the last two do.
-    assert retrieval(corpus, reference, reference) == Accuracy(recall_at_10=0.5, overlap_at_10=1.0)
+    assert _retrieval(corpus, reference, reference) == Accuracy(recall_at_10=0.5, overlap_at_10=1.0)
     moved = reference.copy()
     moved[3] = [np.cos(1.3), np.sin(1.3)]
     # Text 3 leaves both lists. From the middle an end comes in for it, both of which are judged.
-    assert retrieval(corpus, reference, moved) == Accuracy(recall_at_10=0.25, overlap_at_10=0.9)
+    assert _retrieval(corpus, reference, moved) == Accuracy(recall_at_10=0.25, overlap_at_10=0.9)
 
 
 def test_in_a_corpus_of_duplicate_questions_each_finds_the_others_but_not_itself() -> None:
@@ -70,25 +81,25 @@ def test_in_a_corpus_of_duplicate_questions_each_finds_the_others_but_not_itself
     corpus = Corpus("c", tuple(f"text {number}" for number in range(12)), pairs)
     angles = np.repeat(np.linspace(0.0, 1.0, 6), 2) + np.tile([0.0, 0.01], 6)
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    assert retrieval(corpus, embeddings, embeddings) == Accuracy(recall_at_10=1.0, overlap_at_10=1.0)
+    assert _retrieval(corpus, embeddings, embeddings) == Accuracy(recall_at_10=1.0, overlap_at_10=1.0)
     away = embeddings.copy()
     away[11] = [-1.0, 0.0]  # now the farthest from its duplicate, which finds the 10 others
-    assert retrieval(corpus, embeddings, away).recall_at_10 == pytest.approx(11 / 12)
+    assert _retrieval(corpus, embeddings, away).recall_at_10 == pytest.approx(11 / 12)
 
 
 def test_a_relevant_text_that_is_itself_a_query_can_be_found() -> None:
     corpus = Corpus("c", ("a", "b", "c"), {0: (1, 2), 1: (0,)})
     embeddings = _rows(EAST, NORTHEAST, NORTH)
-    assert retrieval(corpus, embeddings, embeddings) == Accuracy(recall_at_10=1.0, overlap_at_10=1.0)
+    assert _retrieval(corpus, embeddings, embeddings) == Accuracy(recall_at_10=1.0, overlap_at_10=1.0)
 
 
 def test_a_text_without_a_finite_embedding_is_never_found() -> None:
     corpus = Corpus("c", ("a", "b", "query"), {2: (0, 1)})
     broken = _rows(EAST, [np.nan, np.nan], EAST)
-    assert retrieval(corpus, _rows(EAST, NORTH, EAST), broken) == Accuracy(
+    assert _retrieval(corpus, _rows(EAST, NORTH, EAST), broken) == Accuracy(
         recall_at_10=0.5, overlap_at_10=0.5
     )
-    scores = retrieval(corpus, _rows([np.nan, 0.0], [np.nan, 0.0], EAST), broken)
+    scores = _retrieval(corpus, _rows([np.nan, 0.0], [np.nan, 0.0], EAST), broken)
     assert np.isnan(scores.overlap_at_10 or 0.0)
 
 

@@ -1,7 +1,10 @@
 """A session opens each thing once."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from embedopt.errors import ArtifactError, InputError
@@ -9,11 +12,12 @@ from embedopt.inference.backend import Backend
 from embedopt.inference.backends import BACKENDS
 from embedopt.inference.saved_settings import save
 from embedopt.measure import session as session_module
+from embedopt.measure.corpus import Corpus
 from embedopt.measure.findings import Findings
 from embedopt.measure.options import Options
 from embedopt.measure.session import Session
-from tests.fakes import FakeEncoder
-from tests.measure.sessions import make_session
+from tests.fakes import FakeEncoder, fake_embedding
+from tests.measure.sessions import make_options, make_session
 
 
 @pytest.fixture
@@ -42,6 +46,39 @@ def test_the_reference_is_opened_once_and_closed_at_the_end(
     session.close()
     assert [encoder.released for _, encoder in opened] == [1, 1]
     assert session.mean_tokens == pytest.approx((3 + 4 + 3) / 3)
+
+
+_E5 = {"query": "query: ", "passage": "passage: ", None: ""}
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "queries", "candidates"),
+    [
+        ({None: ""}, {}, "", ""),
+        (_E5, {}, "query: ", "passage: "),
+        ({**_E5, "document": ""}, {}, "query: ", ""),
+        ({"search": "find ", None: "find "}, {}, "", ""),  # as encode_query: the default is of encode alone
+        (_E5, {"query_prompt": "", "document_prompt": "the "}, "", "the "),
+        (_E5, {"query_prompt": "passage", "document_prompt": "query"}, "passage: ", "query: "),
+    ],
+)
+def test_a_search_is_encoded_after_the_prompts_that_are_given_or_the_models_own(
+    own: dict[str | None, str],
+    given: dict[str, Any],
+    queries: str,
+    candidates: str,
+    tmp_path: Path,
+    opened: list[tuple[Backend, FakeEncoder]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_module, "own_prompts", lambda _: own)
+    session = Session(dataclasses.replace(make_options(tmp_path), **given))
+    session.corpus = Corpus("c", ("one", "two", "three"), {1: (0,)})
+    search = session.search(session.open("onnx-int8"))
+    assert (search.query_prompt, search.document_prompt) == (queries, candidates)
+    np.testing.assert_array_equal(search.queries, [fake_embedding(f"{queries}two")])
+    expected = [fake_embedding(f"{candidates}{text}") for text in ("one", "three")]
+    np.testing.assert_array_equal(search.candidates, expected)
 
 
 def test_saved_settings_are_used_and_recorded_in_the_mode_they_were_saved_for(

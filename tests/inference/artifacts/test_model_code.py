@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 from embedopt.cli.app import main
 from embedopt.errors import WeightsError
+from embedopt.inference.artifacts.model_code import own_prompts
 from embedopt.inference.artifacts.weights import Weights, resolve_weights
 from embedopt.inference.loading import load_encoder
 from tests.models import make_own_code_model
@@ -125,6 +126,12 @@ def test_settings_that_are_not_json_are_one_line(tmp_path: Path) -> None:
         WeightsError, match=r"modules.json can't be read \(.*\); wanted JSON: fetch the model"
     ):
         _ = Weights("m", tmp_path).files
+
+
+def test_a_prompt_of_null_is_none(tmp_path: Path) -> None:
+    config = {"prompts": {"query": None, "passage": "passage: "}, "default_prompt_name": "query"}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(config), encoding="utf8")
+    assert own_prompts(tmp_path) == {"passage": "passage: ", None: ""}
 
 
 def test_a_revision_is_asked_of_the_hub_and_refused_for_a_folder(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_change_of_size_is_a_share() -> None:
     assert judge_exact(pair, GateSettings()).effect == pytest.approx(0.05)
 
 
-def _run(**scores: float) -> Run:
+def _run(**scores: Any) -> Run:
     """A run in which onnx-int8 alone has scores, and no backend a size."""
     return make_run(accuracy={"onnx-int8": Accuracy(texts=805, **scores)}, footprint={})
 
