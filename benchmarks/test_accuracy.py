@@ -12,6 +12,7 @@ from embedopt.measure.session import Session
 from embedopt.records import Accuracy
 
 
+@pytest.mark.needs("model")
 def test_agreement(encoder: Encoder, session: Session, findings: Findings) -> None:
     """Each text of the corpus has the reference's embedding, within the bounds of the backend."""
     accuracy = agreement(session.reference_embeddings, session.embeddings(encoder))

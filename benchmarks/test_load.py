@@ -18,7 +18,7 @@ _FLAT_BYTES = 4_000_000
 _BOUNDED_BYTES = 40_000_000
 
 
-@pytest.mark.only_for(REFERENCE, _ADAPTIVE)
+@pytest.mark.only_for(REFERENCE, _ADAPTIVE, "declared")
 def test_load(encoder: Encoder, session: Session, findings: Findings) -> None:
     """Latency over arrival rate, and the highest rate: without batching, in fixed windows, adaptively.
 

@@ -17,7 +17,8 @@ import pytest
 from embedopt import fixtures
 from embedopt.errors import EmbedoptError, RecordError
 from embedopt.evidence import cell_name
-from embedopt.inference.backends import BACKENDS, REFERENCE
+from embedopt.inference.backends import BACKENDS, REFERENCE, declared
+from embedopt.inference.targets import declare_targets
 from embedopt.judge.gate.settings import GateSettings, read_settings
 from embedopt.judge.gate.whole_runs import judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun, differences, parse_run, read_history
@@ -39,7 +40,7 @@ _Groups = list[tuple[str | None, list[dict[str, Any]]]]
 # Options of pytest-benchmark whose value may be left out.
 _OPTIONAL_VALUES = ("benchmark_compare", "benchmark_histogram", "benchmark_cprofile_dump")
 _MARKERS = (
-    "only_for(*backends): collect the benchmark for these backends only",
+    "only_for(*backends): collect the benchmark for these backends only; declared: those of pyproject.toml",
     "needs(*needs): collect the benchmark only where the run has these, see embedopt.measure.needs",
 )
 
@@ -58,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     try:
+        declare_targets(root)
         options = parse_options(config.option, root)
         settings = read_settings(root / "pyproject.toml", BACKENDS)
     except EmbedoptError as error:
@@ -158,10 +160,13 @@ class Suite:
     def _applies(self, node: pytest.Item | pytest.Collector) -> bool:
         if not isinstance(node, pytest.Function):
             return True
-        backend = parameters_of(node).get("encoder")
+        backend = parameters_of(node).get("encoder", "")
         only_for = [name for marker in node.iter_markers("only_for") for name in marker.args]
         needs = [need for marker in node.iter_markers("needs") for need in marker.args]
-        return (not only_for or backend in only_for) and all(meets(self._session, need) for need in needs)
+        if "declared" in only_for:
+            only_for += [row.name for row in declared()]
+        meets_all = all(meets(self._session, need, backend) for need in needs)
+        return (not only_for or backend in only_for) and meets_all
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Run the gate first: before anything is opened in this process."""
@@ -176,6 +181,17 @@ class Suite:
             self._session.prepare(names)
         except EmbedoptError as error:
             raise pytest.UsageError(str(error)) from error
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """Time calls by the clock of their encoder; an error of ours is its message."""
+        arguments = getattr(item, "funcargs", {})
+        if "benchmark" in arguments and "encoder" in arguments:
+            arguments["benchmark"]._timer = arguments["encoder"].clock
+        try:
+            yield
+        except EmbedoptError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     def pytest_benchmark_update_json(self, output_json: MutableMapping[str, Any]) -> None:
         """Put the record of the run into the saved file."""

@@ -3,14 +3,17 @@
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from embedopt.errors import MissingPackageError
 
 INSTALL_PEERS = "pip install -e '.[peers]' in embedopt's folder"
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "bf16", "int8", "unknown"]
 # latency: one copy of the model that uses all cores; throughput: a copy of the model for each core.
 Mode = Literal["latency", "throughput"]
+# Of a declared row: its embeddings are held against none.
+NO_MODEL = "none"
 Settings = Mapping[str, str | int | bool]
 Tunable = Mapping[Mode, Mapping[str, tuple[str | int | bool, ...]]]
 
@@ -22,7 +25,7 @@ class Backend:
     Attributes:
         name: unique, as in ``--backends``.
         summary: one line for people.
-        precision: number format of the weights.
+        precision: number format of the weights; unknown for what a project declares.
         opener: ``module:function``; with ``has_modes``, it opens replicas, given the row, a folder, their
             number and the threads of each; without, it opens an encoder of the row and a folder.
         build: ``module:function`` that builds the artifact, and may return a line about what it could not
@@ -41,6 +44,8 @@ class Backend:
         bounds_need_vnni: whether ``bounds`` hold on CPUs with VNNI only; on others, 8-bit products saturate.
         only_named: whether ``all`` leaves the row out, since it opens models of one kind only.
         packages: packages of the extra ``peers`` that the row needs.
+        project: folder whose ``pyproject.toml`` declares the row; None for ours.
+        model: of a declared row, the folder or hub name of the model that it is held against, or ``none``.
     """
 
     name: str
@@ -60,6 +65,8 @@ class Backend:
     bounds_need_vnni: bool = False
     only_named: bool = False
     packages: tuple[str, ...] = ()
+    project: Path | None = None
+    model: str | None = None
 
     @property
     def settings(self) -> Settings:

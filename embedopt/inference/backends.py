@@ -1,10 +1,10 @@
 """The table of backends: pure data, one row for each configuration.
 
 A row names the functions that build and open it, so a new backend is one row here and at most one file in
-``encoders/``. Nothing is imported until it is used.
+``encoders/``. Nothing is imported until it is used. What a project declares is added by :func:`declare`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from embedopt.errors import UsageError
@@ -204,11 +204,32 @@ _ROWS = (
     ),
 )
 
-_OF_ALL = tuple(row for row in _ROWS if not row.only_named)
-BACKENDS: Mapping[str, Backend] = {row.name: row for row in _ROWS}
+BACKENDS: dict[str, Backend] = {row.name: row for row in _ROWS}
 
 # For embeddings that are stored: a text's must not depend on the texts that it was encoded with.
 DEFAULT_TO_STORE = DEFAULT if BACKENDS[DEFAULT].is_batch_invariant else "onnx-int8-block"
+
+
+def declare(rows: Iterable[Backend]) -> None:
+    """Add the rows of a project to the table, in the place of those that were declared before.
+
+    Raises:
+        UsageError: one has the name of a row of ours.
+    """
+    for row in declared():
+        del BACKENDS[row.name]
+    for row in rows:
+        if row.name in BACKENDS:
+            raise UsageError(
+                f"[tool.embedopt.targets.{row.name}] has the name of a backend of embedopt; wanted another: "
+                "rename it"
+            )
+        BACKENDS[row.name] = row
+
+
+def declared() -> tuple[Backend, ...]:
+    """Return the rows that a project declares."""
+    return tuple(row for row in BACKENDS.values() if row.project)
 
 
 def get_backend(name: str) -> Backend:
@@ -242,5 +263,6 @@ def select_backends(names: Iterable[str]) -> tuple[Backend, ...]:
     Raises:
         UsageError: a name is unknown.
     """
-    chosen = {row.name for name in names for row in (_OF_ALL if name == "all" else (get_backend(name),))}
-    return tuple(row for row in _ROWS if row.name in chosen)
+    of_all = [row for row in BACKENDS.values() if not row.only_named]
+    chosen = {row.name for name in names for row in (of_all if name == "all" else (get_backend(name),))}
+    return tuple(row for row in BACKENDS.values() if row.name in chosen)

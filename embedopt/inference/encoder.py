@@ -1,6 +1,7 @@
 """The interface of all encoders, and their checks of arguments."""
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from embedopt.clock import Clock
 from embedopt.errors import EmbedoptError, InputError
 
 FloatArray = NDArray[np.float32]
@@ -55,11 +57,15 @@ class Encoder(ABC):
         name: the backend's name.
         dim: number of components of an embedding.
         replicas: number of batches that can be encoded at a time.
+        clock: tells the time of a call on one thread.
+        pid: process that computes; None for this one, or where it is out of reach.
     """
 
     name: str
     dim: int
     replicas: int = 1
+    clock: Clock = time.perf_counter
+    pid: int | None = None
     _closed = False
 
     def encode(

@@ -2,15 +2,16 @@
 
 import shutil
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
 from embedopt.errors import UsageError
-from embedopt.inference.backend import Backend
-from embedopt.inference.backends import BACKENDS, REFERENCE, select_backends, split_names
+from embedopt.inference.artifacts.weights import DEFAULT_MODEL
+from embedopt.inference.backend import NO_MODEL, Backend
+from embedopt.inference.backends import BACKENDS, REFERENCE, declared, select_backends, split_names
 from embedopt.measure.accuracy import PAIRS_LAYOUT
 from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, Options
 from embedopt.measure.pairs.gate_run import GatePlan
@@ -67,6 +68,7 @@ def parse_options(option: Namespace, root: Path) -> Options:
     """
     named = split_names(option.backends) if option.backends is not None else []
     chosen = parse_backends(option.backends, option.profile)
+    values = {name: getattr(option, name) for name in _AS_GIVEN} | _declared_model(chosen, option.model)
     left_out = tuple(row for row in chosen if row.missing_packages and row.name not in named)
     return _checked(
         Options,
@@ -76,19 +78,51 @@ def parse_options(option: Namespace, root: Path) -> Options:
         corpus=option.corpus or root / "benchmarks" / "corpus",
         sentence_pairs=option.pairs,
         against=parse_gate_run(option, root),
-        **{name: getattr(option, name) for name in _AS_GIVEN},
+        **values,
     )
 
 
-def parse_backends(names: str | None, profile: ProfileName) -> tuple[Backend, ...]:
-    """Read ``--backends a,b``; None for the profile's.
+def parse_backends(
+    names: str | None, profile: ProfileName, default: str | None = None
+) -> tuple[Backend, ...]:
+    """Read ``--backends a,b``; None for what the project declares, else for the default or the profile's.
 
     The reference is always included, since the other backends are compared with it.
 
     Raises:
         UsageError: a name is unknown, or there is none; the message lists the known ones.
     """
-    return select_backends([REFERENCE, *split_names(PROFILES[profile].backends if names is None else names)])
+    own = ",".join(row.name for row in declared())
+    default = own or default or PROFILES[profile].backends
+    return select_backends([REFERENCE, *split_names(default if names is None else names)])
+
+
+def _declared_model(rows: Sequence[Backend], model: str | None) -> dict[str, Any]:
+    """Return the options of the model that declared rows are held against; none without such rows.
+
+    Raises:
+        UsageError: they are held against several models, or another than ``--model``.
+    """
+    held = {row.model: row for row in rows if row.model not in (None, NO_MODEL)}
+    if not held:
+        return {}
+    (_, first), *others = held.items()
+    if others:
+        raise UsageError(
+            f"{first.name} is held against the model {first.model}, {others[0][1].name} against "
+            f"{others[0][0]}; wanted one model in a run: name the backends of one with --backends"
+        )
+    if model is not None and Path(model).absolute() != Path(str(first.model)).absolute():
+        raise UsageError(
+            f"--model is {model}, and {first.name} is held against {first.model}; wanted one model in a "
+            f"run: leave --model out, or {first.name} with --backends"
+        )
+    options = first.open_options
+    return {
+        "model": None if first.model == DEFAULT_MODEL else first.model,
+        "revision": options.get("revision"),
+        "trust_remote_code": bool(options.get("trust_remote_code")),
+    }
 
 
 def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...]:
@@ -125,9 +159,7 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
         ref=option.against,
         head=head,
         base_python=_interpreter(option.against_python) if option.against_python else None,
-        backends=tuple(
-            row.name for row in parse_backends(option.backends or AGAINST_BACKENDS, option.profile)
-        ),
+        backends=tuple(row.name for row in parse_backends(option.backends, option.profile, AGAINST_BACKENDS)),
         batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
         model=option.model,
         budget_s=option.against_budget,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from embedopt.errors import MeasureError, last_line
 from embedopt.inference.artifacts.store import disk_bytes
 from embedopt.inference.artifacts.weights import Weights
-from embedopt.inference.backend import Backend
+from embedopt.inference.backend import NO_MODEL, Backend
 from embedopt.inference.backends import get_backend
 from embedopt.inference.loading import open_encoder
 
@@ -36,12 +36,39 @@ def measure_footprint(backend: Backend, folder: Path, weights: Weights, texts: S
     """
     from embedopt.records import Footprint
 
+    if backend.project:
+        return _declared_footprint(backend, folder, weights, texts)
     cold_start = _start_process(backend, folder, weights.trust_remote_code, texts)
     return Footprint(
         disk_bytes=disk_bytes(folder) if backend.build else weights.disk_bytes,
         load_s=cold_start["load_s"],
         peak_rss_bytes=int(cold_start["peak_rss_bytes"]),
     )
+
+
+def _declared_footprint(
+    backend: Backend, folder: Path, weights: Weights, texts: Sequence[str]
+) -> "Footprint":
+    """Measure the processes that a declared row starts; without any, there is nothing to measure."""
+    from embedopt.records import Footprint
+
+    started_s = time.monotonic()
+    with open_encoder(backend, folder) as encoder:
+        load_s = time.monotonic() - started_s
+        encoder.encode(texts)
+        processes = [] if encoder.pid is None else processes_of(encoder.pid)
+        return Footprint(
+            disk_bytes=None if backend.model == NO_MODEL else weights.disk_bytes,
+            load_s=load_s if processes else None,
+            peak_rss_bytes=sum(map(peak_rss_bytes, processes)) or None,
+        )
+
+
+def processes_of(pid: int) -> list[int]:
+    """Return a process and all that it has started, by number."""
+    import psutil
+
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 
 def resident_bytes() -> int:
@@ -113,10 +140,10 @@ def main(argv: list[str]) -> None:
         print(json.dumps({"load_s": load_s, "peak_rss_bytes": peak_rss_bytes()}))
 
 
-def peak_rss_bytes() -> int:
-    """Return the largest resident memory that this process has had."""
+def peak_rss_bytes(pid: int | str = "self") -> int:
+    """Return the largest resident memory that a process has had."""
     # Not getrusage: its maximum includes the memory of the process that forked this one.
-    status = Path("/proc/self/status").read_text(encoding="utf8")
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf8")
     [kilobytes] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return 1024 * int(kilobytes)
 

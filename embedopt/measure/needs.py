@@ -4,24 +4,27 @@ import sys
 from collections.abc import Callable, Mapping
 
 from embedopt.errors import UsageError
+from embedopt.inference.backend import NO_MODEL
+from embedopt.inference.backends import get_backend
 from embedopt.measure.session import Session
 
-_NEEDS: Mapping[str, Callable[[Session], bool]] = {
-    "bulk": lambda session: session.options.bulk_texts > 0,
-    "judged_queries": lambda session: bool(session.corpus.judged_queries),
-    "linux": lambda _: sys.platform.startswith("linux"),
-    "sentence_pairs": lambda session: session.sentence_pairs is not None,
-    "soak": lambda session: session.options.soak_s > 0,
-    "turns": lambda session: session.profile.turns > 0,
+_NEEDS: Mapping[str, Callable[[Session, str], bool]] = {
+    "bulk": lambda session, _: session.options.bulk_texts > 0,
+    "judged_queries": lambda session, _: bool(session.corpus.judged_queries),
+    "linux": lambda *_: sys.platform.startswith("linux"),
+    "model": lambda _, backend: get_backend(backend).model != NO_MODEL,
+    "sentence_pairs": lambda session, _: session.sentence_pairs is not None,
+    "soak": lambda session, _: session.options.soak_s > 0,
+    "turns": lambda session, _: session.profile.turns > 0,
 }
 
 
-def meets(session: Session, need: str) -> bool:
-    """Return whether a run has what a benchmark needs.
+def meets(session: Session, need: str, backend: str) -> bool:
+    """Return whether a run, or a backend, has what a benchmark needs.
 
     Raises:
         UsageError: there is no such need; the message lists the known ones.
     """
     if need not in _NEEDS:
         raise UsageError(f"a benchmark needs {need!r}; known needs are: {', '.join(_NEEDS)}")
-    return _NEEDS[need](session)
+    return _NEEDS[need](session, backend)

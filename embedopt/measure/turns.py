@@ -1,6 +1,5 @@
 """Backends take turns on the same texts, so that a slow minute of the machine slows all of them."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -84,9 +83,9 @@ def take_turns(
     plan: TurnsPlan,
     on_round: Callable[[], None] = lambda: None,
     on_detail: Callable[[str], None] = lambda _: None,
-    clock: Clock = time.perf_counter,
+    clock: Clock | None = None,
 ) -> Mapping[str, Turns]:
-    """Measure backends in turns, in several rounds.
+    """Measure backends in turns, in several rounds, by the clocks of their encoders unless one is given.
 
     Each is opened for its turn only: idle thread pools of one runtime disturb the next. Every round starts
     with another backend. ``on_detail`` gets the turn and the backend in words before each turn, and
@@ -101,11 +100,12 @@ def take_turns(
         for name in np.roll(plan.names, -turn).tolist():
             on_detail(f"turn {turn + 1} of {plan.rounds}, {name}")
             with plan.open_backend(name) as encoder:
+                now_s = clock or encoder.clock
                 encoder.encode(texts[: len(texts) // 4])
-                rates[name].append(len(texts) / seconds_of(partial(encoder.encode, texts), clock))
+                rates[name].append(len(texts) / seconds_of(partial(encoder.encode, texts), now_s))
                 for text in chosen[:_WARM_UP_CALLS]:
                     encoder.encode([text])
-                singles[name].append([seconds_of(partial(encoder.encode, [text]), clock) for text in chosen])
+                singles[name].append([seconds_of(partial(encoder.encode, [text]), now_s) for text in chosen])
         on_round()
     return {name: _turns(name, rates[name], singles[name]) for name in plan.names}
 

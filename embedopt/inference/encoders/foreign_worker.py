@@ -1,0 +1,169 @@
+"""Runs a team's own embedding code in its own interpreter, and times it there.
+
+``foreign_process`` starts this file by its path in a process of the team's Python. It is written for Python
+3.8 and newer, and imports the standard library alone: no pin of ours meets one of theirs. Requests come on
+standard input and answers go to standard output, each one line of JSON. What the code prints goes to standard
+error.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import base64
+import contextlib
+import importlib
+import inspect
+import json
+import os
+import sys
+import time
+import traceback
+from typing import Any, Callable, Iterator, Mapping, Sequence, TextIO
+
+_WANTED = "wanted (n, dim) numbers, such as a numpy array or a list of lists"
+
+
+class Target:
+    """The code that embeds: ``call`` names a function, a class that is made once, or an object."""
+
+    def __init__(self, call: str) -> None:
+        module_name, _, names = call.partition(":")
+        value: Any = importlib.import_module(module_name)
+        for name in names.split("."):
+            value = getattr(value, name)
+        if isinstance(value, type):
+            value = value()
+        self._embed: Callable[[Sequence[str]], Any] = getattr(value, "encode", value)
+        if not callable(self._embed):
+            raise TypeError(f"{call} is a {type(value).__name__}; wanted what can be called, or has encode()")
+        self._module = module_name
+        self._loop = asyncio.new_event_loop()
+
+    def encode(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return the embeddings of texts and the seconds that they took.
+
+        An answer that is computed while it is read, as a coroutine's or a generator's, is timed to its end.
+        """
+        started_s = time.perf_counter()
+        answer = self._embed(texts)
+        if inspect.isawaitable(answer):
+            answer = self._loop.run_until_complete(answer)
+        if hasattr(answer, "__next__"):
+            answer = list(answer)
+        seconds = time.perf_counter() - started_s
+        return {"seconds": seconds, **pack(answer)}
+
+    def files(self) -> dict[str, Any]:
+        """Return the file of the module that was named, and the files of all modules that are imported."""
+        files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+        del files["__main__"]  # this one
+        imported = sorted({os.path.realpath(file) for file in files.values() if file})
+        return {"module": files[self._module], "files": imported}
+
+
+def pack(answer: Any) -> dict[str, Any]:
+    """Return ``(n, dim)`` numbers as JSON values: their shape, and the floats in base64.
+
+    Raises:
+        TypeError: they are no rows of numbers of one length.
+    """
+    if hasattr(answer, "detach"):  # a tensor of torch
+        answer = answer.detach().cpu()
+        with contextlib.suppress(RuntimeError, TypeError):  # without numpy, or a type that it lacks
+            answer = answer.numpy()
+    try:
+        view = memoryview(answer)
+        if view.format == "f" and view.shape and len(view.shape) == 2:
+            return _packed(list(view.shape), view.tobytes())
+    except (TypeError, ValueError, BufferError):  # no buffer, as a list
+        pass
+    shape, values = _flat(answer)
+    return _packed(shape, values.tobytes())
+
+
+def _flat(answer: Any) -> tuple[list[int], array.array[float]]:
+    try:
+        rows = [array.array("f", _plain(row)) for row in _plain(answer)]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"the answer is a {type(answer).__name__}, {error}; {_WANTED}") from None
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) > 1:
+        raise TypeError(f"the answer has rows of {lengths[0]} to {lengths[-1]} numbers; {_WANTED}")
+    values = array.array("f")
+    for row in rows:
+        values.extend(row)
+    return [len(rows), *lengths], values
+
+
+def _plain(values: Any) -> Any:
+    """Return an array of another library as plain values; anything else as it is."""
+    if isinstance(values, (str, bytes, Mapping)):
+        raise TypeError("which is no sequence of numbers")
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
+def _packed(shape: Sequence[int], data: bytes) -> dict[str, Any]:
+    if sys.byteorder == "big":
+        swapped = array.array("f", data)
+        swapped.byteswap()
+        data = swapped.tobytes()
+    return {"shape": shape, "float32": base64.b64encode(data).decode("ascii")}
+
+
+def describe(error: BaseException) -> str:
+    """Return an error of the code in one line, with the file and line that raised it where one is known."""
+    message = (str(error).strip().splitlines() or ["no message"])[0]
+    places = list(_places(error))
+    return f"{type(error).__name__}: {message}" + (f" ({places[-1]})" if places else "")
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    """Yield the lines of the project that the error passed through; where there are none, of other code."""
+    folder = os.getcwd() + os.sep
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    frames = [(file, line) for file, line in frames if not file.startswith("<") and file != __file__]
+    own = [(file, line) for file, line in frames if file.startswith(folder) and "site-packages" not in file]
+    outside = [] if isinstance(error, (ImportError, SyntaxError)) else frames  # the machinery of import
+    for file, line in own or outside:
+        yield f"{file[len(folder) :] if file.startswith(folder) else file}:{line}"
+
+
+def answer_to(target: list[Target], request: dict[str, Any]) -> dict[str, Any]:
+    """Carry out a request: ``open`` first, then any of ``encode`` and ``files``."""
+    do = request.pop("do")
+    if do == "open":
+        sys.path[:0] = request["folders"]
+        target.append(Target(request["call"]))
+        return {"python": "{}.{}.{}".format(*sys.version_info)}
+    result: dict[str, Any] = getattr(target[0], do)(**request)
+    return result
+
+
+def serve(requests: TextIO, answers: TextIO) -> None:
+    """Answer each line of ``requests`` with a line in ``answers``, until the requests end."""
+    target: list[Target] = []
+    for line in requests:
+        try:
+            answer: dict[str, Any] = {"ok": answer_to(target, json.loads(line))}
+        except BaseException as error:  # SystemExit, too: whatever the code raises is its answer
+            traceback.print_exc()
+            answer = {"error": describe(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Answer the process that started this one until standard input ends; nothing else is written to it."""
+    requests = os.fdopen(os.dup(0), encoding="utf8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf8")
+    os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    with requests, answers:
+        serve(requests, answers)
+
+
+if __name__ == "__main__":
+    main()
