@@ -38,7 +38,7 @@ METRIC_THRESHOLDS: Mapping[str, float | None] = {
 
 assert set(METRIC_THRESHOLDS) >= set(metrics(Accuracy))
 
-_SHARE = "a share between 0 and 1: 0.03 is 3 %"
+_SHARE = "a share between 0 and 1: 0.02 is 2 %"
 _Share = Annotated[float, Field(gt=0, lt=1)]
 _ShareOrOff = Annotated[_Share | None, BeforeValidator(lambda value: None if value is False else value)]
 
@@ -48,23 +48,24 @@ class GateSettings:
     """When a change counts.
 
     Attributes:
-        threshold: smallest change of a call's time that counts, as a share: 0.03 is 3 %.
+        threshold: smallest change of a call's time that counts, as a share: 0.02 is 2 %.
         backends: that threshold for single backends, by name.
         metrics: thresholds of single metrics by name, such as ``load_s``, or by name and backend, such as
             ``load_s torch-fp32``; None (``false``) for what is shown and never fails.
-        level: chance of a false alarm among all cells, of the first judgement and again of its confirmation.
-        max_pairs: largest number of pairs that a cell gets while its interval stays too wide.
+        level: largest chance that a cell which changed by its threshold is called equivalent, and that fresh
+            pairs confirm a change among cells that have none.
+        max_pairs: largest number of first pairs that a cell gets while its interval stays too wide.
         accept: changes that are meant, such as ``drift onnx-int8`` or ``removed st-onnx-int8``; each holds
             for the change that adds it, since the base does not have it.
     """
 
-    threshold: _Share = Field(default=0.03, description=_SHARE)
+    threshold: _Share = Field(default=0.02, description=_SHARE)
     backends: Mapping[str, _Share] = Field(default_factory=dict, description=_SHARE)
     metrics: Mapping[str, _ShareOrOff] = Field(
         default_factory=dict, description=f"{_SHARE}, or false for what never fails"
     )
     level: float = Field(default=0.05, gt=0, le=0.2, description="a chance above 0, up to 0.2")
-    max_pairs: int = Field(default=16, description="a number of process pairs")
+    max_pairs: int = Field(default=15, description="a number of process pairs")
     accept: tuple[Annotated[str, Field(pattern=r"^(drift|removed) \S+$")], ...] = Field(
         default=(), description='a list such as ["drift onnx-int8", "removed st-onnx-int8"]'
     )

@@ -12,24 +12,22 @@ _POWER = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A mean log ratio with its confidence interval from ``low`` to ``high``, standard error and p-values.
+    """A mean log ratio with its confidence interval from ``low`` to ``high``, and its standard error.
 
     Attributes:
-        p_two_sided: p-value of the t test against no change.
-        p_slower: p-value of the one-sided t test against "not slower".
+        p_not_above: p-value of the one-sided t test against "not above 0".
     """
 
     mean: float
     low: float
     high: float
     error: float
-    p_two_sided: float
-    p_slower: float
+    p_not_above: float
     pairs: int
 
 
 def estimate(log_ratios: Sequence[float], level: float) -> Estimate:
-    """Return the mean of pairs' log ratios with its Student interval at ``1 - level``.
+    """Return the mean of pairs' log ratios with its Student interval, each end of which misses at ``level``.
 
     Student's t is narrower than rank tests at six pairs, and an outlying pair widens it instead of turning a
     verdict. Identical values have no spread to estimate from: their interval has no width.
@@ -41,17 +39,15 @@ def estimate(log_ratios: Sequence[float], level: float) -> Estimate:
     # as long.
     variance = math.fsum((value - mean) ** 2 for value in log_ratios) / (pairs - 1)
     error = math.sqrt(variance / pairs)
-    half = float(special.stdtrit(pairs - 1, 1 - level / 2)) * error
+    half = float(special.stdtrit(pairs - 1, 1 - level)) * error
     # Without spread, any mean but 0 is certain.
     t = mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
-    p_slower = float(special.stdtr(pairs - 1, -t))
     return Estimate(
         mean=mean,
         low=mean - half,
         high=mean + half,
         error=error,
-        p_two_sided=2 * min(p_slower, 1 - p_slower),
-        p_slower=p_slower,
+        p_not_above=float(special.stdtr(pairs - 1, -t)),
         pairs=pairs,
     )
 
@@ -61,7 +57,7 @@ def fewest_pairs(level: float) -> int:
 
     A test that assumes no more than symmetry, by flipping the signs of pairs, has ``2 ** (1 - n)`` as its
     smallest p-value: with fewer pairs, even a verdict on one cell would rest on the assumed normal
-    distribution alone. After Holm over many cells, a first flag does rest on it: so fresh pairs confirm it.
+    distribution alone. The flag of one cell among many does rest on it: so fresh pairs confirm it.
     """
     return max(3, 1 + math.ceil(-math.log2(level)))
 
@@ -77,13 +73,13 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def smallest_effect(known: Estimate, level: float) -> float:
-    """Return the minimum detectable effect: the log ratio that a two-sided test detects 9 times out of 10.
+    """Return the minimum detectable effect: the log ratio that a one-sided test detects 9 times out of 10.
 
     It is (t of the level + t of the power) standard errors, which errs on the large side with few pairs
     (Bloom 1995, Evaluation Review 19, 547-556).
     """
     degrees = known.pairs - 1
-    multiple = special.stdtrit(degrees, 1 - level / 2) + special.stdtrit(degrees, _POWER)
+    multiple = special.stdtrit(degrees, 1 - level) + special.stdtrit(degrees, _POWER)
     return float(multiple) * known.error
 
 

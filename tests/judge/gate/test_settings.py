@@ -18,7 +18,7 @@ def _read(folder: Path, text: str) -> GateSettings:
 def test_without_a_table_the_defaults_hold(tmp_path: Path) -> None:
     assert read_settings(tmp_path / "nowhere.toml", BACKENDS) == GateSettings()
     assert _read(tmp_path, "[tool.ruff]\n") == GateSettings()
-    assert GateSettings().threshold_of("onnx-int8", "latency") == 0.03
+    assert GateSettings().threshold_of("onnx-int8", "latency") == 0.02
     assert GateSettings().threshold_of("onnx-int8", "load_s") == 0.10
 
 
@@ -57,10 +57,10 @@ def test_a_metric_has_a_threshold_for_all_backends_or_for_one_or_never_fails(tmp
             "treshold = 0.03",
             "unknown setting 'treshold'; known are: threshold, backends, metrics, level, max_pairs",
         ),
-        ("threshold = 'small'", "threshold is 'small'; wanted a share between 0 and 1: 0.03 is 3 %"),
+        ("threshold = 'small'", "threshold is 'small'; wanted a share between 0 and 1: 0.02 is 2 %"),
         (
             "threshold = 3",
-            "[tool.embedopt.gate]: threshold is 3; wanted a share between 0 and 1: 0.03 is 3 %",
+            "[tool.embedopt.gate]: threshold is 3; wanted a share between 0 and 1: 0.02 is 2 %",
         ),
         ("threshold = nan", "threshold is nan; wanted a share between 0 and 1"),
         ("level = 0.5", "level is 0.5; wanted a chance above 0, up to 0.2"),

@@ -13,7 +13,7 @@ SETTINGS = GateSettings()
 
 def test_faster_with_a_lower_cosine_is_a_regression() -> None:
     pair = ExactPair(backend="onnx-int8", metric="cosine_mean", base=0.9923, head=0.9605)
-    verdicts = judge_gate_run(gate_run(paired_cell(-0.5), exact=(pair,)), SETTINGS)
+    verdicts = judge_gate_run(gate_run(paired_cell(-0.5, -0.5), exact=(pair,)), SETTINGS)
     assert [verdict.outcome for verdict in verdicts] == ["improved", "regressed"]
     assert (exit_code(verdicts), headline(verdicts)) == (3, "less accurate: 1 regressed, 1 improved")
 
