@@ -17,7 +17,10 @@ from embedopt.bulk.readers import Columns
 
 def main(source: str, output: str, model: str) -> None:
     """Encode on two nodes of one CPU; kill the second one when the first part is done."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    # A node that answers no longer is dead after 2.5 s, not after 15.
+    config = {"health_check_period_ms": 500, "health_check_failure_threshold": 5}
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": config}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     killed: list[object] = []
