@@ -2,9 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,9 +14,6 @@ from embedopt.inference.backends import BACKENDS
 from embedopt.inference.encoder import FloatArray
 from embedopt.inference.loading import load_encoder
 from tests.zoo import MODELS, Model
-
-if TYPE_CHECKING:
-    pass
 
 _TEXTS = [
     "welder, night shift in Zurich",
@@ -53,16 +49,21 @@ def _backends(model: Model) -> list[Backend]:
     return rows if model.is_tried_everywhere else [row for row in rows if row.name in _FAST]
 
 
-def _expected(model: Model, folder: Path) -> tuple[list[str], FloatArray | None]:
-    """Return the texts that the library embeds, and its embeddings; None where it has none that are right."""
+def _expected(model: Model, folder: Path) -> tuple[list[str], dict[str | None, FloatArray | None]]:
+    """Return the texts that the library embeds, and its embeddings by the name of a prompt.
+
+    They are None where it has none that are right.
+    """
     from sentence_transformers import SentenceTransformer
 
     if model.refused:
-        return _TEXTS[:1], None
+        return _TEXTS[:1], dict.fromkeys(model.prompts)
     library: SentenceTransformer = SentenceTransformer(str(folder), device="cpu")
     texts = _TEXTS[: model.texts]
-    embeddings = library.encode(texts, normalize_embeddings=True, show_progress_bar=False)
-    return texts, np.asarray(embeddings)
+    return texts, {
+        prompt: np.asarray(library.encode(texts, prompt_name=prompt, normalize_embeddings=True))
+        for prompt in model.prompts
+    }
 
 
 def _fault(embeddings: FloatArray, expected: FloatArray | None, lowest: float) -> str:
@@ -76,13 +77,25 @@ def _fault(embeddings: FloatArray, expected: FloatArray | None, lowest: float) -
     return "" if cosine >= lowest else f"cosine {cosine:.4f}"
 
 
-def _outcome(row: Backend, folder: Path, cache: Path, texts: list[str], expected: FloatArray | None) -> str:
-    """Return the message of a refusal, what is wrong with the embeddings, or nothing for right ones."""
+def _outcomes(
+    row: Backend,
+    folder: Path,
+    cache: Path,
+    texts: list[str],
+    expected: Mapping[str | None, FloatArray | None],
+) -> Iterator[tuple[str | None, str]]:
+    """Yield each prompt with the message of a refusal, what is wrong, or nothing for right embeddings."""
     try:
-        with load_encoder(row.name, model=str(folder), cache_dir=cache) as encoder:
-            return _fault(encoder.encode(texts), expected, _LOWEST[row.precision])
+        encoder = load_encoder(row.name, model=str(folder), cache_dir=cache)
     except EmbedoptError as error:
-        return f"refused: {error}"
+        yield from ((prompt, f"refused: {error}") for prompt in expected)
+        return
+    with encoder:
+        for prompt, embeddings in expected.items():
+            try:
+                yield prompt, _fault(encoder.encode(texts, prompt=prompt), embeddings, _LOWEST[row.precision])
+            except EmbedoptError as error:
+                yield prompt, f"refused: {error}"
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
@@ -91,21 +104,20 @@ def test_a_backend_answers_as_the_library_or_refuses_in_one_true_line(
 ) -> None:
     folder = model.write(tmp_path / model.name)
     texts, expected = _expected(model, folder)
-    rows = _backends(model)
-    outcomes = {row.name: _outcome(row, folder, cache, texts, expected) for row in rows}
     wrong = {
-        row.name: outcomes[row.name]
-        for row in rows
-        if not re.fullmatch(_pattern(model, row), outcomes[row.name])
+        (row.name, prompt): outcome
+        for row in _backends(model)
+        for prompt, outcome in _outcomes(row, folder, cache, texts, expected)
+        if not re.fullmatch(_pattern(model, row, prompt), outcome)
     }
     assert wrong == {}
 
 
-def _pattern(model: Model, row: Backend) -> str:
+def _pattern(model: Model, row: Backend, prompt: str | None) -> str:
     """Return the pattern of a backend's outcome: a line with certain words, or nothing."""
     if row.packages:  # a peer supports fewer architectures, in versions that are not ours to choose
         return "(refused: .+)?"
-    words = model.refusal_by(row.name)
+    words = model.refusal_by(row.name, prompt)
     return f"refused: .*({words}).*" if words else ""
 
 

@@ -169,6 +169,7 @@ class Model:
         change: what was done to the folder at last.
         refused: words of the message by which every backend refuses it; empty for a sound model.
         refused_by: the same for backends, by patterns of their names.
+        prompt_refused_by: the same for a prompt that is named.
         texts: number of the texts that are tried; the library fails on the others.
         is_tried_everywhere: whether it is tried on every backend, or on the fast ones only.
     """
@@ -187,12 +188,19 @@ class Model:
     change: Callable[[Path], object] = lambda _: None
     refused: str = ""
     refused_by: Mapping[str, str] = field(default_factory=dict)
+    prompt_refused_by: Mapping[str, str] = field(default_factory=dict)
     texts: int | None = None
     is_tried_everywhere: bool = False
 
-    def refusal_by(self, backend: str) -> str:
-        """Return words of the message by which a backend refuses the model; empty if it answers."""
+    @property
+    def prompts(self) -> Sequence[str | None]:
+        """The names of its prompts, and None for its default prompt."""
+        return [None, *self.library_config.get("prompts", {})]
+
+    def refusal_by(self, backend: str, prompt: str | None) -> str:
+        """Return words of the message by which a backend refuses model or prompt; empty if it answers."""
         named = {"static-fp32": "the model is made of Transformer", **self.refused_by}
+        named |= self.prompt_refused_by if prompt else {}
         words = [words for pattern, words in named.items() if fnmatch.fnmatch(backend, pattern)]
         return "|".join([*words, *([self.refused] if self.refused else [])])
 
@@ -376,6 +384,7 @@ def _static(
     import torch
     from sentence_transformers.sentence_transformer import modules as library
 
+    config = (folder / "config_sentence_transformers.json").read_bytes()
     shutil.rmtree(folder)
     path = folder / subfolder
     path.mkdir(parents=True)
@@ -383,7 +392,7 @@ def _static(
     torch.manual_seed(2)
     tokenizer = make_tokenizer(BERT)
     library.StaticEmbedding(tokenizer, embedding_dim=HIDDEN).save(str(path))
-    (folder / "config_sentence_transformers.json").write_text("{}", encoding="utf8")
+    (folder / "config_sentence_transformers.json").write_bytes(config)
     _write_modules(folder, subfolder, modules)
     rows = json.loads((folder / "modules.json").read_text(encoding="utf8"))
     rows[0]["type"] = f"{_TYPES}.StaticEmbedding"
@@ -399,6 +408,7 @@ _MEAN = _pooled("mean")
 _DENSE = ("Dense", {"in_features": HIDDEN, "out_features": 16})
 _LEFT = {"padding_side": "left"}
 _PROMPTS = {"prompts": {"query": "nurse: ", "passage": "the java of "}}
+_NULL_PROMPTS = {"prompts": {"query": None, "corpus": None}, "default_prompt_name": "query"}
 _DEFAULT_PROMPT = {**_PROMPTS, "default_prompt_name": "query"}
 # Our pipelines plan batches of their own, and so refuse a model whose embeddings depend on the padding.
 _PIPELINES = ("torch-bf16", "onnx-*")
@@ -446,7 +456,8 @@ MODELS = (
     ),
     Model(name="dropout", modules=(*_MEAN, ("Dropout", {"dropout": 0.2}))),
     Model(name="no-normalize", modules=_MEAN),
-    Model(name="prompts", library_config=_PROMPTS),
+    Model(name="prompts", is_tried_everywhere=True, library_config=_PROMPTS),
+    Model(name="null-prompts", library_config=_NULL_PROMPTS),
     Model(name="default-prompt", is_tried_everywhere=True, library_config=_DEFAULT_PROMPT),
     Model(
         name="default-prompt-not-pooled",
@@ -454,18 +465,17 @@ MODELS = (
         library_config=_DEFAULT_PROMPT,
         modules=_pooled("mean", include_prompt=False),
     ),
-    Model(name="prompts-not-pooled", library_config=_PROMPTS, modules=_pooled("mean", include_prompt=False)),
+    Model(
+        name="prompts-not-pooled",
+        prompt_refused_by=dict.fromkeys(_PIPELINES, "leaves out the prompt"),
+        library_config=_PROMPTS,
+        modules=_pooled("mean", include_prompt=False),
+    ),
     Model(name="default-prompt-cls", library_config=_DEFAULT_PROMPT, modules=_pooled("cls")),
     Model(name="default-prompt-roberta", architecture=ROBERTA, library_config=_DEFAULT_PROMPT),
-    Model(
-        name="truncate-dim", refused_by={"onnx-*": "shape|components"}, library_config={"truncate_dim": 16}
-    ),
-    Model(
-        name="truncate-dim-no-normalize",
-        refused_by={"onnx-*": "shape|components"},
-        library_config={"truncate_dim": 8},
-        modules=_MEAN,
-    ),
+    Model(name="truncate-dim", is_tried_everywhere=True, library_config={"truncate_dim": 16}),
+    Model(name="truncate-dim-no-normalize", library_config={"truncate_dim": 8}, modules=_MEAN),
+    Model(name="truncate-dim-dense", library_config={"truncate_dim": 8}, modules=(*_MEAN, _DENSE)),
     Model(name="truncate-dim-beyond", library_config={"truncate_dim": 4 * HIDDEN}),
     *(
         Model(
@@ -626,6 +636,10 @@ MODELS = (
     ),
     Model(name="static-root", refused_by=_NO_TABLE, change=lambda folder: _static(folder, subfolder="")),
     Model(name="static-prompt", refused_by=_NO_TABLE, library_config=_DEFAULT_PROMPT, change=_static),
+    Model(name="static-null-prompts", refused_by=_NO_TABLE, library_config=_NULL_PROMPTS, change=_static),
+    Model(
+        name="static-truncate-dim", refused_by=_NO_TABLE, library_config={"truncate_dim": 8}, change=_static
+    ),
     Model(
         name="missing-layer",
         is_tried_everywhere=True,

@@ -198,17 +198,18 @@ class Session:
         return self.search(self.open(REFERENCE))
 
     @cached_property
-    def _own_prompts(self) -> Mapping[str | None, str]:
+    def _own_prompts(self) -> tuple[Mapping[str, str], str]:
         return own_prompts(self.weights.path)
 
     def _prompt(self, given: str | None, names: Sequence[str]) -> str:
         """Return the string of a given prompt, or of the first of ``names`` that the model has."""
-        own = self._own_prompts
+        own, _ = self._own_prompts
         prompt = next((name for name in names if name in own), "") if given is None else given
         return own.get(prompt, prompt)
 
     def _prompted(self, encoder: Encoder, texts: Sequence[int], prompt: str) -> FloatArray:
-        if prompt == self._own_prompts[None]:
+        _, default = self._own_prompts
+        if prompt == default:
             return self.embeddings(encoder)[list(texts)]
         return encoder.encode([self.corpus.texts[index] for index in texts], prompt=prompt)
 

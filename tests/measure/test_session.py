@@ -48,22 +48,22 @@ def test_the_reference_is_opened_once_and_closed_at_the_end(
     assert session.mean_tokens == pytest.approx((3 + 4 + 3) / 3)
 
 
-_E5 = {"query": "query: ", "passage": "passage: ", None: ""}
+_E5 = {"query": "query: ", "passage": "passage: "}
 
 
 @pytest.mark.parametrize(
     ("own", "given", "queries", "candidates"),
     [
-        ({None: ""}, {}, "", ""),
+        ({}, {}, "", ""),
         (_E5, {}, "query: ", "passage: "),
         ({**_E5, "document": ""}, {}, "query: ", ""),
-        ({"search": "find ", None: "find "}, {}, "", ""),  # as encode_query: the default is of encode alone
+        ({"search": "find "}, {}, "", ""),
         (_E5, {"query_prompt": "", "document_prompt": "the "}, "", "the "),
         (_E5, {"query_prompt": "passage", "document_prompt": "query"}, "passage: ", "query: "),
     ],
 )
 def test_a_search_is_encoded_after_the_prompts_that_are_given_or_the_models_own(
-    own: dict[str | None, str],
+    own: dict[str, str],
     given: dict[str, Any],
     queries: str,
     candidates: str,
@@ -71,7 +71,7 @@ def test_a_search_is_encoded_after_the_prompts_that_are_given_or_the_models_own(
     opened: list[tuple[Backend, FakeEncoder]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "own_prompts", lambda _: own)
+    monkeypatch.setattr(session_module, "own_prompts", lambda _: (own, ""))
     session = Session(dataclasses.replace(make_options(tmp_path), **given))
     session.corpus = Corpus("c", ("one", "two", "three"), {1: (0,)})
     search = session.search(session.open("onnx-int8"))
@@ -79,6 +79,8 @@ def test_a_search_is_encoded_after_the_prompts_that_are_given_or_the_models_own(
     np.testing.assert_array_equal(search.queries, [fake_embedding(f"{queries}two")])
     expected = [fake_embedding(f"{candidates}{text}") for text in ("one", "three")]
     np.testing.assert_array_equal(search.candidates, expected)
+    [(_, encoder)] = opened  # embeddings of the corpus without another prompt are there already
+    assert len(encoder.calls) == len({queries, candidates})
 
 
 def test_saved_settings_are_used_and_recorded_in_the_mode_they_were_saved_for(

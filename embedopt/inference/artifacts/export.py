@@ -1,6 +1,9 @@
 """Exports of a PyTorch model to ONNX, with pooling and normalisation inside the graph."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from embedopt.errors import UnsupportedModelError, WeightsError
 from embedopt.inference.artifacts import probes
@@ -32,11 +35,17 @@ def onnx_fp32(source: Path, target: Path) -> None:
     # Eager attention exports to fewer nodes than the fused one, which computes shapes at every step.
     model = open_source_model(source, attn_implementation="eager")
     save_text_files(model, target)
-    if not any(isinstance(module, Normalize) for module in model):
-        model.append(Normalize())
+    if model.truncate_dim or not any(isinstance(module, Normalize) for module in model):
+        normalize = Normalize()
+        normalize.register_forward_pre_hook(partial(_cut, model.truncate_dim))
+        model.append(normalize)
     config = SentenceTransformersTransformerOnnxConfig(model[0].config, task="feature-extraction")
     export(model, config, target / MODEL_FILE)
     _drop_other_outputs(target)
+
+
+def _cut(dim: int | None, _: object, features: Sequence[dict[str, Any]]) -> None:
+    features[0][_OUTPUT] = features[0][_OUTPUT][:, :dim]
 
 
 def sentence_transformers_onnx(source: Path, target: Path) -> None:

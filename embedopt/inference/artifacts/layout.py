@@ -60,7 +60,7 @@ class TextSettings:
         Raises:
             UnsupportedModelError: the model's pooling leaves out prompts.
         """
-        text = self.prompts.get(prompt, prompt) or ""  # null in a saved configuration is no prompt
+        text = self.prompts.get(prompt, prompt)
         if text and not self.pools_prompt:
             raise UnsupportedModelError(
                 f"the model's pooling leaves out the prompt {text!r}; wanted a prompt that is pooled: "

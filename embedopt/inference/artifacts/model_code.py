@@ -75,12 +75,12 @@ def code_elsewhere(model: Path) -> dict[str, Path]:
     }
 
 
-def own_prompts(model: Path) -> dict[str | None, str]:
-    """Return the prompts of the model's configuration by name, and by None the default one."""
+def own_prompts(model: Path) -> tuple[dict[str, str], str]:
+    """Return the prompts that the model's configuration names, by name, and the default one."""
     file = model / "config_sentence_transformers.json"
     config = _read(file) if file.is_file() else {}
-    named = {name: prompt for name, prompt in config.get("prompts", {}).items() if prompt is not None}
-    return {**named, None: named.get(config.get("default_prompt_name"), "")}
+    named = {name: prompt or "" for name, prompt in config.get("prompts", {}).items()}  # null is none
+    return named, named.get(config.get("default_prompt_name"), "")
 
 
 def needs_trust(model: Path, which: str = "") -> WeightsError:

@@ -46,7 +46,7 @@ class SentenceTransformerEncoder(Encoder):
             try:
                 embeddings = model.encode(
                     texts,
-                    prompt=None if prompt is None else model.prompts.get(prompt, prompt) or "",
+                    prompt=None if prompt is None else model.prompts.get(prompt, prompt),
                     batch_size=batch_size or _DEFAULT_BATCH_SIZE,
                     normalize_embeddings=True,
                     show_progress_bar=False,

@@ -8,6 +8,7 @@ import numpy as np
 
 from embedopt.errors import UnsupportedModelError
 from embedopt.inference.artifacts.layout import TOKENIZER_FILE, TextSettings
+from embedopt.inference.artifacts.model_code import own_prompts
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.pipeline import Pipeline
@@ -30,8 +31,9 @@ def open_pipeline(backend: Backend, folder: Path) -> Pipeline:
             f"the model is made of {', '.join(types)}; wanted StaticEmbedding alone: leave {backend.name} out"
         )
     [table] = load_file(folder / modules[0]["path"] / "model.safetensors").values()
-    config = _read(folder / "config_sentence_transformers.json", {})
-    table = table[:, : config.get("truncate_dim")].astype(np.float32)
+    cut_dim = _read(folder / "config_sentence_transformers.json", {}).get("truncate_dim")
+    table = table[:, :cut_dim].astype(np.float32)
+    prompts, default_prompt = own_prompts(folder)
     tokenizer = Tokenizer.from_file(str(folder / modules[0]["path"] / TOKENIZER_FILE))
     tokenizer.post_processor = None  # no special tokens around a text
     cut = tokenizer.truncation or {"max_length": None, "direction": "right"}
@@ -39,8 +41,8 @@ def open_pipeline(backend: Backend, folder: Path) -> Pipeline:
         dim=table.shape[1],
         max_length=cut["max_length"],
         pad_id=0,
-        prompt=config.get("prompts", {}).get(config.get("default_prompt_name"), ""),
-        prompts={"query": "", "document": ""} | config.get("prompts", {}),  # the library's own names
+        prompt=default_prompt,
+        prompts={"query": "", "document": ""} | prompts,  # the library's own names
         truncation_side=cut["direction"],
     )
 

@@ -131,7 +131,7 @@ def test_settings_that_are_not_json_are_one_line(tmp_path: Path) -> None:
 def test_a_prompt_of_null_is_none(tmp_path: Path) -> None:
     config = {"prompts": {"query": None, "passage": "passage: "}, "default_prompt_name": "query"}
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(config), encoding="utf8")
-    assert own_prompts(tmp_path) == {"passage": "passage: ", None: ""}
+    assert own_prompts(tmp_path) == ({"query": "", "passage": "passage: "}, "")
 
 
 def test_a_revision_is_asked_of_the_hub_and_refused_for_a_folder(
