@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -59,6 +60,24 @@ def lock_files(project: Path) -> Iterator[Path]:
             return
 
 
+def changed(base: Path, head: Path) -> list[str]:
+    """Return the names of what describes the environment of a project, and differs: files, or tables."""
+    ours, theirs = _described(head), _described(base)
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+
+
+def _described(project: Path) -> dict[str, Any]:
+    file = project / "pyproject.toml"
+    content = _read_toml(file) if file.is_file() else {}
+    tables = {
+        "dependencies": content.get("project", {}).get("dependencies"),
+        "optional-dependencies": content.get("project", {}).get("optional-dependencies"),
+        "dependency-groups": content.get("dependency-groups"),
+        "tool.poetry.dependencies": content.get("tool", {}).get("poetry", {}).get("dependencies"),
+    }
+    return {file.name: file.read_bytes() for file in lock_files(project)} | tables
+
+
 def of_embedopt(project: Path, pins: Mapping[str, str]) -> dict[str, str]:
     """Return the versions that a project pins or locks, of embedopt and the packages that it names."""
     requirements = map(Requirement, importlib.metadata.requires("embedopt") or [])
@@ -80,9 +99,13 @@ def _locked(project: Path) -> dict[str, str]:
 
 
 def _of_toml(file: Path) -> dict[str, str]:
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise MeasureError(f"{file} can't be read ({error}); wanted a lock file: make it anew") from None
+    content = _read_toml(file)
     packages = [*content.get("package", ()), *content.get("packages", ())]
     return {canonicalize_name(package["name"]): str(package.get("version", "")) for package in packages}
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise MeasureError(f"{file} can't be read ({error}); wanted TOML: mend it, or make it anew") from None

@@ -73,6 +73,6 @@ def test_a_locked_version_of_a_package_of_embedopt_counts_and_no_other(
 def test_a_lock_file_that_cant_be_read_is_named(tmp_path: Path) -> None:
     _write(tmp_path, uv_lock="<<<<<<< HEAD")
     with pytest.raises(
-        MeasureError, match=r"uv\.lock can't be read \(.*\); wanted a lock file: make it anew"
+        MeasureError, match=r"uv\.lock can't be read \(.*\); wanted TOML: mend it, or make it anew"
     ):
         of_embedopt(tmp_path, {})
