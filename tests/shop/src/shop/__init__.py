@@ -1,0 +1,1 @@
+"""A shop that finds products by what they mean."""
