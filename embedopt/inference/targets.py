@@ -2,6 +2,7 @@
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,21 @@ def _target(file: Path, name: str, common: dict[str, Any], values: Any) -> Targe
     if not target.call:
         raise UsageError(f"{where} has no call; wanted {_CALL_IN_WORDS}")
     return target
+
+
+def changed_targets(base: Mapping[str, Target], head: Mapping[str, Target]) -> list[str]:
+    """Return a line for each target of both whose table differs: what was changed, and into what."""
+    lines = []
+    for name in base.keys() & head.keys():
+        before, after = dataclasses.asdict(base[name]), dataclasses.asdict(head[name])
+        if changes := [
+            f"{key} {before[key]!r} -> {after[key]!r}" for key in after if after[key] != before[key]
+        ]:
+            lines.append(
+                f"this change declares {name} anew, and each side is measured by its own table: "
+                f"{', '.join(changes)}"
+            )
+    return sorted(lines)
 
 
 def declare_targets(project: Path) -> None:

@@ -15,6 +15,7 @@ from embedopt.inference.backends import BACKENDS, REFERENCE, declared, select_ba
 from embedopt.measure.accuracy import PAIRS_LAYOUT
 from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, Options
 from embedopt.measure.pairs.gate_run import GatePlan
+from embedopt.measure.pairs.project import holds_embedopt
 from embedopt.measure.pairs.worktree import resolve
 from embedopt.measure.profiles import BATCH_SIZES, PROFILES, ProfileName
 from embedopt.schema import describe_mistake
@@ -154,12 +155,17 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
     if option.against is None:
         return None
     resolve(head, option.against)  # refuses a wrong name before anything is measured
+    rows = parse_backends(option.backends, option.profile, AGAINST_BACKENDS)
+    if not holds_embedopt(head) and REFERENCE not in (option.backends or ""):
+        rows = tuple(
+            row for row in rows if row.name != REFERENCE
+        )  # it is the installed one, in base and head
     return _checked(
         GatePlan,
         ref=option.against,
         head=head,
         base_python=_interpreter(option.against_python) if option.against_python else None,
-        backends=tuple(row.name for row in parse_backends(option.backends, option.profile, AGAINST_BACKENDS)),
+        backends=tuple(row.name for row in rows),
         batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
         model=option.model,
         budget_s=option.against_budget,

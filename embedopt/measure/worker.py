@@ -22,13 +22,16 @@ from embedopt.clock import Clock
 from embedopt.errors import EmbedoptError, MeasureError, UsageError, first_line
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.inference.backend import NO_MODEL
 from embedopt.inference.backends import BACKENDS, DEFAULT, DEFAULT_TO_STORE, REFERENCE, get_backend
 from embedopt.inference.encoder import Encoder, FloatArray
+from embedopt.inference.encoders.foreign_process import ForeignProcess
 from embedopt.inference.hardware import fitted
 from embedopt.inference.loading import open_encoder
+from embedopt.inference.targets import declare_targets
 
 # Each is a method of the worker.
-REQUESTS = ("load", "time", "accuracy", "vectors", "one_batch", "timed")
+REQUESTS = ("load", "time", "accuracy", "vectors", "one_batch", "timed", "files")
 # Counted up when a request or an answer changes its meaning: workers of two protocols can't be compared.
 PROTOCOL = 1
 
@@ -72,7 +75,7 @@ class Worker:
 
         Returns:
             ``load_s``: seconds from the start of the process to the first embedding, which is a cold start
-            where nothing was loaded before; ``disk_bytes``: size of the files that were loaded.
+            where nothing was loaded before; ``disk_bytes``: size of the files that were loaded, if known.
         """
         row = fitted(get_backend(backend))
         weights = resolve_weights(model, trust_remote_code=trust_remote_code)
@@ -81,10 +84,13 @@ class Worker:
         started_s = clock()
         encoder = open_encoder(row, folder, trust_remote_code=trust_remote_code)
         encoder.encode([_FIRST_TEXT])
-        load_s = self._ready_s + clock() - started_s
+        # What a project declares starts a process of its own, which is the one that counts.
+        load_s = clock() - started_s + (0.0 if row.project else self._ready_s)
         self._encoders[backend] = encoder
         gc.collect()
         gc.freeze()  # no collection in the middle of a call searches what stays loaded
+        if row.model == NO_MODEL:
+            return {"load_s": load_s}
         return {"load_s": load_s, "disk_bytes": disk_bytes(folder) if row.build else weights.disk_bytes}
 
     def time(self, backend: str, texts: Sequence[str], batch_size: int, extra: float) -> dict[str, Any]:
@@ -111,7 +117,8 @@ class Worker:
     ) -> dict[str, Any]:
         """Compare a loaded backend's embeddings with those of this checkout's reference, loaded before.
 
-        Batch invariance is measured on the first ``invariance_texts`` texts.
+        Batch invariance is measured on the first ``invariance_texts`` texts; a row that is held against no
+        model has nothing else.
 
         Returns:
             The measured metrics of :class:`embedopt.records.Accuracy` by name.
@@ -121,16 +128,21 @@ class Worker:
         from embedopt.records import Accuracy
         from embedopt.schema import metrics
 
-        results = (
-            agreement(self._embeddings_of(REFERENCE, texts), self._embeddings_of(backend, texts)),
-            batch_invariance(self._encoders[backend], texts[:invariance_texts], invariance_rounds),
-        )
+        results = [batch_invariance(self._encoders[backend], texts[:invariance_texts], invariance_rounds)]
+        if get_backend(backend).model != NO_MODEL:
+            reference = self._embeddings_of(REFERENCE, texts)
+            results.append(agreement(reference, self._embeddings_of(backend, texts)))
         return {
             name: value
             for name in metrics(Accuracy)
             for result in results
             if (value := getattr(result, name)) is not None
         }
+
+    def files(self, backend: str) -> dict[str, Any]:
+        """Return the files that a project's own code was imported from; empty for a backend of ours."""
+        encoder = self._encoders[backend]
+        return encoder.files() if isinstance(encoder, ForeignProcess) else {}
 
     def vectors(self, backend: str, texts: Sequence[str]) -> dict[str, Any]:
         """Return a loaded backend's embeddings, as :func:`pack` writes them."""
@@ -155,6 +167,7 @@ def hello() -> dict[str, Any]:
         "backends": list(BACKENDS),
         "requests": list(REQUESTS),
         "defaults": {"default": DEFAULT, "default-to-store": DEFAULT_TO_STORE},
+        "held_against_none": [name for name, row in BACKENDS.items() if row.model == NO_MODEL],
     }
 
 
@@ -219,8 +232,10 @@ def _write(answers: TextIO, values: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str]) -> None:
     """Answer the requests of the process that started this one, until standard input ends.
 
-    Its one argument is ``time.monotonic()`` of the moment when this process was started.
+    Its one argument is ``time.monotonic()`` of the moment when this process was started. It measures the
+    project in the current folder.
     """
+    declare_targets(Path())
     requests = os.fdopen(os.dup(0), encoding="utf8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf8")
     os.dup2(2, 1)

@@ -130,8 +130,9 @@ def test_the_first_line_has_protocol_checkout_and_backends() -> None:
         "protocol": 1,
         "root": str(ROOT),
         "backends": list(BACKENDS),
-        "requests": ["load", "time", "accuracy", "vectors", "one_batch", "timed"],
+        "requests": ["load", "time", "accuracy", "vectors", "one_batch", "timed", "files"],
         "defaults": {"default": "onnx-int8", "default-to-store": "onnx-int8"},
+        "held_against_none": [],
     }
 
 

@@ -70,7 +70,7 @@ class ForeignProcess(ForeignEncoder):
         return time.perf_counter() - self._outside_s
 
     def files(self) -> dict[str, Any]:
-        """Return the file of the declared ``module``, and all ``files`` that its process has imported."""
+        """Return the file of the declared ``module``, all imported ``files``, and Python's ``prefix``."""
         return self._answer({"do": "files"})
 
     @override

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class ExactValues:
         defaults: the backends that it takes where none is named, by what takes them.
         scores: size and accuracy of each backend by metric.
         vectors: embeddings of the reference and each backend; empty where the worker can't give them.
+        files: what a project's own code was imported from, by backend.
         refused: why a backend can't be measured.
     """
 
@@ -33,6 +35,7 @@ class ExactValues:
     defaults: Mapping[str, str]
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     vectors: dict[str, FloatArray] = field(default_factory=dict)
+    files: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
 
@@ -58,24 +61,28 @@ def best_request(known: Collection[str]) -> str | None:
 def measure_exact_values(
     client: WorkerClient, backends: Collection[str], work: Work, asked: ExactRequest
 ) -> ExactValues:
-    """Measure the reference, and the backends that the code has."""
+    """Measure the reference, where it is needed, and the backends that the code has."""
     values = ExactValues(backends=client.backends, defaults=client.defaults)
-    # What accuracy is measured against.
-    reference = client.ask("load", **work.opening(REFERENCE, of_base=asked.of_base))
-    _add_vectors(client, REFERENCE, work, asked, values)
+    opened = {}
+    if not set(backends) & set(client.backends) <= client.held_against_none:
+        opened[REFERENCE] = client.ask("load", **work.opening(REFERENCE, of_base=asked.of_base))
+        _add_vectors(client, REFERENCE, work, asked, values)
     for name in backends:
         if name not in client.backends:
             continue
         try:
-            opened = reference
-            if name != REFERENCE:
-                opened = client.ask("load", **work.opening(name, of_base=asked.of_base))
+            if name not in opened:
+                opened[name] = client.ask("load", **work.opening(name, of_base=asked.of_base))
             accuracy = client.ask("accuracy", backend=name, texts=work.texts, **asked.invariance)
             _add_vectors(client, name, work, asked, values)
+            if "files" in client.requests:
+                values.files[name] = client.ask("files", backend=name)
         except RefusedError as error:
             values.refused[name] = str(error)
         else:
-            values.scores[name] = {"disk_bytes": opened["disk_bytes"], **accuracy}
+            values.scores[name] = {
+                metric: value for metric, value in opened[name].items() if metric == "disk_bytes"
+            } | accuracy
     return values
 
 

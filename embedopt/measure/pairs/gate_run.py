@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field
 from embedopt.clock import Clock
 from embedopt.evidence import Cell, Drift, ExactPair, FigureKind, GateRun, NotComparable, PairedCell
 from embedopt.inference.artifacts.store import cache_root
+from embedopt.inference.targets import changed_targets, read_targets
 from embedopt.measure.pairs import environment, project, worktree
 from embedopt.measure.pairs.drift import measure_drift
 from embedopt.measure.pairs.exact_values import (
@@ -25,6 +26,7 @@ from embedopt.measure.pairs.exact_values import (
     measure_exact_values,
 )
 from embedopt.measure.pairs.last_calls import LastCalls
+from embedopt.measure.pairs.origins import Origins, why_not_own
 from embedopt.measure.pairs.process_pair import StartWorker, Work, cells_of, live_pair, measure_pair
 from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, WorkerClient
 from embedopt.sampling import BUDGET_S, PlanPairs, sample_pairs
@@ -108,7 +110,7 @@ def measure_gate_run(
         head=head,
         cells=runner.cells,
         exact=tuple(runner.exact),
-        not_comparable=tuple(runner.not_comparable),
+        not_comparable=runner.not_comparable,
         pairs=runner.pairs,
         seconds=clock() - started_s,
         budget_s=plan.budget_s,
@@ -146,7 +148,8 @@ class GateRunner:
         self.cells = tuple(PairedCell(cell=cell) for cell in plan.cells)
         self.exact: list[ExactPair] = []
         self.drift: list[Drift] = []
-        self.not_comparable: list[NotComparable] = []
+        self._reasons: dict[str, str] = {}
+        self._projects = (Path(), plan.head)
         self.added: tuple[str, ...] = ()
         self.removed: tuple[str, ...] = ()
         self.notes: list[str] = []
@@ -163,19 +166,22 @@ class GateRunner:
             self._on_step(f"{plan.ref} has no embedopt: there is nothing to compare with")
             self.add(plan.backends)
             return {}, None
+        targets = read_targets(plan.head)
+        ours = [name for name in plan.backends if name not in targets]
         own_python = plan.base_python is not None
-        if why := project.why_not_comparable(plan.head, base, own_python=own_python, installed=installed):
-            self.give_up(why)
-            return {}, None
+        if ours and (
+            why := project.why_not_comparable(plan.head, base, own_python=own_python, installed=installed)
+        ):
+            self._leave_out(dict.fromkeys(ours if installed else plan.backends, why))
+            if not self.cells:
+                return {}, None
         self._on_step(f"measuring {title}")
         own_rules, base_rules = project.rules(plan.head), project.rules(base)
         self.work = replace(self.work, base_model=project.base_model(plan.head, base, plan.model))
+        self._projects = (base, plan.head)
+        self.notes += changed_targets(read_targets(base), targets)
         self.run(plan_pairs_by(base_rules))
         return own_rules, base_rules
-
-    def give_up(self, why: str) -> None:
-        """Record that no backend can be compared, and why."""
-        self._leave_out(dict.fromkeys(self._plan.backends, why))
 
     def add(self, backends: Sequence[str]) -> None:
         """Record that the base does not have these backends: there is nothing to compare them with."""
@@ -183,8 +189,13 @@ class GateRunner:
         self._forget(backends)
 
     def _leave_out(self, reasons: Mapping[str, str]) -> None:
-        self.not_comparable = [NotComparable(backend=name, why=why) for name, why in reasons.items()]
+        self._reasons |= reasons
         self._forget(reasons)
+
+    @property
+    def not_comparable(self) -> tuple[NotComparable, ...]:
+        """The backends that can't be compared, and why."""
+        return tuple(NotComparable(backend=name, why=why) for name, why in self._reasons.items())
 
     def _forget(self, backends: Collection[str]) -> None:
         self.cells = tuple(known for known in self.cells if known.cell.backend not in backends)
@@ -200,24 +211,25 @@ class GateRunner:
         try:
             base = self._exact_values(self._start_base, of_base=True)
         except ForeignWorkerError as error:
-            self.give_up(str(error))
+            self._leave_out(dict.fromkeys(self._plan.backends, str(error)))
             return
         head = self._exact_values(self._start_head, of_base=False)
         self.add([name for name in self._plan.backends if name not in base.backends])
         self._leave_out(base.refused | head.refused)
+        self._leave_out(_not_own(self._projects, base, head))
         self.removed = tuple(name for name in base.backends if name not in head.backends)
         self.exact = [
             ExactPair(backend=name, metric=metric, base=base.scores[name][metric], head=value)
             for name in base.scores
             for metric, value in head.scores.get(name, {}).items()
-            if metric in base.scores[name]
+            if name not in self._reasons and metric in base.scores[name]
         ]
         self.drift = [
             measure_drift(name, self.work.texts, vectors, head.vectors[name])
             if name in head.vectors
             else Drift(backend=name, why="vectors that the head's worker does not give")
             for name, vectors in base.vectors.items()
-            if name not in base.refused | head.refused
+            if name not in self._reasons
         ]
         self.drift += [
             Drift(backend=name, why=f"the backend is {head.defaults.get(name)}, was {backend}")
@@ -236,7 +248,8 @@ class GateRunner:
             elif of_base:
                 self._vectors_by = request
             asked = ExactRequest(vectors_by=self._vectors_by, invariance=rounds, of_base=of_base)
-            return measure_exact_values(client, plan.backends, self.work, asked)
+            left = [name for name in plan.backends if name not in self._reasons]
+            return measure_exact_values(client, left, self.work, asked)
 
     def _left_s(self) -> float:
         return self._plan.budget_s - (self._clock() - self._started_s)
@@ -257,3 +270,16 @@ class GateRunner:
             f"{max(0.0, self._left_s()):.0f} of {self._plan.budget_s:.0f} s left"
         )
         return {cell: process_pair.log_ratio for (cell, _), process_pair in measured.items()}
+
+
+def _not_own(projects: tuple[Path, Path], base: ExactValues, head: ExactValues) -> dict[str, str]:
+    """Return why code that a project declares was not that of base or of head, by name."""
+    reasons = {
+        name: why_not_own(
+            Origins("base", projects[0], frozenset(base.files[name]["files"]), base.files[name]["prefix"]),
+            Origins("head", projects[1], frozenset(head.files[name]["files"]), head.files[name]["prefix"]),
+        )
+        for name in base.files
+        if base.files[name] and head.files.get(name)
+    }
+    return {name: why for name, why in reasons.items() if why}

@@ -12,7 +12,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from embedopt.errors import MeasureError, first_line
-from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.inference.artifacts.weights import DEFAULT_MODEL, resolve_weights
+from embedopt.inference.backend import NO_MODEL
+from embedopt.inference.targets import read_targets
 from embedopt.measure.pairs import environment
 
 _WORKER_FILE = Path("embedopt", "measure", "worker.py")
@@ -99,19 +101,28 @@ def moved_rules(head: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, 
 
 
 def base_model(head: Path, base: Path, model: str | None) -> str | None:
-    """Return the model that base's ``addopts`` name, where head's name another; None where both use the same.
+    """Return the model that the base declares, where it is another one; None where both use the same.
 
-    A model from the command line is that of both.
+    A side's model is the one in its ``addopts``, or the one that its targets are held against. A folder of
+    the base is its own, whatever its name. A model from the command line is that of both.
 
     Raises:
-        MeasureError: a ``pyproject.toml`` can't be read.
+        UsageError, MeasureError: a ``pyproject.toml`` can't be read.
     """
     ours, theirs = _model_in_addopts(head), _model_in_addopts(base)
-    if model != ours or ours == theirs:
+    if model != ours:
         return None
-    if theirs is None:
-        return str(resolve_weights().path)
-    return str(base / theirs) if (base / theirs).is_dir() else theirs
+    theirs = theirs or _model_of_targets(base)
+    if theirs and (base / theirs).is_dir():
+        return str(base / theirs)
+    if theirs == (ours or _model_of_targets(head)):
+        return None
+    return theirs or str(resolve_weights().path)
+
+
+def _model_of_targets(root: Path) -> str | None:
+    models = [target.model for target in read_targets(root).values() if target.model != NO_MODEL]
+    return next((model for model in models if model != DEFAULT_MODEL), None)
 
 
 def _model_in_addopts(root: Path) -> str | None:

@@ -78,7 +78,7 @@ class WorkerClient:
         safe = ["-P"] if checkout.installed else []
         self._process = LineProcess(
             f"the worker of {checkout.name}",
-            [checkout.python, *safe, "-m", module, str(time.monotonic()), str(checkout.root)],
+            [checkout.python, *safe, "-m", module, str(time.monotonic())],
             checkout.root,
             hint="try the same backend with pytest benchmarks/ on that commit",
             environment=_environment(),
@@ -86,7 +86,9 @@ class WorkerClient:
         try:
             hello = self._process.read(short_s)
             self.backends = self._check_hello(hello)
-            # Workers before these fields name no defaults, and answer the first three requests only.
+            # Workers before these fields have no such backends, name no defaults, and answer the first three
+            # requests only.
+            self.held_against_none = frozenset(hello.get("held_against_none", ()))
             self.defaults: dict[str, str] = hello.get("defaults", {})
             self.requests: tuple[str, ...] = tuple(hello.get("requests", ("load", "time", "accuracy")))
         except BaseException:

@@ -147,7 +147,7 @@ def test_a_backend_that_the_base_lacks_is_new_and_the_others_are_compared() -> N
     [cells] = stage.run()
     assert {known.cell.backend for known in cells} == {"torch-fp32"}
     assert (stage.runner.added, stage.runner.removed) == (("fake",), ("old",))
-    assert stage.runner.not_comparable == []
+    assert stage.runner.not_comparable == ()
 
 
 def test_the_vectors_of_the_reference_are_compared_even_where_it_is_not_measured() -> None:
@@ -203,23 +203,23 @@ def test_a_base_of_another_protocol_cant_be_compared_and_no_pair_is_sampled() ->
     stage.cant_start["base"] = ForeignWorkerError("base speaks protocol 0, wanted 1")
     assert stage.run() == []
     assert stage.runner.cells == ()
-    assert stage.runner.not_comparable == [
-        NotComparable(backend="fake", why="base speaks protocol 0, wanted 1")
-    ]
+    assert stage.runner.not_comparable == (
+        NotComparable(backend="fake", why="base speaks protocol 0, wanted 1"),
+    )
 
 
 def test_a_backend_that_the_base_refuses_is_not_comparable() -> None:
     stage = Stage()
     stage.refuses["base"] = "accuracy"
     stage.run()
-    assert stage.runner.not_comparable == [NotComparable(backend="fake", why="base: can't")]
+    assert stage.runner.not_comparable == (NotComparable(backend="fake", why="base: can't"),)
 
 
 def test_a_backend_that_the_head_refuses_is_not_comparable_and_the_others_are_compared() -> None:
     stage = Stage(backends=("fake", "torch-fp32"))
     stage.refuses["head"] = "one_batch fake"
     [cells] = stage.run()
-    assert stage.runner.not_comparable == [NotComparable(backend="fake", why="head: can't")]
+    assert stage.runner.not_comparable == (NotComparable(backend="fake", why="head: can't"),)
     assert {known.cell.backend for known in cells} == {"torch-fp32"}
     assert {drift.backend for drift in stage.runner.drift} == {"torch-fp32"}
     assert {exact.backend for exact in stage.runner.exact} == {"torch-fp32"}

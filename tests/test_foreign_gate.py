@@ -1,0 +1,250 @@
+"""Changes of code that embedopt has never seen, as pull requests bring them: none ends in green."""
+
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import pytest
+
+from embedopt.evidence import GateRun, PairsWanted
+from embedopt.judge.gate.pairs_rule import plan_pairs
+from embedopt.judge.gate.settings import GateSettings
+from embedopt.judge.gate.verdict import exit_code
+from embedopt.judge.gate.whole_runs import judge_gate_run
+from embedopt.measure.pairs.environment import install
+from embedopt.measure.pairs.gate_run import GatePlan, measure_gate_run
+from embedopt.measure.pairs.process_pair import Work
+from embedopt.report.words import sentence, subject
+from tests.repositories import git
+
+SHOP = Path(__file__).parent / "shop"
+TABLE = f"""
+[tool.embedopt]
+install = "{sys.executable} make_environment.py"
+
+[tool.embedopt.targets.shop]
+call = "shop.embedding:embed"
+python = ".venv/bin/python"
+"""
+TEXTS = (SHOP / "products.txt").read_text(encoding="utf8").splitlines()
+
+
+class Shop:
+    """A clone of the shop whose last commit declares its embeddings, and a change that is not committed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        copytree(SHOP, folder, ignore=ignore_patterns("__pycache__", ".venv"))
+        git(folder, "init", "-q")
+        self.commit()
+        self.append("pyproject.toml", TABLE)
+        self.commit()
+        self.steps: list[str] = []
+
+    def commit(self) -> None:
+        git(self.folder, "add", ".")
+        git(self.folder, "commit", "-qm", "one")
+
+    def append(self, name: str, text: str) -> None:
+        with (self.folder / name).open("a", encoding="utf8") as file:
+            file.write(text)
+
+    def change(self, name: str, old: str, new: str) -> None:
+        file = self.folder / name
+        text = file.read_text(encoding="utf8")
+        assert old in text
+        file.write_text(text.replace(old, new), encoding="utf8")
+
+    def gate(
+        self, ref: str = "HEAD", pairs: int | None = 0, backends: tuple[str, ...] = ("shop",)
+    ) -> GateRun:
+        """Measure the change against a commit in some process pairs; None for those that the rule wants.
+
+        The workflow has made the environment of the head.
+        """
+        if (self.folder / "make_environment.py").is_file():
+            install(self.folder, f"{sys.executable} make_environment.py", lambda _: None)
+        plan = GatePlan(
+            ref=ref,
+            head=self.folder,
+            backends=backends,
+            batch_sizes=(2,),
+            budget_s=600.0,
+            invariance_texts=4,
+            invariance_rounds=1,
+        )
+        work = Work(texts=tuple(TEXTS), cache_dir=str(self.folder.parent / "cache"), cell_s=0.0)
+        wanted = [[PairsWanted(cell=plan.cells[0], pairs=pairs)]] if pairs else []
+        by_rule = partial(plan_pairs, settings=GateSettings(max_pairs=6))
+        some = by_rule if pairs is None else lambda _: wanted.pop() if wanted else ()
+        return measure_gate_run(plan, work, lambda _: some, self.steps.append)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path / "shop")
+
+
+def _seen(gate_run: GateRun) -> tuple[int, list[str]]:
+    """Return the exit code, and in words each verdict that something has changed."""
+    verdicts = judge_gate_run(gate_run, GateSettings())
+    shown = [verdict for verdict in verdicts if verdict.outcome not in ("equivalent", "inconclusive")]
+    return exit_code(verdicts), [f"{subject(verdict)}: {sentence(verdict)}" for verdict in shown]
+
+
+EMBEDDING, API = "src/shop/embedding.py", "src/shop/api.py"
+
+
+def test_slower_code_in_a_package_fails(shop: Shop) -> None:
+    shop.change(EMBEDDING, "EFFORT = 20", "EFFORT = 60")
+    code, lines = _seen(shop.gate(pairs=None))
+    assert code == 1
+    [line] = [line for line in lines if line.startswith("shop batch 2: ")]
+    assert re.fullmatch(r"shop batch 2: regressed, \+\d+\.\d% \(.*\) in \d+ process pairs", line)
+    assert shop.steps[0] == f"installing the base: {sys.executable} make_environment.py"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("text.lower()", "text.upper()"),
+        ("text.lower()", "text.lower()[:12]"),  # truncates
+    ],
+)
+def test_other_vectors_fail(shop: Shop, old: str, new: str) -> None:
+    shop.change(EMBEDDING, old, new)
+    code, [line] = _seen(shop.gate())
+    assert code == 6
+    assert line.startswith("shop drift: vectors changed, -")
+    assert line.endswith(
+        'embed what is stored anew, and declare it: accept = ["drift shop"] in [tool.embedopt.gate]'
+    )
+
+
+def test_another_function_in_the_table_is_compared_and_said(shop: Shop) -> None:
+    shop.append(EMBEDDING, "\ndef reverse(texts):\n    return embed([text[::-1] for text in texts])\n")
+    shop.change("pyproject.toml", "shop.embedding:embed", "shop.embedding:reverse")
+    gate_run = shop.gate()
+    code, [line] = _seen(gate_run)
+    assert (code, line[:28]) == (6, "shop drift: vectors changed,")
+    assert gate_run.notes == (
+        "this change declares shop anew, and each side is measured by its own table: "
+        "call 'shop.embedding:embed' -> 'shop.embedding:reverse'",
+    )
+
+
+# Changes of the head, or of the base, with what is said of the target as a whole.
+_REFUSED = {
+    "other pins in the lock file": (
+        ("requirements.txt", "numpy==1.26.4", "numpy==2.0.0"),
+        "AssertionError: these are not the shop's pins",
+    ),
+    "an import that fails": (
+        (EMBEDDING, "import zlib", "import zlib, dance"),
+        "ModuleNotFoundError: No module named 'dance'",
+    ),
+    "a text dropped": (
+        (EMBEDDING, "for text in texts]", "for text in texts[:-1] or texts]"),
+        "shop gave numbers of shape (3, 64) for 4 texts",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _REFUSED)
+def test_a_head_that_cant_be_measured_is_not_comparable(shop: Shop, name: str) -> None:
+    change, words = _REFUSED[name]
+    shop.change(*change)
+    code, [line] = _seen(shop.gate())
+    assert code == 4
+    assert line.startswith("shop: not comparable, head: ")
+    assert words in line
+
+
+def test_a_base_that_cant_start_is_not_comparable(shop: Shop) -> None:
+    shop.change(EMBEDDING, "import zlib", "import zlib, dance")
+    shop.commit()
+    shop.change(EMBEDDING, "import zlib, dance", "import zlib")
+    code, [line] = _seen(shop.gate())
+    assert code == 4
+    assert line.startswith("shop: not comparable, base: shop can't open shop.embedding:embed: ModuleNotFound")
+
+
+def test_a_base_without_an_environment_says_what_makes_one(shop: Shop) -> None:
+    shop.change("pyproject.toml", "install =", "# install =")
+    shop.commit()
+    code, [line] = _seen(shop.gate())
+    assert code == 4
+    assert line.startswith("shop: not comparable, base: python = '.venv/bin/python' can't be run in ")
+
+
+def test_an_installed_copy_that_both_sides_run_is_not_comparable(shop: Shop, tmp_path: Path) -> None:
+    """The folder of the code is not where Python looks; so a change of it would change nothing."""
+    subprocess.run([sys.executable, str(shop.folder / "make_environment.py")], check=True)
+    (shop.folder / ".venv").rename(tmp_path / "environment")
+    [packages] = (tmp_path / "environment").glob("lib/python*/site-packages")
+    copytree(shop.folder / "src" / "shop", packages / "shop")
+    (shop.folder / "src").rename(shop.folder / "code")
+    shop.change("pyproject.toml", ".venv/bin/python", str(tmp_path / "environment" / "bin" / "python"))
+    shop.commit()
+    shop.change("code/shop/embedding.py", "EFFORT = 20", "EFFORT = 60")
+    code, [line] = _seen(shop.gate())
+    assert (code, line) == (
+        4,
+        f"shop: not comparable, base and head both ran {packages}/shop/__init__.py; wanted each its own: "
+        "set source, or python and install, in [tool.embedopt] of pyproject.toml",
+    )
+
+
+def test_another_lock_file_in_one_environment_for_both_is_not_comparable(shop: Shop, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(shop.folder / "make_environment.py")], check=True)
+    (shop.folder / ".venv").rename(tmp_path / "environment")
+    shop.change("pyproject.toml", ".venv/bin/python", str(tmp_path / "environment" / "bin" / "python"))
+    shop.commit()
+    shop.change("requirements.txt", "4.41.2", "4.41.1")
+    code, [line] = _seen(shop.gate())
+    assert (code, line) == (
+        4,
+        f"shop: not comparable, base and head both ran in {tmp_path}/environment, and requirements.txt "
+        "differ; wanted each its own: set source, or python and install, in [tool.embedopt] of pyproject.toml",
+    )
+
+
+def test_code_that_answers_otherwise_when_it_is_timed_has_changed_its_vectors(shop: Shop) -> None:
+    shop.change(
+        EMBEDDING,
+        "return [_embed(text) for text in texts]",
+        "return [[1.0] * DIM if text[-1].isdigit() else _embed(text) for text in texts]",
+    )
+    gate_run = shop.gate(pairs=1)
+    code, [line] = _seen(gate_run)
+    assert (code, line[:28]) == (6, "shop drift: vectors changed,")
+
+
+def test_a_cache_of_results_is_no_improvement_and_both_times_are_shown(shop: Shop) -> None:
+    shop.change(EMBEDDING, "def _embed", "import functools\n@functools.cache\ndef _embed")
+    gate_run = shop.gate(pairs=None)
+    assert _seen(gate_run)[1] == []
+    [note] = gate_run.notes
+    assert re.fullmatch(
+        r"shop keeps results: a repeated text takes \d+% of a new one's time in base and \d+% in head; "
+        r"the times here are of new texts",
+        note,
+    )
+
+
+def test_the_change_that_adopts_embedopt_is_neutral(shop: Shop) -> None:
+    assert _seen(shop.gate("HEAD^")) == (0, ["shop: measured alone, new: nothing to compare it with"])
+
+
+def test_a_renamed_target_fails_until_it_is_declared(shop: Shop) -> None:
+    shop.change("pyproject.toml", "targets.shop", "targets.search")
+    renamed = (
+        'shop: not comparable, removed: declare it with accept = ["removed shop"] in [tool.embedopt.gate]'
+    )
+    alone = "search: measured alone, new: nothing to compare it with"
+    assert _seen(shop.gate(backends=("search",))) == (4, [renamed, alone])
+    shop.append("pyproject.toml", '[tool.embedopt.gate]\naccept = ["removed shop"]')
+    assert _seen(shop.gate(backends=("search",))) == (0, ["shop: declared, removed", alone])
