@@ -208,7 +208,8 @@ def test_another_lock_file_in_one_environment_for_both_is_not_comparable(shop: S
     assert (code, line) == (
         4,
         f"shop: not comparable, base and head both ran in {tmp_path}/environment, and requirements.txt "
-        "differ; wanted each its own: set source, or python and install, in [tool.embedopt] of pyproject.toml",
+        "differ; wanted each its own: set source, or python and install, in [tool.embedopt] of "
+        "pyproject.toml",
     )
 
 
