@@ -99,7 +99,7 @@ EMBEDDING, API = "src/shop/embedding.py", "src/shop/api.py"
 
 
 def test_slower_code_in_a_package_fails(shop: Shop) -> None:
-    shop.change(EMBEDDING, "EFFORT = 20", "EFFORT = 60")
+    shop.change(EMBEDDING, "[_embed(text) for", "[[_embed(text) for _ in range(3)][0] for")
     code, lines = _seen(shop.gate(pairs=None))
     assert code == 1
     [line] = [line for line in lines if line.startswith("shop batch 2: ")]
