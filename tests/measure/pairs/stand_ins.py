@@ -30,6 +30,7 @@ class FakeClient(WorkerClient):
 
     backends: tuple[str, ...] = ("torch-fp32", "fake")
     requests: tuple[str, ...] = ("load", "time", "accuracy", "vectors", "one_batch")
+    held_against_none: frozenset[str] = frozenset()
     defaults: dict[str, str] = {"default": "fake"}  # noqa: RUF012  # never changed
 
     def __init__(
