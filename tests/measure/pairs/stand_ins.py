@@ -72,6 +72,8 @@ class FakeClient(WorkerClient):
             return pack(self.vectors)
         if do == "one_batch":
             return pack(self.vectors[: len(values["texts"])])
+        if do == "files":
+            return {}
         if do == "timed":
             return pack(self.timed)
         is_kept = self.keeps_results and values["texts"] in self.texts
