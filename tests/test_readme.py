@@ -149,7 +149,7 @@ def test_a_command_runs(
     folder: Path, real_cache: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """Of ``calibrate``, the process pairs are made up."""
-    monkeypatch.setattr(calibrate, "Drawing", lambda: Drawing(runs=20, other_tool_runs=20))
+    monkeypatch.setattr(calibrate, "Drawing", lambda: Drawing(resamples=2, runs=2, other_tool_runs=2))
     monkeypatch.setattr(calibrate, "collect_samples", lambda start, plan, *_: make_samples(plan.cells))
     monkeypatch.setenv("EMBEDOPT_CACHE", str(real_cache))
     argv = shlex.split(command)[1:]

@@ -1,7 +1,9 @@
 """``embedopt calibrate``: false alarm rate and power of the gate on this machine."""
 
+import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +12,16 @@ import rich.progress
 import typer
 
 from embedopt.cli.encode import CacheOption
-from embedopt.errors import RecordError
 from embedopt.evidence import SlowdownSamples
 from embedopt.files import write_whole
 from embedopt.inference.backends import BACKENDS, select_backends, split_names
-from embedopt.judge.gate.error_rates import Drawing, error_rates
+from embedopt.judge.gate.error_rates import Drawing, error_rates, simulated
 from embedopt.judge.gate.settings import read_settings
 from embedopt.measure.command_line import parse_batch_sizes
 from embedopt.measure.corpus import load_corpus
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES
-from embedopt.measure.pairs.known_slowdowns import SamplingPlan, collect_samples, read_samples
+from embedopt.measure.pairs.known_slowdowns import SLOWDOWNS, SamplingPlan, collect_samples, read_samples
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
 from embedopt.report.verdict_tables import render_error_rates
@@ -46,8 +47,9 @@ def calibrate(
 ) -> None:
     """Estimate how often the gate is wrong: collect process pairs with known slow-downs and judge them.
 
-    The samples are saved after each pair: continue a run that was stopped with --resume. With --budget 0,
-    none are collected, and those of --resume are judged.
+    The samples are saved after each pair: continue a run that was stopped with --resume, on this machine or
+    another: the samples of each hardware class have rates of their own. With --budget 0, none are collected,
+    and those of --resume are judged.
     """
     names = [row.name for row in select_backends(split_names(backends))]
     plan = SamplingPlan(
@@ -59,30 +61,31 @@ def calibrate(
         pairs=pairs,
         budget_s=budget,
     )
-    samples = _collect(plan, _earlier_samples(resume), resume or output)
+    by_class = {samples.hardware_class: samples for samples in (read_samples(resume) if resume else ())}
+    collected = _collect(plan, by_class, resume or output).values()
+    for samples in [samples for samples in collected if samples.samples] or collected:
+        typer.echo(_report(samples), nl=False)
+
+
+def _report(samples: SlowdownSamples) -> str:
     settings, console = read_settings(_ROOT / "pyproject.toml", BACKENDS), rich.console.Console(stderr=True)
     with console.status("drawing gate runs") as spinner:
         # Without a terminal a spinner shows nothing, so each step is printed as a line.
         on_step = spinner.update if console.is_terminal else console.print
         rates = error_rates(samples, settings, Drawing(), on_step)
-    typer.echo(render_error_rates(rates, color=sys.stdout.isatty()), nl=False)
+        on_step("drawing simulated runs")
+        without_others = dataclasses.replace(Drawing(), other_tool_runs=0)
+        of_simulated = error_rates(simulated(samples, SLOWDOWNS), settings, without_others, on_step)
+    return render_error_rates(samples.hardware_class, rates, of_simulated, color=sys.stdout.isatty())
 
 
-def _earlier_samples(resume: Path | None) -> SlowdownSamples:
-    machine = this_machine().hardware_class
-    if resume is None:
-        return SlowdownSamples(hardware_class=machine, samples=(), seconds=0.0)
-    samples = read_samples(resume)
-    if samples.hardware_class != machine:
-        raise RecordError(
-            f"{resume} has samples of {samples.hardware_class}; wanted those of this machine, {machine}: "
-            "start a new file with -o"
-        )
-    return samples
-
-
-def _collect(plan: SamplingPlan, samples: SlowdownSamples, output: Path) -> SlowdownSamples:
+def _collect(
+    plan: SamplingPlan, by_class: Mapping[str, SlowdownSamples], output: Path
+) -> Mapping[str, SlowdownSamples]:
+    """Return the samples of each hardware class, with those of this machine that are collected now."""
     checkout = Checkout(name="worker", root=_ROOT, python=sys.executable)
+    machine = this_machine().hardware_class
+    earlier = by_class.get(machine, SlowdownSamples(hardware_class=machine, samples=(), seconds=0.0))
     progress = rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),
         rich.progress.MofNCompleteColumn(),
@@ -92,7 +95,8 @@ def _collect(plan: SamplingPlan, samples: SlowdownSamples, output: Path) -> Slow
         bar = progress.add_task("process pairs", total=plan.total)
 
         def save(collected: SlowdownSamples) -> None:
-            write_whole(output, json.dumps(to_json(collected)))
+            by_now = {**by_class, machine: collected}
+            write_whole(output, json.dumps([to_json(samples) for samples in by_now.values()]))
             progress.update(bar, completed=plan.done(collected))
 
-        return collect_samples(lambda: WorkerClient(checkout), plan, samples, save)
+        return {**by_class, machine: collect_samples(lambda: WorkerClient(checkout), plan, earlier, save)}

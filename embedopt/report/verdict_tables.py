@@ -1,6 +1,6 @@
 """Verdicts, histories and error rates as tables for a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from rich.console import RenderableType
@@ -69,10 +69,18 @@ def render_history(
     return rendered([*parts, *map(text, notes)], color=color)
 
 
-def render_error_rates(rates: Sequence[ErrorRate], *, color: bool = False) -> str:
-    """Return a table of all rules, and one of the gate's cells with 95 % intervals."""
-    slowdowns = sorted({rate.slowdown for rate in rates if rate.slowdown > 0})
-    parts: list[RenderableType] = [_rules(rates, slowdowns), "", _gate_cells(rates, slowdowns)]
+def render_error_rates(
+    title: str, rates: Sequence[ErrorRate], simulated: Sequence[ErrorRate], *, color: bool = False
+) -> str:
+    """Return a table of all rules, and of the gate's cells: drawn from collected pairs, and simulated."""
+    parts: list[RenderableType] = [text(title, style="bold"), _rules(rates)]
+    kinds = {
+        "drawn from the collected pairs": rates,
+        "simulated: normal pairs that spread as those collected": simulated,
+    }
+    for kind, own in kinds.items():
+        parts += ["", _found(f"Found in %, with 95 % intervals; {kind}", own)]
+        parts += ["", _equivalent(f"Called equivalent in %; {kind}", own)]
     return rendered(parts, color=color)
 
 
@@ -102,7 +110,7 @@ def _steps(series: Series) -> list[str]:
     return [f"{step.effect:+{digits}} at {series.runs[step.at].name}" for step in changes(series)]
 
 
-def _rules(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> Sheet:
+def _rules(rates: Sequence[ErrorRate]) -> Sheet:
     def pooled(rule: str, slowdown: float, *, cells: bool = True) -> str:
         own = [
             rate for rate in rates if (rate.rule, rate.slowdown, bool(rate.cell)) == (rule, slowdown, cells)
@@ -114,25 +122,38 @@ def _rules(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> Sheet:
         ("rule, on the same processes", str),
         ("per cell", lambda rule: pooled(rule, 0.0)),
         ("per run", lambda rule: pooled(rule, 0.0, cells=False)),
-        *((f"+{slowdown:.0%}", partial(pooled, slowdown=slowdown)) for slowdown in slowdowns),
+        *((f"+{slowdown:.0%}", partial(pooled, slowdown=slowdown)) for slowdown in _slowdowns(rates)[1:]),
     )
-    title = "False alarms per cell and per run, and slow-downs detected, in %"
+    title = "False alarms per cell and per run, and slow-downs found, in %"
     return sheet(title, columns, dict.fromkeys(rate.rule for rate in rates))
 
 
-def _gate_cells(rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> Sheet:
-    gate = {(rate.cell, rate.slowdown): rate for rate in rates if rate.rule == GATE}
-
-    def share(cell: Cell, slowdown: float) -> str:
-        if (rate := gate.get((cell, slowdown))) is None:
-            return "-"
+def _found(title: str, rates: Sequence[ErrorRate]) -> Sheet:
+    def share(rate: ErrorRate) -> str:
         low, high = rate.interval
         return f"{100 * rate.share:.3g} ({100 * low:.3g}-{100 * high:.3g})"
 
-    columns: Columns[Cell] = (
-        ("cell", str),
-        ("false alarms", partial(share, slowdown=0.0)),
-        *((f"+{slowdown:.0%}", partial(share, slowdown=slowdown)) for slowdown in slowdowns),
+    return _gate_cells(title, rates, share)
+
+
+def _equivalent(title: str, rates: Sequence[ErrorRate]) -> Sheet:
+    cells = [rate for rate in rates if rate.cell]
+    return _gate_cells(title, cells, lambda rate: f"{100 * rate.equivalent / rate.draws:.3g}")
+
+
+def _gate_cells(title: str, rates: Sequence[ErrorRate], shown: Callable[[ErrorRate], str]) -> Sheet:
+    gate = {(rate.cell, rate.slowdown): rate for rate in rates if rate.rule == GATE}
+
+    def show(cell: Cell | None, slowdown: float) -> str:
+        rate = gate.get((cell, slowdown))
+        return shown(rate) if rate else "-"
+
+    columns: Columns[Cell | None] = (
+        ("cell", lambda cell: str(cell or "any in a run")),
+        *((f"+{slowdown:.0%}", partial(show, slowdown=slowdown)) for slowdown in _slowdowns(rates)),
     )
-    title = f"{GATE} by cell, with 95 % intervals"
-    return sheet(title, columns, dict.fromkeys(cell for cell, _ in gate if cell))
+    return sheet(title, columns, dict.fromkeys(cell for cell, _ in gate))
+
+
+def _slowdowns(rates: Sequence[ErrorRate]) -> list[float]:
+    return sorted({rate.slowdown for rate in rates})

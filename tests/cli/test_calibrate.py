@@ -19,7 +19,7 @@ CELLS = cells_of(["onnx-int8"], [1])
 @pytest.fixture
 def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Samples of one backend at batch size 1."""
-    monkeypatch.setattr(cli_calibrate, "Drawing", lambda: Drawing(runs=20, other_tool_runs=20))
+    monkeypatch.setattr(cli_calibrate, "Drawing", lambda: Drawing(resamples=2, runs=10, other_tool_runs=20))
     (tmp_path / "samples.json").write_text(json.dumps(to_json(make_samples(CELLS))), encoding="utf8")
     return tmp_path / "samples.json"
 
@@ -31,17 +31,29 @@ def test_samples_are_judged_without_collecting_more(
     cells = ["--backends", "onnx-int8", "--batch-sizes", "1"]
     assert main(["calibrate", "--resume", str(samples), "--budget", "0", *cells]) == 0
     out, err = capsys.readouterr()
-    rows = [line.split() for line in out.splitlines() if line.startswith("onnx-int8")]
-    assert rows == [
-        ["onnx-int8", "batch", "1", "0", "(0-16.1)", "100", "(83.9-100)"],
-        ["onnx-int8", "load", "0", "(0-16.1)", "-"],
-    ]
+    rows = [line.split()[2:] for line in out.splitlines() if line.startswith("onnx-int8 batch 1")]
+    drawn, drawn_equivalent, simulated, simulated_equivalent = rows
+    assert drawn == ["1", "0", "(0-24.2)", "100", "(75.8-100)"]
+    assert drawn_equivalent == ["1", "100", "0"]
+    assert simulated[1:] == ["0", "(0-16.1)", *["0", "(0-16.1)"], *["100", "(83.9-100)"] * 4]
+    assert simulated_equivalent == ["1", "100", "100", *["0"] * 4]
+    assert out.splitlines()[0] == this_machine().hardware_class
     assert "drawing runs with a slow-down of 0%\n" in err
     assert samples.read_bytes() == before
 
 
-def test_samples_of_another_machine_are_refused(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    elsewhere = samples.read_text(encoding="utf8").replace(this_machine().hardware_class, "another")
-    samples.write_text(elsewhere, encoding="utf8")
-    assert main(["calibrate", "--resume", str(samples), "--budget", "0"]) == 2
-    assert "samples.json has samples of another; wanted those of this machine, " in capsys.readouterr().err
+def test_samples_of_each_hardware_class_have_rates_of_their_own(
+    samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is collected here, so no rate is of this machine."""
+    content = json.loads(samples.read_text(encoding="utf8"))
+    both = [content | {"hardware_class": name} for name in ("one CPU", "another CPU")]
+    samples.write_text(json.dumps(both), encoding="utf8")
+    assert main(["calibrate", "--resume", str(samples), "--budget", "0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.endswith("CPU")] == ["one CPU", "another CPU"]
+
+
+def test_without_samples_nothing_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "--budget", "0", "-o", str(tmp_path / "x.json")]) == 2
+    assert "there are no process pairs to draw from: collect some" in capsys.readouterr().err

@@ -56,7 +56,15 @@ def test_a_short_history_says_how_many_runs_are_missing() -> None:
 def _rates(rule: str, slowdown: float, alarms: Sequence[int]) -> list[ErrorRate]:
     cells = [Cell(backend="onnx-int8", batch_size=1), Cell(backend="onnx-int8", batch_size=32), None]
     return [
-        ErrorRate(rule=rule, slowdown=slowdown, cell=cell, alarms=count, draws=100)
+        ErrorRate(
+            rule=rule,
+            slowdown=slowdown,
+            cell=cell,
+            alarms=count,
+            equivalent=100 - count,
+            draws=100,
+            effective_draws=100,
+        )
         for cell, count in zip(cells, alarms, strict=False)
     ]
 
@@ -68,14 +76,32 @@ def test_error_rates_are_shown_for_every_rule_and_for_the_gates_cells() -> None:
         *_rates(GATE, 0.05, (96, 100)),
         *_rates("benchstat", 0.05, (80, 90)),
     ]
-    assert render_error_rates(rates).splitlines() == [
-        "False alarms per cell and per run, and slow-downs detected, in %",
+    shown = render_error_rates("Test CPU", rates, _rates(GATE, 0.02, (88, 90)))
+    assert shown.splitlines() == [
+        "Test CPU",
+        "False alarms per cell and per run, and slow-downs found, in %",
         "rule, on the same processes per cell per run +5%",
         "embedopt                         0.5       1  98",
         "benchstat                         40      70  85",
         "",
-        "embedopt by cell, with 95 % intervals",
-        "cell                 false alarms            +5%",
+        "Found in %, with 95 % intervals; drawn from the collected pairs",
+        "cell                          +0%            +5%",
         "onnx-int8 batch 1       0 (0-3.7) 96 (90.2-98.4)",
         "onnx-int8 batch 32 1 (0.177-5.45) 100 (96.3-100)",
+        "any in a run       1 (0.177-5.45)              -",
+        "",
+        "Called equivalent in %; drawn from the collected pairs",
+        "cell               +0% +5%",
+        "onnx-int8 batch 1  100   4",
+        "onnx-int8 batch 32  99   0",
+        "",
+        "Found in %, with 95 % intervals; simulated: normal pairs that spread as those collected",
+        "cell                          +2%",
+        "onnx-int8 batch 1    88 (80.2-93)",
+        "onnx-int8 batch 32 90 (82.6-94.5)",
+        "",
+        "Called equivalent in %; simulated: normal pairs that spread as those collected",
+        "cell               +2%",
+        "onnx-int8 batch 1   12",
+        "onnx-int8 batch 32  10",
     ]

@@ -3,25 +3,33 @@
 A run with a slow-down has one slowed cell among identical ones: the hardest case for a rule that corrects for
 the number of cells. The rules of other tools get the calls that those tools would have: those of one process
 of the base and of one process of the head, measured one after the other.
+
+A rate is uncertain since few pairs were collected, however many runs are drawn from them. So the pairs are
+resampled, and runs are drawn from each resample: a nested bootstrap. :func:`simulated` makes as many pairs as
+wanted instead, which is no measurement: normal ones that spread as those collected.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from scipy import special
 
 from embedopt.errors import RecordError
-from embedopt.evidence import Cell, PairedCell, SlowdownSample, SlowdownSamples
+from embedopt.evidence import Cell, PairedCell, ProcessPair, SlowdownSample, SlowdownSamples
 from embedopt.judge.gate.other_tools import OTHER_TOOLS
 from embedopt.judge.gate.pairs_rule import judge_cells, plan_pairs
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.stats import fewest_pairs
+from embedopt.judge.gate.verdict import Outcome
 from embedopt.sampling import BUDGET_S, sample_pairs
 
 GATE = "embedopt"
 _Samples = Mapping[tuple[Cell, float], SlowdownSample]
+_LogRatios = Mapping[Cell, Sequence[float]]
+_Outcomes = Mapping[Cell, Outcome]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +37,17 @@ class Drawing:
     """How gate runs are drawn.
 
     Attributes:
-        runs: gate runs on identical sides, and again for each slowed cell.
-        other_tool_runs: that number for the rules of other tools, which are slower to compute.
+        resamples: how many times the collected pairs are resampled.
+        runs: gate runs from each resample, on identical sides and again for each slowed cell.
+        other_tool_runs: runs for the rules of other tools, which are slower to compute.
         budget_s: seconds of each run, charged with what pairs took when they were collected: the calls of the
             cells that are timed, and the start of two processes.
         survey_s: seconds that a run takes before its first pair, for the scores and sizes of both sides.
         seed: seed of the random generator.
     """
 
-    runs: int = 1000
+    resamples: int = 50
+    runs: int = 20
     other_tool_runs: int = 500
     budget_s: float = BUDGET_S
     survey_s: float = 60.0
@@ -52,13 +62,17 @@ class ErrorRate:
         rule: :data:`GATE`, or a rule of other tools.
         slowdown: share of a call's time by which the head was slowed.
         cell: the cell that was reported; None counts runs in which any cell was.
+        equivalent: draws in which the cell was called equivalent.
+        effective_draws: number of independent draws that would be as uncertain.
     """
 
     rule: str
     slowdown: float
     cell: Cell | None
     alarms: int
+    equivalent: int = 0
     draws: int
+    effective_draws: float
 
     @property
     def share(self) -> float:
@@ -67,12 +81,12 @@ class ErrorRate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the share over draws (Wilson 1927), taking the collected pairs as given."""
-        # Imported here: it takes half a second, and every command imports this file.
-        from scipy import stats
-
-        low, high = stats.binomtest(self.alarms, self.draws).proportion_ci(0.95, method="wilson")
-        return float(low), float(high)
+        """The 95 % interval of the share (Wilson 1927)."""
+        n, p, z = self.effective_draws, self.share, float(special.ndtri(0.975))
+        center = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2) / (1 + z * z / n)
+        # Rounded, so that no alarm has 0 as the lower end, and nothing but alarms 1 as the upper end.
+        return round(center - half, 12), round(center + half, 12)
 
 
 def error_rates(
@@ -97,58 +111,105 @@ def error_rates(
         on_step(f"drawing runs with a slow-down of {slowdown:.0%}")
         slowed = [cell for cell in cells if (cell, slowdown) in samples]
         for group in [cells] if slowdown == 0 else [[cell] for cell in slowed]:
-            mixed = {**samples, **{(cell, 0.0): samples[cell, slowdown] for cell in group}}
-            reports = [draw.gate_run(mixed, cells) for _ in range(drawing.runs)]
-            rates += _counted(GATE, slowdown, group, reports)
+            ratios = {cell: _log_ratios(samples[cell, slowdown if cell in group else 0.0]) for cell in cells}
+            pairs = {cell: len(ratios[cell]) for cell in group}
+            rates += _counted(GATE, slowdown, pairs, draw.gate_runs(ratios))
         runs = [draw.other_tools(samples, slowed, slowdown) for _ in range(drawing.other_tool_runs)]
-        for rule in OTHER_TOOLS:
-            rates += _counted(rule, slowdown, slowed, [run[rule] for run in runs])
+        pairs = {cell: len(samples[cell, slowdown].pairs) for cell in slowed}
+        for rule in OTHER_TOOLS if runs else ():
+            rates += _counted(rule, slowdown, pairs, [[run[rule] for run in runs]])
     return tuple(rates)
+
+
+def simulated(
+    collected: SlowdownSamples, slowdowns: Sequence[float], pairs: int = 2000, seed: int = 0
+) -> SlowdownSamples:
+    """Return normal pairs in place of those collected: as wide a spread in each cell, and exact slow-downs.
+
+    Calls are slowed; a cold start is not. A pair takes what it took on average.
+    """
+    rng = np.random.default_rng(seed)
+    made = []
+    for sample in (sample for sample in collected.samples if sample.slowdown == 0):
+        call_ms = 5e2 * _call_s(sample) / len(sample.pairs)
+        spread = float(np.std(_log_ratios(sample), ddof=1))
+        for slowdown in (0.0, *slowdowns) if _is_call(sample.cell) else (0.0,):
+            drawn = math.log1p(slowdown) + spread * rng.standard_normal(pairs)
+            measured = [
+                ProcessPair(log_ratio=x, base_ms=(call_ms,), head_ms=(call_ms,)) for x in drawn.tolist()
+            ]
+            made.append(SlowdownSample(cell=sample.cell, slowdown=slowdown, pairs=tuple(measured)))
+    backends = {sample.cell.backend for sample in made}
+    seconds = _start_s(collected) * pairs * len(backends) + _calls_s(made)
+    return replace(collected, samples=tuple(made), seconds=seconds)
 
 
 class _Draw:
     """Draws pairs with replacement, and judges what they make up."""
 
     def __init__(self, collected: SlowdownSamples, settings: GateSettings, drawing: Drawing) -> None:
-        self._settings = settings
+        self._settings, self._drawing = settings, drawing
         self._rng = np.random.default_rng(drawing.seed)
-        self._budget_s = drawing.budget_s - drawing.survey_s
-        identical = [sample for sample in collected.samples if sample.slowdown == 0]
-        self._call_s = {sample.cell: _call_s(sample) / len(sample.pairs) for sample in identical}
-        # What a process pair takes besides its calls, above all the start of two processes.
-        pairs = {sample.cell.backend: len(sample.pairs) for sample in identical}
-        calls_s = sum(_call_s(sample) for sample in collected.samples if sample.cell.metric == "latency")
-        self._start_s = max(collected.seconds - calls_s, 0.0) / max(sum(pairs.values()), 1)
+        self._call_s = {
+            sample.cell: _call_s(sample) / len(sample.pairs)
+            for sample in collected.samples
+            if sample.slowdown == 0 and _is_call(sample.cell)
+        }
+        self._start_s = _start_s(collected)
 
-    def gate_run(self, samples: _Samples, cells: Sequence[Cell]) -> set[Cell]:
-        """Draw one gate run and return the cells that fail it."""
-        ratios = {cell: [pair.log_ratio for pair in samples[cell, 0.0].pairs] for cell in cells}
-        left_s = self._budget_s
+    def gate_runs(self, ratios: _LogRatios) -> list[list[_Outcomes]]:
+        """Return the outcomes of gate runs; those of each resample of the log ratios are a list."""
+        runs = []
+        for _ in range(self._drawing.resamples):
+            resampled = self._resampled(ratios)
+            runs.append([self._gate_run(resampled) for _ in range(self._drawing.runs)])
+        return runs
+
+    def _resampled(self, ratios: _LogRatios) -> _LogRatios:
+        """Resample whole process pairs: the cells of a backend were measured in the same ones."""
+        places = {cell.backend: self._rng.random(max(map(len, ratios.values()))) for cell in ratios}
+        return {
+            cell: [known[int(place * len(known))] for place in places[cell.backend][: len(known)]]
+            for cell, known in ratios.items()
+        }
+
+    def _gate_run(self, ratios: _LogRatios) -> _Outcomes:
+        """Draw one gate run and return the outcome of each cell."""
+        left_s = self._drawing.budget_s - self._drawing.survey_s
 
         def take_pair(timed: Sequence[Cell]) -> Mapping[Cell, float] | None:
             nonlocal left_s
-            takes_s = self._start_s + sum(self._call_s[cell] for cell in timed if cell.metric == "latency")
+            takes_s = self._start_s + sum(self._call_s.get(cell, 0.0) for cell in timed)
             if takes_s > left_s:
                 return None
             left_s -= takes_s
-            return {cell: ratios[cell][self._rng.integers(len(ratios[cell]))] for cell in timed}
+            place = self._rng.random()
+            return {cell: ratios[cell][int(place * len(ratios[cell]))] for cell in timed}
 
-        empty = [PairedCell(cell=cell) for cell in cells]
+        empty = [PairedCell(cell=cell) for cell in ratios]
         sampled = sample_pairs(empty, partial(plan_pairs, settings=self._settings), take_pair)
         verdicts = judge_cells(sampled, self._settings)
-        return {cell for cell, verdict in zip(cells, verdicts, strict=True) if verdict.outcome == "regressed"}
+        return {cell: verdict.outcome for cell, verdict in zip(ratios, verdicts, strict=True)}
 
-    def other_tools(self, samples: _Samples, cells: Sequence[Cell], slowdown: float) -> dict[str, set[Cell]]:
+    def other_tools(self, samples: _Samples, cells: Sequence[Cell], slowdown: float) -> dict[str, _Outcomes]:
         """Draw the base of one pair and the head of another; return the cells that each rule reports."""
-        reported: dict[str, set[Cell]] = {rule: set() for rule in OTHER_TOOLS}
+        reported: dict[str, dict[Cell, Outcome]] = {rule: {} for rule in OTHER_TOOLS}
         for cell in cells:
             pairs = samples[cell, slowdown].pairs
             first, second = self._rng.choice(len(pairs), size=2, replace=False)
             base, head = np.asarray(pairs[first].base_ms), np.asarray(pairs[second].head_ms)
             for name, rule in OTHER_TOOLS.items():
                 if rule(base, head):
-                    reported[name].add(cell)
-        return reported
+                    reported[name][cell] = "regressed"
+        return {**reported}
+
+
+def _log_ratios(sample: SlowdownSample) -> list[float]:
+    return [pair.log_ratio for pair in sample.pairs]
+
+
+def _is_call(cell: Cell) -> bool:
+    return cell.figure.threshold is None
 
 
 def _call_s(sample: SlowdownSample) -> float:
@@ -156,17 +217,57 @@ def _call_s(sample: SlowdownSample) -> float:
     return sum(math.fsum(pair.base_ms) + math.fsum(pair.head_ms) for pair in sample.pairs) / 1e3
 
 
+def _calls_s(samples: Sequence[SlowdownSample]) -> float:
+    return math.fsum(_call_s(sample) for sample in samples if _is_call(sample.cell))
+
+
+def _start_s(collected: SlowdownSamples) -> float:
+    """Return the seconds of a process pair besides its calls, above all the start of two processes."""
+    pairs = {sample.cell.backend: len(sample.pairs) for sample in collected.samples if sample.slowdown == 0}
+    return max(collected.seconds - _calls_s(collected.samples), 0.0) / max(sum(pairs.values()), 1)
+
+
 def _counted(
-    rule: str, slowdown: float, cells: Sequence[Cell], reports: Sequence[set[Cell]]
+    rule: str, slowdown: float, pairs: Mapping[Cell, int], runs: Sequence[Sequence[_Outcomes]]
 ) -> list[ErrorRate]:
-    """Count reports by cell, and on identical sides also by run."""
-    alarms: dict[Cell | None, int] = {cell: sum(cell in report for report in reports) for cell in cells}
-    if slowdown == 0:
-        alarms[None] = sum(bool(report) for report in reports)
-    return [
-        ErrorRate(rule=rule, slowdown=slowdown, cell=cell, alarms=count, draws=len(reports))
-        for cell, count in alarms.items()
-    ]
+    """Count the outcomes of runs by cell, and on identical sides also by run.
+
+    ``pairs`` has the number of pairs of each cell; each list of ``runs`` is of one resample.
+    """
+
+    def rate(cell: Cell | None, most: int) -> ErrorRate:
+        counts = [sum("regressed" in _of(run, cell) for run in group) for group in runs]
+        return ErrorRate(
+            rule=rule,
+            slowdown=slowdown,
+            cell=cell,
+            alarms=sum(counts),
+            equivalent=sum("equivalent" in _of(run, cell) for group in runs for run in group) if cell else 0,
+            draws=sum(map(len, runs)),
+            effective_draws=min(_effective_draws(counts, len(runs[0])), most),
+        )
+
+    rates = [rate(cell, number) for cell, number in pairs.items()]
+    return [*rates, rate(None, min(pairs.values()))] if slowdown == 0 else rates
+
+
+def _of(run: _Outcomes, cell: Cell | None) -> Collection[str]:
+    return run.values() if cell is None else (run.get(cell, ""),)
+
+
+def _effective_draws(counts: Sequence[int], runs: int) -> float:
+    """Return the number of independent draws that would make a share as uncertain as resampling does.
+
+    The variance between resamples is more than resampling's: each share is of a few runs. That part is taken
+    off (Sun, Apley and Staum 2011, Operations Research 59, 998-1007).
+    """
+    draws = runs * len(counts)
+    share = sum(counts) / draws
+    of_a_run = share * (1 - share)
+    if len(counts) < 2 or of_a_run == 0:
+        return draws
+    between = float(np.var(np.divide(counts, runs), ddof=1)) - of_a_run / runs
+    return of_a_run / (max(between, 0.0) + of_a_run / draws)
 
 
 def _check(samples: _Samples, settings: GateSettings) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from scipy import special
 
@@ -12,18 +13,20 @@ _POWER = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A mean log ratio with its confidence interval from ``low`` to ``high``, and its standard error.
-
-    Attributes:
-        p_not_above: p-value of the one-sided t test against "not above 0".
-    """
+    """A mean log ratio with its confidence interval from ``low`` to ``high``, and its standard error."""
 
     mean: float
     low: float
     high: float
     error: float
-    p_not_above: float
     pairs: int
+
+    @property
+    def p_not_above(self) -> float:
+        """The p-value of the one-sided t test against "not above 0"."""
+        # Without spread, any mean but 0 is certain.
+        t = self.mean / self.error if self.error > 0 else math.copysign(math.inf, self.mean)
+        return float(special.stdtr(self.pairs - 1, -t)) if self.mean else 0.5
 
 
 def estimate(log_ratios: Sequence[float], level: float) -> Estimate:
@@ -37,19 +40,16 @@ def estimate(log_ratios: Sequence[float], level: float) -> Estimate:
     mean = math.fsum(log_ratios) / pairs
     # Plain Python: estimating error rates makes a million of these, and arrays of six values take ten times
     # as long.
-    variance = math.fsum((value - mean) ** 2 for value in log_ratios) / (pairs - 1)
+    variance = math.fsum([(value - mean) ** 2 for value in log_ratios]) / (pairs - 1)
     error = math.sqrt(variance / pairs)
-    half = float(special.stdtrit(pairs - 1, 1 - level)) * error
-    # Without spread, any mean but 0 is certain.
-    t = mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
-    return Estimate(
-        mean=mean,
-        low=mean - half,
-        high=mean + half,
-        error=error,
-        p_not_above=float(special.stdtr(pairs - 1, -t)),
-        pairs=pairs,
-    )
+    half = _quantile(pairs - 1, 1 - level) * error
+    return Estimate(mean=mean, low=mean - half, high=mean + half, error=error, pairs=pairs)
+
+
+@cache
+def _quantile(degrees: int, share: float) -> float:
+    """Return a quantile of Student's t."""
+    return float(special.stdtrit(degrees, share))
 
 
 def fewest_pairs(level: float) -> int:
@@ -79,8 +79,7 @@ def smallest_effect(known: Estimate, level: float) -> float:
     (Bloom 1995, Evaluation Review 19, 547-556).
     """
     degrees = known.pairs - 1
-    multiple = special.stdtrit(degrees, 1 - level) + special.stdtrit(degrees, _POWER)
-    return float(multiple) * known.error
+    return (_quantile(degrees, 1 - level) + _quantile(degrees, _POWER)) * known.error
 
 
 def share(log_ratio: float) -> float:

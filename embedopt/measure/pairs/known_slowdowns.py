@@ -16,7 +16,7 @@ from embedopt.evidence import Cell, ProcessPair, SlowdownSample, SlowdownSamples
 from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair, measure_pair
 from embedopt.schema import from_json
 
-SLOWDOWNS = (0.03, 0.05, 0.10, 0.20)
+SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class SamplingPlan:
 
     def done(self, samples: SlowdownSamples) -> int:
         """Return how many process pairs of this plan were measured."""
-        return sum(pairs_of(samples, cells[0]) for cells in self.cells_by_backend.values())
+        return sum(min(pairs_of(samples, cell) for cell in cells) for cells in self.cells_by_backend.values())
 
 
 def collect_samples(
@@ -53,17 +53,17 @@ def collect_samples(
 ) -> SlowdownSamples:
     """Measure process pairs, the backends in turn, until the plan is fulfilled or its budget is spent.
 
-    They are added to the samples of an earlier call. ``on_pair`` gets all samples so far after each pair.
+    They are added to the samples of earlier sittings, which may have other cells. ``on_pair`` gets all
+    samples so far after each pair.
 
     Raises:
-        RecordError: ``samples`` has other cells than the plan.
         MeasureError: a worker died, hung or wrote rubbish.
     """
-    _check(samples, plan)
     started_s = clock()
     for number in range(plan.pairs):
-        for cells in plan.cells_by_backend.values():
-            if pairs_of(samples, cells[0]) > number:
+        for planned in plan.cells_by_backend.values():
+            cells = [cell for cell in planned if pairs_of(samples, cell) <= number]
+            if not cells:
                 continue
             if clock() - started_s >= plan.budget_s:
                 return samples
@@ -75,14 +75,17 @@ def collect_samples(
     return samples
 
 
-def read_samples(file: Path) -> SlowdownSamples:
-    """Read a file of samples that ``embedopt calibrate`` wrote.
+def read_samples(file: Path) -> tuple[SlowdownSamples, ...]:
+    """Read a file that ``embedopt calibrate`` wrote: the samples of each hardware class.
 
     Raises:
         RecordError: the file can't be read or holds no samples.
     """
     try:
-        return from_json(SlowdownSamples, json.loads(file.read_text(encoding="utf8")))
+        content = json.loads(file.read_text(encoding="utf8"))
+        # A file from before several hardware classes holds the samples of one.
+        by_class = content if content and isinstance(content, list) else [content]
+        return tuple(from_json(SlowdownSamples, values) for values in by_class)
     except (OSError, ValueError, RecordError) as error:
         raise RecordError(
             f"{file} can't be read ({error}); wanted samples that embedopt calibrate wrote: name another file"
@@ -102,16 +105,6 @@ def pairs_of(samples: SlowdownSamples, cell: Cell) -> int:
     return sum(
         len(sample.pairs) for sample in samples.samples if sample.cell == cell and sample.slowdown == 0
     )
-
-
-def _check(samples: SlowdownSamples, plan: SamplingPlan) -> None:
-    sampled = {sample.cell for sample in samples.samples}
-    if not sampled <= set(plan.cells):
-        names = ", ".join(sorted(map(str, sampled)))
-        raise RecordError(
-            f"the samples to resume are of {names}; wanted the cells of this command: name the same with "
-            "--backends and --batch-sizes, or start a new file with -o"
-        )
 
 
 def _with(

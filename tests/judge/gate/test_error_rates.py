@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from embedopt.errors import RecordError
 from embedopt.evidence import Cell, ProcessPair, SlowdownSample, SlowdownSamples
-from embedopt.judge.gate.error_rates import GATE, Drawing, ErrorRate, error_rates
+from embedopt.judge.gate.error_rates import GATE, Drawing, ErrorRate, error_rates, simulated
 from embedopt.judge.gate.other_tools import OTHER_TOOLS
 from embedopt.judge.gate.settings import GateSettings
 
@@ -40,7 +41,7 @@ def _by_rule(rates: Sequence[ErrorRate], slowdown: float, cell: Cell | None) -> 
 
 def test_the_gate_is_right_where_the_rules_of_other_tools_are_not() -> None:
     samples = [_sample(cell, slowdown) for cell in CELLS for slowdown in (0.0, 0.05)]
-    rates = error_rates(_collected(*samples), SETTINGS, Drawing(runs=100, other_tool_runs=50))
+    rates = error_rates(_collected(*samples), SETTINGS, Drawing(resamples=10, runs=10, other_tool_runs=50))
     false_alarms, detections = _by_rule(rates, 0.0, None), _by_rule(rates, 0.05, CELLS[2])
     assert list(false_alarms) == [GATE, *OTHER_TOOLS]
     assert (false_alarms[GATE], detections[GATE]) == (0.0, 1.0)
@@ -53,11 +54,14 @@ def test_alarms_are_counted_for_each_cell() -> None:
     """Only the slowed cell has alarms."""
     samples = [_sample(cell, 0.0) for cell in CELLS] + [_sample(CELLS[0], 0.2)]
     steps: list[str] = []
-    rates = error_rates(_collected(*samples), SETTINGS, Drawing(runs=20, other_tool_runs=5), steps.append)
+    rates = error_rates(
+        _collected(*samples), SETTINGS, Drawing(resamples=2, runs=10, other_tool_runs=5), steps.append
+    )
     assert steps == ["drawing runs with a slow-down of 0%", "drawing runs with a slow-down of 20%"]
     gate = [(rate.slowdown, rate.cell, rate.alarms, rate.draws) for rate in rates if rate.rule == GATE]
     identical = [(0.0, cell, 0, 20) for cell in (*CELLS, None)]
     assert gate == [*identical, (0.2, CELLS[0], 20, 20)]
+    assert [rate.equivalent for rate in rates if rate.rule == GATE] == [20, 20, 20, 0, 0]
 
 
 def test_a_budget_that_ends_before_the_confirmation_fails_nothing() -> None:
@@ -72,21 +76,71 @@ def test_a_budget_that_ends_before_the_confirmation_fails_nothing() -> None:
     collected = SlowdownSamples(hardware_class="Test CPU", samples=samples, seconds=6 * 4.0 + 3 * 6 * 2.0)
     shares = []
     for budget in (93.9, 94.1):
-        drawing = Drawing(runs=10, other_tool_runs=1, budget_s=budget, survey_s=10.0)
+        drawing = Drawing(resamples=2, runs=5, other_tool_runs=1, budget_s=budget, survey_s=10.0)
         shares.append(_by_rule(error_rates(collected, SETTINGS, drawing), 0.2, CELLS[0])[GATE])
     assert shares == [0.0, 1.0]
 
 
 def test_the_same_seed_draws_the_same_runs() -> None:
     collected = _collected(*(_sample(cell, slowdown) for cell in CELLS for slowdown in (0.0, 0.03)))
-    drawing = Drawing(runs=20, other_tool_runs=5)
+    drawing = Drawing(resamples=2, runs=10, other_tool_runs=5)
     assert error_rates(collected, SETTINGS, drawing) == error_rates(collected, SETTINGS, drawing)
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
-    """No alarm in 1,000 draws: at most 0.38 %."""
-    rate = ErrorRate(rule=GATE, slowdown=0.0, cell=None, alarms=0, draws=1000)
+    """No alarm in 1,000 independent draws: at most 0.38 %."""
+    rate = ErrorRate(rule=GATE, slowdown=0.0, cell=None, alarms=0, draws=1000, effective_draws=1000)
     assert list(rate.interval) == pytest.approx([0.0, 0.0038], abs=1e-4)
+
+
+def test_an_interval_is_over_the_pairs_however_many_runs_are_drawn_from_them() -> None:
+    """Of 30 pairs, 60 runs say no more than 30 independent ones: 100 % is 88.6 % at least."""
+    collected = _collected(_sample(CELLS[0], 0.0), _sample(CELLS[0], 0.2))
+    rates = error_rates(collected, SETTINGS, Drawing(resamples=6, runs=10, other_tool_runs=0))
+    [rate] = [rate for rate in rates if rate.slowdown]
+    assert (rate.alarms, rate.draws, rate.effective_draws) == (60, 60, 30)
+    assert list(rate.interval) == pytest.approx([0.8865, 1.0], abs=1e-4)
+
+
+def test_resamples_that_differ_widen_an_interval() -> None:
+    """Pairs of two kinds: how many of each were collected decides the rate."""
+    rng = np.random.default_rng(2)
+    half = [
+        ProcessPair(log_ratio=ratio, base_ms=(10.0,), head_ms=(10.0,))
+        for ratio in (*rng.normal(0.0, 0.004, 15), *rng.normal(0.05, 0.004, 15))
+    ]
+    mixed = SlowdownSample(cell=CELLS[0], slowdown=0.03, pairs=tuple(half))
+    rates = error_rates(
+        _collected(_sample(CELLS[0], 0.0), mixed), SETTINGS, Drawing(resamples=20, runs=20, other_tool_runs=0)
+    )
+    [rate] = [rate for rate in rates if rate.slowdown]
+    assert 0.1 < rate.share < 0.9
+    assert rate.effective_draws <= 30
+
+
+def test_at_the_threshold_equivalent_is_said_no_more_often_than_its_level() -> None:
+    """Simulated: 1,000 runs at each spread; beyond the level by no more than chance at 99 %."""
+    collected = _collected(_sample(CELLS[0], 0.0))
+    rates = error_rates(
+        simulated(collected, (0.02, 0.03)), SETTINGS, Drawing(resamples=10, runs=100, other_tool_runs=0)
+    )
+    identical, _, threshold, beyond = rates
+    assert (threshold.slowdown, beyond.slowdown) == (0.02, 0.03)
+    most = int(stats.binom.ppf(0.99, threshold.draws, SETTINGS.level))
+    assert max(identical.alarms, threshold.equivalent, beyond.equivalent) <= most
+    assert threshold.share > 0.9
+    assert beyond.share > 0.99
+
+
+def test_simulated_pairs_spread_as_those_collected_and_take_as_long() -> None:
+    collected = _collected(_sample(CELLS[0], 0.0), _sample(CELLS[0], 0.05))
+    made = simulated(collected, (0.1,), pairs=4000)
+    logs = {sample.slowdown: [pair.log_ratio for pair in sample.pairs] for sample in made.samples}
+    real = [pair.log_ratio for pair in collected.samples[0].pairs]
+    assert list(logs) == [0.0, 0.1]
+    assert np.std(logs[0.0]) == pytest.approx(np.std(real, ddof=1), rel=0.05)
+    assert np.mean(logs[0.1]) == pytest.approx(math.log1p(0.1), abs=0.001)
+    assert made.samples[0].pairs[0].base_ms == pytest.approx([305.0], rel=0.1)
 
 
 @pytest.mark.parametrize(
