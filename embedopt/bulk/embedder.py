@@ -1,46 +1,16 @@
 """Embeds Arrow tables: for `embedopt encode`, and by hand in Ray Data, Spark or Daft."""
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
-from embedopt.bulk.readers import EMBEDDING
-from embedopt.inference.backends import DEFAULT_TO_STORE
-from embedopt.inference.loading import load_encoder
+from embedopt.bulk.job import EMBEDDING, TEXT_COLUMN, EmbedderOptions
 from embedopt.inference.plan import padding_share
 
-DType = Literal["float32", "float16"]
 # Texts on whose plan the share of padding is judged: to plan all of them again would cost time.
 _PLANNED_TEXTS = 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedderOptions:
-    """How texts become embeddings.
-
-    Attributes:
-        backend: name of a backend.
-        model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
-        revision: branch, tag or commit of a hub name; None for its main branch.
-        trust_remote_code: whether Python code that comes with the model may run.
-        dtype: type of an embedding's components.
-        batch_size: largest number of texts in a batch; None to let the backend choose.
-        prompt: name of one of the model's prompts, or a string, before each text; None for its default.
-        cache_dir: folder of the artifacts; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
-    """
-
-    backend: str = DEFAULT_TO_STORE
-    model: str | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-    dtype: DType = "float32"
-    batch_size: int | None = None
-    prompt: str | None = None
-    cache_dir: Path | None = None
 
 
 class Embedder:
@@ -57,15 +27,8 @@ class Embedder:
         EmbedoptError: as :func:`embedopt.load_encoder`.
     """
 
-    def __init__(self, options: EmbedderOptions = EmbedderOptions(), column: str = "text") -> None:
-        self.encoder = load_encoder(
-            options.backend,
-            mode="throughput",
-            model=options.model,
-            revision=options.revision,
-            trust_remote_code=options.trust_remote_code,
-            cache_dir=options.cache_dir,
-        )
+    def __init__(self, options: EmbedderOptions, column: str = TEXT_COLUMN) -> None:
+        self.encoder = options.open_encoder()
         self.encoding_s = 0.0
         self._column, self._dtype = column, np.dtype(options.dtype)
         self._batch_size, self._prompt = options.batch_size, options.prompt

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from embedopt.bulk.job import Job, identity_of
+from embedopt.bulk.identity import identity_of
+from embedopt.bulk.job import Job
 from embedopt.bulk.manifest import Identity, Manifest, open_manifest
 from embedopt.bulk.part_encoder import PartEncoder, read_chunks
 from embedopt.bulk.progress import Progress, Totals

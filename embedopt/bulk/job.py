@@ -1,23 +1,92 @@
-"""What is to be encoded, into which folder and how, and all that its vectors depend on."""
+"""What is to be encoded, into which folder and how: data that any command can make, without pyarrow."""
 
-import dataclasses
-import importlib.metadata
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from embedopt.bulk.embedder import EmbedderOptions
-from embedopt.bulk.manifest import Identity
-from embedopt.bulk.progress import Progress
-from embedopt.bulk.readers import CHUNK_ROWS, Columns
-from embedopt.bulk.sources import PART_ROWS
-from embedopt.inference.artifacts.layout import MANIFEST
-from embedopt.inference.artifacts.store import ArtifactStore, library_versions
-from embedopt.inference.artifacts.weights import Weights, resolve_weights, sha256_of
-from embedopt.inference.backend import Backend
-from embedopt.inference.backends import get_backend
-from embedopt.inference.hardware import replicas_and_threads, this_hardware
-from embedopt.inference.saved_settings import tuned_in_both_modes
+from embedopt.errors import UsageError
+from embedopt.inference.backends import DEFAULT_TO_STORE
+from embedopt.inference.encoder import Encoder
+from embedopt.inference.loading import load_encoder
+
+DType = Literal["float32", "float16"]
+# Rows of a part: what a kill can lose, about a minute's work of a core.
+PART_ROWS = 65_536
+# Rows of a chunk: enough to plan batches of like length, few enough to hold in memory with their embeddings.
+CHUNK_ROWS = 8192
+# Name of the text column where a format has none.
+TEXT_COLUMN = "text"
+# Columns of the output.
+ID, EMBEDDING = "id", "embedding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Names of the columns that are read.
+
+    Attributes:
+        text: column with the texts.
+        id: column with the ids; None for the number of the row in its file, from 1.
+        keep: further columns that the output keeps.
+
+    Raises:
+        UsageError: the output would have two columns of one name.
+    """
+
+    text: str = TEXT_COLUMN
+    id: str | None = None
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = (ID, *self.keep, EMBEDDING)
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UsageError(
+                f"the output would have two columns {twice[0]!r}; wanted each once: leave it out of "
+                "--keep, or rename it in the input"
+            )
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Columns that the output takes over, each once."""
+        return tuple(dict.fromkeys((*((self.id,) if self.id else ()), *self.keep)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedderOptions:
+    """How texts become embeddings.
+
+    Attributes:
+        backend: name of a backend.
+        model: None for all-MiniLM-L6-v2; else a local folder or a hub name.
+        revision: branch, tag or commit of a hub name; None for its main branch.
+        trust_remote_code: whether Python code that comes with the model may run.
+        dtype: type of an embedding's components.
+        batch_size: largest number of texts in a batch; None to let the backend choose.
+        prompt: name of one of the model's prompts, or a string, before each text; None for its default.
+        cache_dir: folder of the artifacts; None for ``$EMBEDOPT_CACHE`` or the user's cache folder.
+    """
+
+    backend: str = DEFAULT_TO_STORE
+    model: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    dtype: DType = "float32"
+    batch_size: int | None = None
+    prompt: str | None = None
+    cache_dir: Path | None = None
+
+    def open_encoder(self, on_step: Callable[[str], None] | None = None) -> Encoder:
+        """Open the encoder for many texts; see :func:`embedopt.load_encoder`."""
+        return load_encoder(
+            self.backend,
+            mode="throughput",
+            model=self.model,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            cache_dir=self.cache_dir,
+            on_step=on_step,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,44 +116,3 @@ class Job:
     ray: str | None = None
     part_rows: int = PART_ROWS
     chunk_rows: int = CHUNK_ROWS
-
-    def open_artifact(self, progress: Progress) -> tuple[Backend, Weights, Path]:
-        """Return the backend, the weights, and the folder of the artifact, which is built if need be."""
-        options = self.embedder
-        backend = get_backend(options.backend)
-        weights = resolve_weights(
-            options.model, options.revision, trust_remote_code=options.trust_remote_code
-        )
-        return backend, weights, ArtifactStore(options.cache_dir, progress.step).get(backend, weights)
-
-
-def identity_of(job: Job, progress: Progress) -> Identity:
-    """Return all that the vectors and the layout of the output depend on but for the inputs, in words."""
-    backend, weights, folder = job.open_artifact(progress)
-    hardware = this_hardware()
-    libraries = {"embedopt": importlib.metadata.version("embedopt"), **library_versions(backend.packages)}
-    return {
-        "model": weights.name,
-        "model sha256": weights.digest,
-        "backend": backend.name,
-        "recipe": json.dumps({"build": backend.build, **backend.build_options}),
-        "artifact sha256": sha256_of(folder / MANIFEST) if backend.build else "none",
-        "hardware class": " | ".join((hardware.cpu, "+".join(hardware.instruction_sets) or "none")),
-        "dtype": job.embedder.dtype,
-        "batch size": str(job.embedder.batch_size),
-        **({} if job.embedder.prompt is None else {"prompt": json.dumps(job.embedder.prompt)}),
-        **({} if backend.is_batch_invariant else _batches(job, backend, weights)),
-        **{f"column {name}": json.dumps(value) for name, value in dataclasses.asdict(job.columns).items()},
-        "rows of a part": str(job.part_rows),
-        **{f"{name} version": version for name, version in libraries.items()},
-    }
-
-
-def _batches(job: Job, backend: Backend, weights: Weights) -> Identity:
-    """Return all that decides which texts share a batch."""
-    row = tuned_in_both_modes(backend, weights, job.embedder.cache_dir)
-    return {
-        "replicas": str(1 if job.ray else replicas_and_threads("throughput")[0]),
-        "tokens of a batch": str(row.in_mode("throughput").batch_tokens),
-        "rows of a chunk": str(job.chunk_rows),
-    }

@@ -10,10 +10,8 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
+from embedopt.bulk.job import TEXT_COLUMN
 from embedopt.errors import InputError
-
-# Name of the text column where a format has none.
-TEXT_COLUMN = "text"
 
 
 @dataclass(frozen=True, slots=True)

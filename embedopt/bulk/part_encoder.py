@@ -7,10 +7,10 @@ from typing import Self
 import pyarrow as pa
 
 from embedopt.bulk.embedder import Embedder
-from embedopt.bulk.job import Job
+from embedopt.bulk.job import Columns, Job
 from embedopt.bulk.manifest import DonePart, Identity
 from embedopt.bulk.progress import Progress
-from embedopt.bulk.readers import Chunk, Columns, format_of
+from embedopt.bulk.readers import Chunk, format_of
 from embedopt.bulk.rows import TEXT, Reject, split
 from embedopt.bulk.sources import Part, Source, stamp_of
 from embedopt.bulk.writer import output_schema, write_part

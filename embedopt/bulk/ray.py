@@ -19,7 +19,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from embedopt.bulk.job import Job, identity_of
+from embedopt.bulk.identity import identity_of, open_artifact
+from embedopt.bulk.job import Job
 from embedopt.bulk.manifest import DonePart, Identity, Manifest
 from embedopt.bulk.part_encoder import PartEncoder, read_chunks
 from embedopt.bulk.progress import Progress
@@ -188,7 +189,7 @@ def _absolute(part: Part) -> Part:
 
 def _packed_artifact(job: Job, progress: Progress) -> tuple[str, bytes] | None:
     """Return name and content of the artifact's folder."""
-    backend, _, folder = job.open_artifact(progress)
+    backend, _, folder = open_artifact(job.embedder, progress)
     if backend.build is None:
         return None
     stream = io.BytesIO()

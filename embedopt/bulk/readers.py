@@ -14,8 +14,8 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedopt.bulk.job import Columns
 from embedopt.bulk.lines import (
-    TEXT_COLUMN,
     Fault,
     Record,
     csv_records,
@@ -25,43 +25,7 @@ from embedopt.bulk.lines import (
     text_records,
     text_schema,
 )
-from embedopt.errors import InputError, UsageError, first_line
-
-# Rows of a chunk: enough to plan batches of like length, few enough to hold in memory with their embeddings.
-CHUNK_ROWS = 8192
-# Columns of the output.
-ID, EMBEDDING = "id", "embedding"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
-    """Names of the columns that are read.
-
-    Attributes:
-        text: column with the texts.
-        id: column with the ids; None for the number of the row in its file, from 1.
-        keep: further columns that the output keeps.
-
-    Raises:
-        UsageError: the output would have two columns of one name.
-    """
-
-    text: str = TEXT_COLUMN
-    id: str | None = None
-    keep: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        names = (ID, *self.keep, EMBEDDING)
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise UsageError(
-                f"the output would have two columns {twice[0]!r}; wanted each once: leave it out of "
-                "--keep, or rename it in the input"
-            )
-
-    @property
-    def carried(self) -> tuple[str, ...]:
-        """Columns that the output takes over, each once."""
-        return tuple(dict.fromkeys((*((self.id,) if self.id else ()), *self.keep)))
+from embedopt.errors import InputError, first_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedopt.bulk.job import ID, Columns
 from embedopt.bulk.lines import Fault
-from embedopt.bulk.readers import ID, Chunk, Columns
+from embedopt.bulk.readers import Chunk
 
 # Column of the texts on their way to the encoder: the name that they have in the file may be kept, or be id.
 TEXT = "__text__"

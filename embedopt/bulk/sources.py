@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from embedopt.bulk.readers import FORMATS, Columns, carried_schema, format_of
+from embedopt.bulk.job import PART_ROWS, Columns
+from embedopt.bulk.readers import FORMATS, carried_schema, format_of
 from embedopt.errors import InputError, reason_of
 from embedopt.inference.artifacts.weights import sha256_of
-
-# Rows of a part: what a kill can lose, about a minute's work of a core.
-PART_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedopt.bulk.job import EMBEDDING, ID, Columns
 from embedopt.bulk.manifest import DonePart, Identity, rejects_file
-from embedopt.bulk.readers import EMBEDDING, ID, Columns
 from embedopt.bulk.rows import Reject
 from embedopt.bulk.sources import Part
 from embedopt.files import explaining_failure, replacing, write_whole

@@ -1,27 +1,21 @@
 """The command that embeds files."""
 
-from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import rich.console
 import rich.progress
 import typer
 
+from embedopt.bulk.job import Columns, DType, EmbedderOptions, Job
 from embedopt.cli.report import PriceOption
 from embedopt.errors import MissingPackageError, UsageError
 from embedopt.files import is_standard_output, replacing
 from embedopt.inference.backends import BACKENDS, DEFAULT, DEFAULT_TO_STORE, get_backend
-from embedopt.inference.encoder import Encoder
-from embedopt.inference.loading import load_encoder
 from embedopt.measure.corpus import load_corpus
 from embedopt.report.console import lines
-
-if TYPE_CHECKING:
-    from embedopt.bulk.job import Job
 
 # Texts encoded between two steps of the progress bar: enough to plan batches of like length.
 _CHUNK_TEXTS = 2048
@@ -74,7 +68,7 @@ IdOption = Annotated[
     str | None, typer.Option("--id", help="Column with the ids.", show_default="the row's number, from 1")
 ]
 KeepOption = Annotated[str, typer.Option(help="Further columns to keep, separated by commas.")]
-DTypeOption = Annotated[Literal["float32", "float16"], typer.Option(help="Type of the components.")]
+DTypeOption = Annotated[DType, typer.Option(help="Type of the components.")]
 OnErrorOption = Annotated[
     Literal["stop", "skip"], typer.Option(help="What to do with a row that holds no valid text.")
 ]
@@ -121,40 +115,36 @@ def encode(
     The same command goes on where a run that was ended had stopped. In a NumPy file, (n, dim) float32, row i
     is line i, blank lines of a text file included.
     """
-    source: dict[str, Any] = {
-        "model": model,
-        "revision": revision,
-        "trust_remote_code": trust_remote_code,
-        "cache_dir": cache_dir,
-    }
-    if output.suffix == ".npy" or (output.exists() and not output.is_dir()):
-        open_encoder = partial(load_encoder, backend or DEFAULT, mode="throughput", **source)
-        file = _only(context, inputs, output)
-        _encode_to_numpy(file, output, open_encoder, batch_size=batch_size, prompt=prompt)
-        return
-    _require("encoding to a folder", "pyarrow", "bulk")
-    if ray is not None:
-        _require("--ray", "ray", "ray")
-    from embedopt.bulk.embedder import EmbedderOptions
-    from embedopt.bulk.job import Job
-    from embedopt.bulk.readers import Columns
-
+    is_file = output.suffix == ".npy" or (output.exists() and not output.is_dir())
     kept = tuple(name.strip() for name in keep.split(",") if name.strip())
-    name = get_backend(backend or DEFAULT_TO_STORE).name
     job = Job(
         inputs=tuple(inputs),
         output=output,
         columns=Columns(text=column, id=id_column, keep=kept),
-        embedder=EmbedderOptions(backend=name, batch_size=batch_size, prompt=prompt, dtype=dtype, **source),
+        embedder=EmbedderOptions(
+            backend=backend or (DEFAULT if is_file else DEFAULT_TO_STORE),
+            model=model,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            dtype=dtype,
+            batch_size=batch_size,
+            prompt=prompt,
+            cache_dir=cache_dir,
+        ),
         skip_bad_rows=on_error == "skip",
         force=force,
         mixed=mixed,
         ray=ray,
     )
-    _encode_to_folder(job, price_per_hour)
+    if is_file:
+        return _encode_to_numpy(job, context)
+    return _encode_to_folder(job, price_per_hour)
 
 
-def _encode_to_folder(job: "Job", price_per_hour: float) -> None:
+def _encode_to_folder(job: Job, price_per_hour: float) -> None:
+    _require("encoding to a folder", "pyarrow", "bulk")
+    if job.ray is not None:
+        _require("--ray", "ray", "ray")
     from embedopt.bulk.encode import encode_files
     from embedopt.bulk.progress import Progress, summary
 
@@ -176,7 +166,7 @@ def _require(what: str, package: str, extra: str) -> None:
         raise MissingPackageError(f"{what} needs {package}, which is not installed: {install}")
 
 
-def _only(context: typer.Context, inputs: list[str], output: Path) -> Path:
+def _only(job: Job, context: typer.Context) -> Path:
     unused = [
         parameter.opts[0]
         for parameter in context.command.params
@@ -184,13 +174,15 @@ def _only(context: typer.Context, inputs: list[str], output: Path) -> Path:
     ]
     if unused:
         raise UsageError(
-            f"{', '.join(unused)} can't be used with {output}: name a folder with -o, or leave it out"
+            f"{', '.join(unused)} can't be used with {job.output}: name a folder with -o, or leave it out"
         )
-    if len(inputs) > 1 or inputs[0].lower().endswith((".parquet", ".csv")):
+    first, *others = job.inputs
+    if others or first.lower().endswith((".parquet", ".csv")):
         raise UsageError(
-            f"{output} takes one file of text or JSON lines, not {', '.join(inputs)}: name a folder with -o"
+            f"{job.output} takes one file of text or JSON lines, not {', '.join(job.inputs)}: name a folder "
+            "with -o"
         )
-    return Path(inputs[0])
+    return Path(first)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -198,22 +190,25 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _encode_to_numpy(file: Path, output: Path, open_encoder: Callable[..., Encoder], **options: Any) -> None:
+def _encode_to_numpy(job: Job, context: typer.Context) -> None:
+    file, options = _only(job, context), job.embedder
     texts = load_corpus(file, keep_blank=True).texts
     progress = rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),
         rich.progress.MofNCompleteColumn(),
         console=rich.console.Console(stderr=True),
     )
-    with replacing(output, inputs=[file]) as stream, progress:
+    with replacing(job.output, inputs=[file]) as stream, progress:
         bar = progress.add_task("opening the backend", total=len(texts))
-        with open_encoder(on_step=lambda step: progress.update(bar, description=step)) as encoder:
+        with options.open_encoder(lambda step: progress.update(bar, description=step)) as encoder:
             progress.update(bar, description="encoding")
             embeddings = np.empty((len(texts), encoder.dim), dtype=np.float32)
             for start in range(0, len(texts), _CHUNK_TEXTS):
                 chunk = texts[start : start + _CHUNK_TEXTS]
-                embeddings[start : start + len(chunk)] = encoder.encode(chunk, **options)
+                embeddings[start : start + len(chunk)] = encoder.encode(
+                    chunk, options.batch_size, prompt=options.prompt
+                )
                 progress.advance(bar, len(chunk))
         np.save(stream, embeddings)
     shape = f"{embeddings.shape[0]} x {embeddings.shape[1]}"
-    typer.echo(f"{output}: {shape} float32 by {encoder.name}", err=is_standard_output(output))
+    typer.echo(f"{job.output}: {shape} float32 by {encoder.name}", err=is_standard_output(job.output))

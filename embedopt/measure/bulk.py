@@ -61,11 +61,9 @@ def main(argv: list[str]) -> None:
     Args:
         argv: folder with the generated file, folder of the artifacts or an empty string.
     """
-    from embedopt.bulk.embedder import EmbedderOptions
     from embedopt.bulk.encode import encode_files
-    from embedopt.bulk.job import Job
+    from embedopt.bulk.job import Columns, EmbedderOptions, Job
     from embedopt.bulk.progress import Progress
-    from embedopt.bulk.readers import Columns
 
     folder, cache = Path(argv[0]), argv[1]
     job = Job(

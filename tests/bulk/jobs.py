@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedopt.bulk.encode import encode_files
-from embedopt.bulk.job import Job
+from embedopt.bulk.job import Columns, Job
 from embedopt.bulk.manifest import Identity
 from embedopt.bulk.progress import Progress, Totals
-from embedopt.bulk.readers import Columns
 from tests.fakes import FakeEncoder
 
 TEXTS = [f"nurse {number} in Zürich" for number in range(100)]
@@ -43,7 +42,7 @@ def run_job(
     settings = {"columns": Columns(id="doc"), "part_rows": 20, "chunk_rows": 10, **options}
     with pytest.MonkeyPatch.context() as patch, Progress() as progress:
         patch.setattr("embedopt.bulk.encode.identity_of", lambda *_: identity or {"model": "a"})
-        patch.setattr("embedopt.bulk.embedder.load_encoder", lambda *_, **__: encoder or FakeEncoder())
+        patch.setattr("embedopt.bulk.job.load_encoder", lambda *_, **__: encoder or FakeEncoder())
         return encode_files(Job(inputs=tuple(map(str, inputs)), output=output, **settings), progress)
 
 

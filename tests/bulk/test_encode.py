@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from embedopt.bulk.embedder import EmbedderOptions
+from embedopt.bulk.job import Columns, EmbedderOptions
 from embedopt.bulk.progress import Totals, summary
-from embedopt.bulk.readers import Columns
 from embedopt.errors import EmbedoptError, InputError, OutputError, UsageError
 from tests.bulk.jobs import TEXTS, manifest_lines, run_job, vectors, write_texts
 from tests.fakes import DIM, FakeEncoder, fake_embedding

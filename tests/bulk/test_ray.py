@@ -12,9 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from embedopt.bulk.job import Job
+from embedopt.bulk.job import Columns, Job
 from embedopt.bulk.ray import Actor, Work, unpack
-from embedopt.bulk.readers import Columns
 from embedopt.bulk.sources import Source, parts_of, stamp_of
 from embedopt.cli.app import main
 from tests.bulk.jobs import TEXTS, vectors, write_texts
@@ -46,7 +45,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     source = Source(path=path, name="a.parquet", digest="1", rows=100, stamp=stamp_of(path))
     job = Job(inputs=(), output=tmp_path / "out", columns=Columns(id="doc"), chunk_rows=10)
     monkeypatch.setattr("embedopt.bulk.ray.identity_of", lambda *_: {"model": "a"})
-    monkeypatch.setattr("embedopt.bulk.embedder.load_encoder", lambda *_, **__: FakeEncoder())
+    monkeypatch.setattr("embedopt.bulk.job.load_encoder", lambda *_, **__: FakeEncoder())
     monkeypatch.setenv("RAYON_NUM_THREADS", "1")
     schema = pa.schema([("doc", pa.string())])
     return Work(job=job, parts=parts_of(source, 30), carried=schema, identity={"model": "a"}, artifact=None)

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from embedopt.bulk.job import Columns
 from embedopt.bulk.lines import Fault
-from embedopt.bulk.readers import Chunk, Columns, carried_schema, format_of
+from embedopt.bulk.readers import Chunk, carried_schema, format_of
 from embedopt.errors import InputError
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from embedopt.bulk.embedder import EmbedderOptions
 from embedopt.bulk.encode import encode_files
-from embedopt.bulk.job import Job
+from embedopt.bulk.job import Columns, EmbedderOptions, Job
 from embedopt.bulk.progress import Progress
-from embedopt.bulk.readers import Columns
 
 
 def main(source: str, output: str, model: str) -> None:

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from embedopt.bulk.embedder import EmbedderOptions
-from embedopt.bulk.job import Job, identity_of
+from embedopt.bulk.identity import identity_of
+from embedopt.bulk.job import Columns, EmbedderOptions, Job
 from embedopt.bulk.progress import Progress
-from embedopt.bulk.readers import Columns
 
 
 @pytest.mark.parametrize(
@@ -26,7 +25,7 @@ def test_what_decides_a_batch_counts_where_vectors_depend_on_it(
     ray: str | None,
     expected: list[str | None],
 ) -> None:
-    monkeypatch.setattr("embedopt.bulk.job.replicas_and_threads", lambda mode: (3, 1))
+    monkeypatch.setattr("embedopt.bulk.identity.replicas_and_threads", lambda mode: (3, 1))
     options = EmbedderOptions(backend=backend, model=str(tiny_model()))
     job = Job(inputs=(), output=Path("out"), columns=Columns(), embedder=options, ray=ray)
     identity = identity_of(job, Progress())
