@@ -112,9 +112,12 @@ class LineProcess:
 
     def _dead(self) -> MeasureError:
         code = self._process.wait()
-        self._errors.seek(0)
-        last = last_line(self._errors.read().decode(errors="replace"))
-        return MeasureError(f"{self._name} ended with {code}: {last}")
+        return MeasureError(f"{self._name} ended with {code}: {self.last_error()}")
+
+    def last_error(self) -> str:
+        """Return the last line that the process, or one that it started, wrote to standard error."""
+        written = os.pread(self._errors.fileno(), os.fstat(self._errors.fileno()).st_size, 0)
+        return last_line(written.decode(errors="replace"))
 
     def kill(self) -> None:
         """Kill the process and all that it started."""

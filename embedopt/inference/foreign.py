@@ -1,7 +1,8 @@
 """What encoders of other people's code share: their answers are checked, and never changed."""
 
+import shutil
+import sys
 from abc import abstractmethod
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,16 @@ from embedopt.inference.artifacts.layout import TOKENIZER_FILE
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import CallPlan, Encoder, FloatArray, IntArray
+from embedopt.line_process import LineProcess
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_WORKER = Path(__file__).with_name("foreign_worker.py")
+# As a file is run by its path, but for the first place of sys.path: it is the project's folder, not ours.
+_RUN_WORKER = f"import runpy; runpy.run_path({str(_WORKER)!r}, run_name='__main__')"
+# A model is imported and opened, or a server started: minutes on a slow machine.
+START_S = 600.0
 _FIRST_TEXT = "forklift driver, nights"
 _SHOWN_CHARACTERS = 40
 
@@ -35,10 +42,6 @@ class ForeignEncoder(Encoder):
     def __init__(self, backend: Backend, folder: Path) -> None:
         self.name, self.dim = backend.name, 0
         self._folder = folder
-        self._prompts: Mapping[str, object] = {
-            "query": backend.open_options.get("queries", ""),
-            "document": backend.open_options.get("documents", ""),
-        }
         self.dim = self._encode([_FIRST_TEXT], None).shape[1]
 
     @abstractmethod
@@ -47,7 +50,9 @@ class ForeignEncoder(Encoder):
 
     @override
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
-        vectors = self._ask(texts)
+        return self._checked_answer(texts, self._ask(texts))
+
+    def _checked_answer(self, texts: list[str], vectors: FloatArray) -> FloatArray:
         if vectors.shape != (len(texts), self.dim or vectors.shape[-1]) or not vectors.size:
             raise MeasureError(
                 f"{self.name} gave numbers of shape {vectors.shape} for {len(texts)} texts; wanted "
@@ -64,8 +69,7 @@ class ForeignEncoder(Encoder):
 
     @override
     def _encode_prompted(self, texts: list[str], batch_size: int | None, prompt: str) -> FloatArray:
-        before = self._prompts.get(prompt, prompt)
-        return self._encode([f"{before}{text}" for text in texts], batch_size)
+        return self._encode([prompt + text for text in texts], batch_size)
 
     @override
     def _plan(self, texts: list[str], batch_size: int | None) -> CallPlan:
@@ -85,3 +89,35 @@ class ForeignEncoder(Encoder):
         tokenizer = Tokenizer.from_file(str(files[0]))
         tokenizer.no_padding()
         return tokenizer
+
+
+def start_worker(backend: Backend, python: str = sys.executable) -> LineProcess:
+    """Start ``foreign_worker.py`` in the project's folder, with an interpreter."""
+    assert backend.project is not None
+    hint = f"raise timeout_s of [tool.embedopt.targets.{backend.name}], or leave it out"
+    return LineProcess(backend.name, [python, "-c", _RUN_WORKER], backend.project, hint=hint)
+
+
+def source_folders(backend: Backend) -> list[str]:
+    """Return the folders of a project from which its modules are imported."""
+    assert backend.project is not None
+    return [str(backend.project / str(backend.open_options["source"])), str(backend.project)]
+
+
+def interpreter(project: Path, name: str) -> str:
+    """Return the path of an interpreter: of this one without a name, a path from the project, or a command.
+
+    Links are kept: the python of a virtual environment is one, and its place selects the environment.
+
+    Raises:
+        MeasureError: it can't be run.
+    """
+    if not name:
+        return sys.executable
+    path = shutil.which(str(project / name)) or (shutil.which(name) if "/" not in name else None)
+    if path is None:
+        raise MeasureError(
+            f"python = {name!r} can't be run in {project}; wanted an interpreter: make the project's "
+            "environment, or correct the path"
+        )
+    return path

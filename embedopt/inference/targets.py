@@ -1,6 +1,7 @@
 """What a project declares in its pyproject.toml: code of its own that embeds, as rows beside ours."""
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from embedopt.schema import describe_mistake
 _ENCODERS = "embedopt.inference.encoders"
 _CALL, _CALL_IN_WORDS = r"^[\w.]+:[\w.]+$", "module:name, such as shop.embedding:embed"
 
+# Keys that mean nothing for a call.
+_OF_URL = ("start", "body", "answer", "key_variable", "max_texts", "max_tokens", "concurrency")
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Target:
@@ -30,7 +34,15 @@ class Target:
         model: what its embeddings are held against: sentence-transformers' of this folder or hub name, or
             ``all-MiniLM-L6-v2`` for the bundled one; ``none`` for nothing.
         queries: text before each query in retrieval; ``documents`` likewise.
-        timeout_s: longest time of a call.
+        timeout_s: longest time of a call, or of a request.
+        url: an endpoint, in the place of ``call``: in OpenAI's format, or in that of
+            text-embeddings-inference where it ends with ``/embed``.
+        start: command that starts its server on the port that stands for ``{port}`` in both.
+        body: another format of a request, with ``{texts}`` or ``{text}`` in the place of the texts.
+        answer: where its answer has the embeddings: keys and ``*`` for each item, with dots between.
+        key_variable: environment variable with the key that is sent as ``Authorization: Bearer``.
+        max_texts: largest number of texts in a request; ``max_tokens`` of their tokens, 0 for any.
+        concurrency: requests that are sent at a time.
     """
 
     call: str = Field(default="", pattern=_CALL, description=_CALL_IN_WORDS)
@@ -42,6 +54,32 @@ class Target:
     queries: str = Field(default="", description='a text, such as "query: "')
     documents: str = Field(default="", description='a text, such as "passage: "')
     timeout_s: int = Field(default=60, gt=0, description="seconds above 0")
+    url: str = Field(default="", pattern="^https?://", description="http://127.0.0.1:{port}/v1/embeddings")
+    start: str = Field(default="", description="a command, such as uvicorn shop.api:app --port {port}")
+    body: dict[str, Any] = Field(default_factory=dict, description='a table, such as {inputs = "{texts}"}')
+    answer: str = Field(default="", description="keys, such as data.*.embedding")
+    key_variable: str = Field(default="", description="the name of an environment variable")
+    max_texts: int = Field(default=32, ge=1, description="a number of texts, 1 or more")
+    max_tokens: int = Field(default=0, ge=0, description="a number of tokens, 0 for any")
+    concurrency: int = Field(default=8, ge=1, le=256, description="a number of requests, 1 to 256")
+
+    @property
+    def mistake(self) -> str | None:
+        """What is wrong with keys that are each right by themselves; None for nothing."""
+        if bool(self.call) == bool(self.url):
+            has = "call and url" if self.call else "no call"
+            return f"has {has}; wanted call = {_CALL_IN_WORDS}, or an url"
+        if self.call:
+            known = Target(call=self.call)
+            unused = [key for key in _OF_URL if getattr(self, key) != getattr(known, key)]
+            return f"has call and {', '.join(unused)}; wanted these with url alone" if unused else None
+        if bool(self.start) != ("{port}" in self.url):
+            return "has start or {port} in its url; wanted both, or an url alone"
+        if self.body and bool(self.answer) != bool(self.body):
+            return 'has body without answer; wanted both, such as answer = "data.*.embedding"'
+        if "{text}" in json.dumps(self.body) and self.max_texts > 1:
+            return "has {text} in its body, which holds one text; wanted max_texts = 1"
+        return None
 
 
 def read_targets(project: Path) -> dict[str, Target]:
@@ -70,8 +108,8 @@ def _target(file: Path, name: str, common: dict[str, Any], values: Any) -> Targe
         target = Target(**common | values)
     except ValidationError as error:
         raise UsageError(f"{where}: {describe_mistake(Target, error)}") from None
-    if not target.call:
-        raise UsageError(f"{where} has no call; wanted {_CALL_IN_WORDS}")
+    if target.mistake:
+        raise UsageError(f"{where} {target.mistake}")
     return target
 
 
@@ -102,13 +140,16 @@ def declare_targets(project: Path) -> None:
 
 def _row(project: Path, name: str, target: Target) -> Backend:
     fields = dataclasses.fields(target)
-    options = {item.name: getattr(target, item.name) for item in fields}
+    names = [item.name for item in fields if not (target.call and item.name in _OF_URL)]
+    options = {name: getattr(target, name) for name in names}
+    if target.body:
+        options["body"] = json.dumps(target.body)
     local = project / target.model
     return Backend(
         name=name,
-        summary=f"{target.call}, declared in pyproject.toml",
+        summary=f"{target.call or target.url}, declared in pyproject.toml",
         precision="unknown",
-        opener=f"{_ENCODERS}.foreign_process:open_target",
+        opener=f"{_ENCODERS}.{'foreign_process:open_target' if target.call else 'http:open_endpoint'}",
         open_options={key: value for key, value in options.items() if value},
         project=project,
         model=str(local) if local.is_dir() else target.model,

@@ -68,7 +68,7 @@ def test_the_source_of_the_project_is_that_of_each_target(tmp_path: Path) -> Non
     ("text", "message"),
     [
         ("[tool.embedopt.targets.shop]\ncal = 'a:b'", r"shop\]: unknown setting 'cal'; known are: call, "),
-        ("[tool.embedopt.targets.shop]\npython = 'x'", r"shop\] has no call; wanted module:name, such as"),
+        ("[tool.embedopt.targets.shop]\npython = 'x'", r"shop\] has no call; wanted call = module:name, s"),
         ("[tool.embedopt.targets.shop]\ncall = 'a b'", r"shop\]: call is 'a b'; wanted module:name, such as"),
         (
             "[tool.embedopt.targets.shop]\ncall = 'a:b'\ntimeout_s = 0",

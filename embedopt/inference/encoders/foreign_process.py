@@ -1,8 +1,6 @@
 """A function, class or object of a project, called in a process of the project's own interpreter."""
 
 import base64
-import shutil
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,14 +12,7 @@ from typing_extensions import override
 from embedopt.errors import MeasureError
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, closed_error
-from embedopt.inference.foreign import ForeignEncoder
-from embedopt.line_process import LineProcess
-
-_WORKER = Path(__file__).with_name("foreign_worker.py")
-# As a file is run by its path, but for the first place of sys.path: it is the project's folder, not ours.
-_START = f"import runpy; runpy.run_path({str(_WORKER)!r}, run_name='__main__')"
-# A model is imported and opened: minutes on a slow machine.
-_OPEN_S = 600.0
+from embedopt.inference.foreign import START_S, ForeignEncoder, interpreter, source_folders, start_worker
 
 
 class ForeignProcess(ForeignEncoder):
@@ -36,15 +27,11 @@ class ForeignProcess(ForeignEncoder):
     def __init__(self, backend: Backend, folder: Path) -> None:
         assert backend.project is not None
         options = backend.open_options
-        self._timeout_s = float(options.get("timeout_s", 60))
+        self._timeout_s = float(options["timeout_s"])
         self._outside_s = 0.0
         self._lock = threading.Lock()  # one call at a time: the process has one thread for them
-        self._process = LineProcess(
-            backend.name,
-            [interpreter(backend.project, str(options.get("python", ""))), "-c", _START],
-            backend.project,
-            hint=f"raise timeout_s of [tool.embedopt.targets.{backend.name}], or leave it out",
-        )
+        python = interpreter(backend.project, str(options.get("python", "")))
+        self._process = start_worker(backend, python)
         self.pid = self._process.pid
         try:
             self._open(backend)
@@ -54,11 +41,9 @@ class ForeignProcess(ForeignEncoder):
             raise
 
     def _open(self, backend: Backend) -> None:
-        assert backend.project is not None
-        call, source = str(backend.open_options["call"]), str(backend.open_options.get("source", "src"))
-        folders = [str(backend.project / source), str(backend.project)]
-        self._process.write({"do": "open", "call": call, "folders": folders}, _OPEN_S)
-        answer = self._process.read(_OPEN_S)
+        call = str(backend.open_options["call"])
+        self._process.write({"do": "open", "call": call, "folders": source_folders(backend)}, START_S)
+        answer = self._process.read(START_S)
         if "error" in answer:
             raise MeasureError(
                 f"{backend.name} can't open {call}: {answer['error']}; wanted module:name of what embeds: "
@@ -107,25 +92,6 @@ class ForeignProcess(ForeignEncoder):
 
 class _CodeError(Exception):
     """The project's code raised an error, which is the message."""
-
-
-def interpreter(project: Path, name: str) -> str:
-    """Return the path of an interpreter: of this one without a name, a path from the project, or a command.
-
-    Links are kept: the python of a virtual environment is one, and its place selects the environment.
-
-    Raises:
-        MeasureError: it can't be run.
-    """
-    if not name:
-        return sys.executable
-    path = shutil.which(str(project / name)) or (shutil.which(name) if "/" not in name else None)
-    if path is None:
-        raise MeasureError(
-            f"python = {name!r} can't be run in {project}; wanted an interpreter: make the project's "
-            "environment, or correct the path"
-        )
-    return path
 
 
 def open_target(backend: Backend, folder: Path) -> ForeignProcess:

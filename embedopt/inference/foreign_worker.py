@@ -16,6 +16,8 @@ import importlib
 import inspect
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -129,23 +131,38 @@ def _places(error: BaseException) -> Iterator[str]:
         yield f"{file[len(folder) :] if file.startswith(folder) else file}:{line}"
 
 
-def answer_to(target: list[Target], request: dict[str, Any]) -> dict[str, Any]:
-    """Carry out a request: ``open`` first, then any of ``encode`` and ``files``."""
+class Server:
+    """A server that a command starts; it writes where this process writes errors, and ends with it."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        os.environ.update(environment)  # where the command itself is looked for, too
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def ended(self) -> dict[str, Any]:
+        """Return the exit code of the command; None while it runs."""
+        return {"code": self._process.poll()}
+
+
+def answer_to(opened: list[Any], request: dict[str, Any]) -> dict[str, Any]:
+    """Carry out a request: ``open`` code or ``start`` a server first, then any method of what was opened."""
     do = request.pop("do")
     if do == "open":
         sys.path[:0] = request["folders"]
-        target.append(Target(request["call"]))
+        opened.append(Target(request["call"]))
         return {"python": "{}.{}.{}".format(*sys.version_info)}
-    result: dict[str, Any] = getattr(target[0], do)(**request)
+    if do == "start":
+        opened.append(Server(**request))
+        return {"pid": opened[0]._process.pid}
+    result: dict[str, Any] = getattr(opened[0], do)(**request)
     return result
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer each line of ``requests`` with a line in ``answers``, until the requests end."""
-    target: list[Target] = []
+    opened: list[Any] = []
     for line in requests:
         try:
-            answer: dict[str, Any] = {"ok": answer_to(target, json.loads(line))}
+            answer: dict[str, Any] = {"ok": answer_to(opened, json.loads(line))}
         except BaseException as error:  # SystemExit, too: whatever the code raises is its answer
             traceback.print_exc()
             answer = {"error": describe(error)}
@@ -154,7 +171,10 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
 
 def main() -> None:
-    """Answer the process that started this one until standard input ends; nothing else is written to it."""
+    """Answer the process that started this one until standard input ends, then end all of its own group.
+
+    Nothing else reaches standard output.
+    """
     requests = os.fdopen(os.dup(0), encoding="utf8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf8")
     os.dup2(2, 1)
@@ -163,6 +183,7 @@ def main() -> None:
     os.close(nothing)
     with requests, answers:
         serve(requests, answers)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":
