@@ -407,6 +407,7 @@ def _pooled(*modes: str, **arguments: Any) -> tuple[Module, ...]:
 _MEAN = _pooled("mean")
 _DENSE = ("Dense", {"in_features": HIDDEN, "out_features": 16})
 _LEFT = {"padding_side": "left"}
+_NO_LIMIT = {"model_max_length": 10**30}
 _PROMPTS = {"prompts": {"query": "nurse: ", "passage": "the java of "}}
 _NULL_PROMPTS = {"prompts": {"query": None, "corpus": None}, "default_prompt_name": "query"}
 _DEFAULT_PROMPT = {**_PROMPTS, "default_prompt_name": "query"}
@@ -424,6 +425,11 @@ _BY_ARCHITECTURE: Mapping[str, Mapping[str, str]] = {
     # The library's export takes positions that it does not give; INT8 loses an embedding.
     "Qwen3": {"st-onnx-*": "position_ids", "onnx-int8": "by a cosine of"},
 }
+# What sentence-transformers adds to a folder of transformers.
+_OF_THE_LIBRARY = (
+    *("modules.json", "1_Pooling", "2_Normalize"),
+    *("sentence_bert_config.json", "config_sentence_transformers.json"),
+)
 _CHAT = "{% for m in messages %}[CLS] {{ m['content'] }} [SEP]{% endfor %}"
 
 MODELS = (
@@ -486,18 +492,18 @@ MODELS = (
         )
         for architecture in (BERT, ROBERTA, T5, GPT2, MISTRAL, QWEN3, ARCHITECTURES[-1])
     ),
-    Model(
-        name="Qwen3-left-padding-lasttoken",
-        architecture=QWEN3,
-        tokenizer_config=_LEFT,
-        modules=_pooled("lasttoken"),
-    ),
-    Model(
-        name="Mistral-left-padding-weightedmean",
-        refused_by=_ON_PADDING,
-        architecture=MISTRAL,
-        tokenizer_config=_LEFT,
-        modules=_pooled("weightedmean"),
+    *(
+        Model(
+            name=f"{architecture.name}-left-padding-{mode}",
+            refused_by=refused_by,
+            architecture=architecture,
+            tokenizer_config=_LEFT,
+            modules=_pooled(mode),
+        )
+        for architecture, mode, refused_by in (
+            (QWEN3, "lasttoken", {}),
+            (MISTRAL, "weightedmean", _ON_PADDING),
+        )
     ),
     Model(
         name="Bert-left-padding-cls",
@@ -528,66 +534,36 @@ MODELS = (
         sentence_config={"max_seq_length": LIMIT, "do_lower_case": True},
     ),
     Model(name="lower-case-bert", sentence_config={"max_seq_length": LIMIT, "do_lower_case": True}),
-    Model(name="no-limit", sentence_config={}, tokenizer_config={"model_max_length": 10**30}),
+    Model(name="no-limit", sentence_config={}, tokenizer_config=_NO_LIMIT),
     Model(
-        name="no-limit-roberta",
-        texts=3,
-        architecture=ROBERTA,
-        sentence_config={},
-        tokenizer_config={"model_max_length": 10**30},
+        name="no-limit-roberta", texts=3, architecture=ROBERTA, sentence_config={}, tokenizer_config=_NO_LIMIT
     ),
-    Model(
-        name="no-limit-t5", architecture=T5, sentence_config={}, tokenizer_config={"model_max_length": 10**30}
-    ),
-    Model(
-        name="no-limit-mistral",
-        architecture=MISTRAL,
-        sentence_config={},
-        tokenizer_config={"model_max_length": 10**30},
-    ),
-    Model(
-        name="limit-none",
-        sentence_config={"max_seq_length": None},
-        tokenizer_config={"model_max_length": 10**30},
-    ),
+    Model(name="no-limit-t5", architecture=T5, sentence_config={}, tokenizer_config=_NO_LIMIT),
+    Model(name="no-limit-mistral", architecture=MISTRAL, sentence_config={}, tokenizer_config=_NO_LIMIT),
+    Model(name="limit-none", sentence_config={"max_seq_length": None}, tokenizer_config=_NO_LIMIT),
     Model(name="limit-beyond-positions", sentence_config={"max_seq_length": 512}),
-    Model(
-        name="limit-beyond-positions-roberta",
-        texts=3,
-        architecture=ROBERTA,
-        sentence_config={"max_seq_length": 512},
-    ),
-    Model(
-        name="limit-beyond-positions-gpt2",
-        texts=3,
-        architecture=GPT2,
-        sentence_config={"max_seq_length": 512},
+    *(
+        Model(
+            name=f"limit-beyond-positions-{architecture.name}",
+            texts=3,
+            architecture=architecture,
+            sentence_config={"max_seq_length": 512},
+        )
+        for architecture in (ROBERTA, GPT2)
     ),
     Model(name="limit-of-tokenizer", sentence_config={}, tokenizer_config={"model_max_length": 12}),
+    Model(
+        name="few-positions",
+        is_tried_everywhere=True,
+        refused_by={"st-onnx-*": "must match the size"},  # it traces the model with longer texts
+        config={"max_position_embeddings": 6},
+        sentence_config={"max_seq_length": 6},
+    ),
     Model(name="limit-2", sentence_config={"max_seq_length": 3}),
     Model(name="old-layout", subfolder="0_Transformer"),
     Model(name="old-layout-roberta", architecture=ROBERTA, subfolder="0_RoBERTa"),
-    Model(
-        name="plain-folder",
-        change=_without(
-            "modules.json",
-            "1_Pooling",
-            "2_Normalize",
-            "sentence_bert_config.json",
-            "config_sentence_transformers.json",
-        ),
-    ),
-    Model(
-        name="plain-folder-mistral",
-        architecture=MISTRAL,
-        change=_without(
-            "modules.json",
-            "1_Pooling",
-            "2_Normalize",
-            "sentence_bert_config.json",
-            "config_sentence_transformers.json",
-        ),
-    ),
+    Model(name="plain-folder", change=_without(*_OF_THE_LIBRARY)),
+    Model(name="plain-folder-mistral", architecture=MISTRAL, change=_without(*_OF_THE_LIBRARY)),
     Model(name="sharded", change=_shard),
     Model(name="bin", change=_as_bin),
     Model(name="sharded-bin", change=_as_sharded_bin),

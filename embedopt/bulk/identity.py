@@ -35,7 +35,7 @@ def identity_of(job: Job, progress: Progress) -> Identity:
         "backend": backend.name,
         "recipe": json.dumps({"build": backend.build, **backend.build_options}),
         "artifact sha256": sha256_of(folder / MANIFEST) if backend.build else "none",
-        "hardware class": " | ".join((hardware.cpu, "+".join(hardware.instruction_sets) or "none")),
+        "CPU": " | ".join((hardware.cpu, "+".join(hardware.instruction_sets) or "none")),
         "dtype": job.embedder.dtype,
         "batch size": str(job.embedder.batch_size),
         **({} if job.embedder.prompt is None else {"prompt": json.dumps(job.embedder.prompt)}),

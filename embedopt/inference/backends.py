@@ -199,6 +199,7 @@ _ROWS = (
         summary="a lookup of each token's embedding, for models of StaticEmbedding",
         precision="fp32",
         opener=f"{_ENCODERS}.static:open_pipeline",
+        build=f"{_ENCODERS}.static:link",
         batch_tokens=_BATCH_TOKENS,
         only_named=True,
     ),

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from embedopt.errors import ArtifactError, EmbedoptError, UsageError, first_line
 from embedopt.inference.artifacts import probes
+from embedopt.inference.artifacts.layout import TextSettings
 from embedopt.inference.artifacts.source_model import trusting
 from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import resolve_weights
@@ -55,11 +56,16 @@ def load_encoder(
     backend = get_backend(name)
     if mode is not None and mode not in get_args(Mode):
         raise UsageError(f"unknown mode {mode!r}; known are: {', '.join(get_args(Mode))}")
-    weights = resolve_weights(model, revision, trust_remote_code=trust_remote_code)
     cache = Path(cache_dir) if cache_dir else None
-    row = tuned_in_both_modes(backend, weights, cache)
-    folder = ArtifactStore(cache, on_step).get(backend, weights)
-    return open_encoder(row, folder, mode, trust_remote_code=trust_remote_code)
+    try:
+        weights = resolve_weights(model, revision, trust_remote_code=trust_remote_code)
+        row = tuned_in_both_modes(backend, weights, cache)
+        folder = ArtifactStore(cache, on_step).get(backend, weights)
+        return open_encoder(row, folder, mode, trust_remote_code=trust_remote_code)
+    except OSError as error:  # of a file that is there but can't be read, or of the system's limits
+        raise ArtifactError(
+            f"{name} can't be opened ({error}); wanted files that can be read: mend what it names"
+        ) from error
 
 
 def open_encoder(
@@ -85,10 +91,12 @@ def _with_ways(backend: Backend, folder: Path, mode: Mode | None) -> Encoder:
     """Open a backend in a mode, or so that each call chooses one."""
     modes = (mode,) if mode else get_args(Mode)
     ways: dict[int, Replicas] = {}
+    max_length = TextSettings.read(folder).max_length
     for one in modes:
         count, threads = replicas_and_threads(one)
         forwards = partial(_opened, backend.in_mode(one), folder, count, threads)
-        ways.setdefault(count, Replicas(backend.name, count, forwards))  # on one core the modes are the same
+        # On one core the modes are the same.
+        ways.setdefault(count, Replicas(backend.name, count, forwards, max_length))
     first, *_ = ways.values()
     first.open()
     batch_tokens = backend.in_mode(modes[-1]).batch_tokens

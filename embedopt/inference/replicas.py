@@ -32,10 +32,19 @@ class Replicas:
         name: the encoder's name.
         count: number of replicas.
         open_forwards: opens them, once; each is called by one thread at a time.
+        max_length: number of tokens that a text is cut to; None for no limit.
     """
 
-    def __init__(self, name: str, count: int, open_forwards: Callable[[], Sequence[Forward]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        open_forwards: Callable[[], Sequence[Forward]],
+        max_length: int | None = None,
+    ) -> None:
         self.count = count
+        # Longer texts fail in a model with a table of positions.
+        self._timed = [(texts, min(tokens, max_length or tokens)) for texts, tokens in _TIMED]
         self._name, self._open_forwards = name, open_forwards
         self._opening, self._opened, self._closed = threading.Lock(), False, False
         self._free: SimpleQueue[Forward | None] = SimpleQueue()  # None: closed
@@ -54,7 +63,9 @@ class Replicas:
     @cached_property
     def cost(self) -> Cost:
         """What a batch costs while all replicas are busy, measured on the first use."""
-        return measured_cost((texts * tokens, partial(self._time, texts, tokens)) for texts, tokens in _TIMED)
+        return measured_cost(
+            (texts * tokens, partial(self._time, texts, tokens)) for texts, tokens in self._timed
+        )
 
     def _time(self, texts: int, tokens: int) -> None:
         ones = np.ones((texts, tokens), dtype=np.int64)

@@ -55,6 +55,12 @@ def test_a_damaged_model_is_one_line(tiny_model: Callable[..., Path], tmp_path: 
     assert "\n" not in str(caught.value)
 
 
+def test_an_error_of_the_file_system_is_one_of_the_model_not_of_the_output(tmp_path: Path) -> None:
+    """As of a name that is too long for a file."""
+    with pytest.raises(ArtifactError, match=r"torch-fp32 can't be opened \(.*File name too long.*\); wanted"):
+        load_encoder("torch-fp32", model="x" * 300)
+
+
 @pytest.mark.parametrize("name", ["onnx-int8", "openvino-int8"])
 def test_nothing_is_written_under_the_users_home(
     tiny_model: Callable[..., Path], tmp_path: Path, name: str

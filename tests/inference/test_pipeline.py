@@ -106,6 +106,15 @@ def test_replicas_are_opened_by_the_first_call_that_needs_them() -> None:
         assert opened == [2]
 
 
+def test_what_a_batch_costs_is_measured_within_the_limit_on_tokens() -> None:
+    """A model whose table of positions ends there fails on longer texts."""
+    forwards = [CountingForward(), CountingForward()]
+    way = Replicas("test", 2, lambda: forwards, max_length=5)
+    assert way.cost.batches > 0
+    assert {shape for forward in forwards for shape in forward.shapes} == {(1, 5), (8, 5)}
+    way.close()
+
+
 def test_long_texts_are_cut_and_empty_texts_are_kept() -> None:
     forward = CountingForward()
     pipeline = _pipeline(forward, max_length=3)

@@ -30,6 +30,7 @@ def onnx_fp32(source: Path, target: Path) -> None:
     """
     from optimum.exporters.onnx import export
     from optimum.exporters.onnx.model_configs import SentenceTransformersTransformerOnnxConfig
+    from optimum.utils import DEFAULT_DUMMY_SHAPES
     from sentence_transformers.sentence_transformer.modules import Normalize
 
     # Eager attention exports to fewer nodes than the fused one, which computes shapes at every step.
@@ -40,7 +41,9 @@ def onnx_fp32(source: Path, target: Path) -> None:
         normalize.register_forward_pre_hook(partial(_cut, model.truncate_dim))
         model.append(normalize)
     config = SentenceTransformersTransformerOnnxConfig(model[0].config, task="feature-extraction")
-    export(model, config, target / MODEL_FILE)
+    tokens = DEFAULT_DUMMY_SHAPES["sequence_length"]  # of the texts that it traces the model with
+    shapes = {"sequence_length": min(tokens, model.max_seq_length or tokens)}
+    export(model, config, target / MODEL_FILE, input_shapes=shapes)
     _drop_other_outputs(target)
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from embedopt.errors import WeightsError
 from embedopt.inference.artifacts.hub import snapshot
 
 # Folders beside the PyTorch weights that hold other runtimes' files.
+MODEL_FOLDER = "model"
 OTHER_RUNTIMES = ("onnx", "openvino")
 _SKIPPED = frozenset({*OTHER_RUNTIMES, ".git", ".cache", "__pycache__"})
 
@@ -31,6 +33,19 @@ def walk(root: Path, start: str = "") -> Iterator[tuple[str, Path]]:
         for file in (Path(folder, name) for name in names):
             if file.is_file():
                 yield Path(os.path.relpath(file, root)).as_posix(), file
+
+
+def link_model(model: Path, artifact: Path) -> None:
+    """Link the files of a model's folder, but for other runtimes', in the artifact's :data:`MODEL_FOLDER`."""
+    others = shutil.ignore_patterns(*OTHER_RUNTIMES, ".git", ".cache")
+    shutil.copytree(model.absolute(), artifact / MODEL_FOLDER, ignore=others, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        Path(target).symlink_to(source)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
 
 
 def module_folders(model: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -70,23 +69,31 @@ def open_model(folder: Path, **options: Any) -> "SentenceTransformer":
 def _no_invented_tensors(folder: Path) -> Iterator[None]:
     """Raise where transformers fills in random numbers for tensors that a model's files lack.
 
-    It says so by a warning only. A pooler's are no loss: sentence-transformers does not use it.
+    It only warns of them. A pooler's are no loss: sentence-transformers does not use it.
     """
+    from transformers import PreTrainedModel
     from transformers.modeling_utils import logger
 
-    messages: list[str] = []
-    with mock.patch.object(logger, "warning", lambda message, *_, **__: messages.append(str(message))):
+    original: Any = PreTrainedModel.from_pretrained
+    missing: list[str] = []
+
+    def noting(kind: type[PreTrainedModel], *args: Any, **options: Any) -> Any:
+        with_info = options.pop("output_loading_info", False)
+        model, info = original.__func__(kind, *args, output_loading_info=True, **options)
+        other_shapes = [name for name, *_ in info["mismatched_keys"]]
+        missing.extend(name for name in (*info["missing_keys"], *other_shapes) if "pooler." not in name)
+        return (model, info) if with_info else model
+
+    with (
+        mock.patch.object(logger, "warning"),
+        mock.patch.object(PreTrainedModel, "from_pretrained", classmethod(noting)),
+    ):
         yield
-    for message in messages:
-        listed = message.partition("newly initialized")[2].partition("\nYou should")[0]
-        # Names stand in quotes; those of another shape than the file's each begin a line.
-        named = re.findall(r"'([^']+)'|^- (\S+):", listed, re.MULTILINE)
-        missing = [name for pair in named for name in pair if name and "pooler." not in name]
-        if missing:
-            raise WeightsError(
-                f"{folder} lacks tensors that config.json asks for: {_shortened(missing)}; wanted "
-                "all of them, in its shapes: fetch the model again or mend config.json"
-            )
+    if missing:
+        raise WeightsError(
+            f"{folder} lacks tensors that config.json asks for: {_shortened(missing)}; wanted "
+            "all of them, in its shapes: fetch the model again or mend config.json"
+        )
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -25,7 +26,7 @@ from embedopt.errors import ArtifactError, EmbedoptError, UnsupportedModelError,
 from embedopt.inference.artifacts.layout import MANIFEST
 from embedopt.inference.artifacts.source_model import is_trusted, trusting
 from embedopt.inference.artifacts.weights import Weights, digest_of, sha256_of
-from embedopt.inference.backend import Backend
+from embedopt.inference.backend import Backend, Mode
 from embedopt.inference.backends import get_backend
 from embedopt.inference.hardware import this_hardware
 
@@ -199,8 +200,9 @@ def _run_build(backend: Backend, source: Path, target: Path) -> str | None:
     try:
         with quiet():
             note = build(source, target, **backend.build_options)
-            # Opened once, which holds it to its probes.
-            open_encoder(backend, target, trust_remote_code=is_trusted()).close()
+            # Opened once in each mode, which holds it to its probes.
+            for mode in get_args(Mode) if backend.has_modes else (None,):
+                open_encoder(backend, target, mode, trust_remote_code=is_trusted()).close()
     except EmbedoptError:
         raise
     except Exception as error:  # the libraries that export and quantise raise errors of any class

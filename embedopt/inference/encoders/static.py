@@ -7,29 +7,39 @@ from typing import Any
 import numpy as np
 
 from embedopt.errors import UnsupportedModelError
+from embedopt.inference.artifacts import probes
 from embedopt.inference.artifacts.layout import TOKENIZER_FILE, TextSettings
-from embedopt.inference.artifacts.model_code import own_prompts
+from embedopt.inference.artifacts.model_code import MODEL_FOLDER, link_model, own_prompts
+from embedopt.inference.artifacts.source_model import open_source_model
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
 from embedopt.inference.pipeline import Pipeline
 from embedopt.inference.replicas import Replicas
 
 
-def open_pipeline(backend: Backend, folder: Path) -> Pipeline:
-    """Open the folder of a model that is one table, normalised or not.
+def link(source: Path, target: Path) -> None:
+    """Link the files of a model that is one table, normalised or not, and add its probes.
 
     Raises:
         UnsupportedModelError: it has other modules.
     """
-    from safetensors.numpy import load_file
-    from tokenizers import Tokenizer
-
-    modules = _read(folder / "modules.json", [{"type": "Transformer"}])
+    modules = _read(source / "modules.json", [{"type": "Transformer"}])
     types = [str(module["type"]).rpartition(".")[2] for module in modules]
     if types not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
         raise UnsupportedModelError(
-            f"the model is made of {', '.join(types)}; wanted StaticEmbedding alone: leave {backend.name} out"
+            f"the model is made of {', '.join(types)}; wanted StaticEmbedding alone: leave the backend out"
         )
+    link_model(source, target)
+    probes.write(open_source_model(source), target)
+
+
+def open_pipeline(backend: Backend, artifact: Path) -> Pipeline:
+    """Open an artifact of :func:`link`."""
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    folder = artifact / MODEL_FOLDER
+    modules = _read(folder / "modules.json", [])
     [table] = load_file(folder / modules[0]["path"] / "model.safetensors").values()
     cut_dim = _read(folder / "config_sentence_transformers.json", {}).get("truncate_dim")
     table = table[:, :cut_dim].astype(np.float32)

@@ -1,10 +1,9 @@
 """PyTorch in a narrower number type than the reference's, in the same pipeline as the other runtimes."""
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedopt.inference.artifacts.model_code import OTHER_RUNTIMES
+from embedopt.inference.artifacts.model_code import MODEL_FOLDER, link_model
 from embedopt.inference.artifacts.source_model import open_source_model, save_text_files
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
@@ -14,28 +13,18 @@ from embedopt.inference.replicas import Forward, Replicas
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_MODEL = "model"
-
 
 def link(source: Path, target: Path) -> None:
     """Link the files of the sentence-transformers folder ``source``, and add how it reads texts."""
-    others = shutil.ignore_patterns(*OTHER_RUNTIMES, ".git", ".cache")
-    shutil.copytree(source.absolute(), target / _MODEL, ignore=others, copy_function=_link)
+    link_model(source, target)
     save_text_files(open_source_model(source), target)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        Path(target).symlink_to(source)
-    except OSError:  # a file system without links
-        shutil.copyfile(source, target)
 
 
 def open_pipeline(backend: Backend, folder: Path) -> Pipeline:
     """Open an artifact of :func:`link` in the torch type that ``open_options["dtype"]`` names."""
     import torch
 
-    model = open_source_model(folder / _MODEL, dtype=getattr(torch, str(backend.open_options["dtype"])))
+    model = open_source_model(folder / MODEL_FOLDER, dtype=getattr(torch, str(backend.open_options["dtype"])))
     way = Replicas(backend.name, 1, lambda: [_forward(model)])
     return Pipeline.of_artifact(backend.name, folder, [way], backend.batch_tokens)
 
