@@ -422,8 +422,8 @@ _NO_TABLE = {
 _BY_ARCHITECTURE: Mapping[str, Mapping[str, str]] = {
     "Deberta": {"torch-bf16": "dtype"},
     "T5": {"st-onnx-*": "asks for tensors that the model does without"},
-    # The library's export takes positions that it does not give; INT8 loses an embedding.
-    "Qwen3": {"st-onnx-*": "position_ids", "onnx-int8": "by a cosine of"},
+    # The library's export takes positions that it does not give.
+    "Qwen3": {"st-onnx-*": "position_ids"},
 }
 # What sentence-transformers adds to a folder of transformers.
 _OF_THE_LIBRARY = (

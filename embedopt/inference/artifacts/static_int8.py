@@ -1,9 +1,10 @@
 """Static INT8: activations have one fixed scale a tensor, so an embedding does not depend on its batch.
 
 The weights are chosen so that it does not depend on the CPU either. One without VNNI adds two products of an
-activation of 8 bits with a weight at once, in 16 bits that saturate: so two weights that it adds are at most
-128 together in magnitude (255 * 128 < 2^15). A channel's scale is the one of several that costs least, where
-an error counts by how large the activations are, and the mean of what rounding changes goes into the bias.
+activation of 8 bits with a weight at once, in 16 bits that saturate: so the sum of two weights that it adds
+is at most 128 in magnitude (255 * 128 < 2^15). A channel's scale is the one of several that costs least,
+where an error counts by how large the activations are, and the mean of what rounding changes goes into the
+bias, where the model has one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -106,8 +107,8 @@ def round_weights(weights: _Floats, squares: _Floats) -> tuple[_Floats, _Floats]
         squares: ``(inputs,)``, mean square of each input's activation.
 
     Returns:
-        Whole numbers ``(inputs, outputs)`` from -127 to 127, those of inputs ``2 i`` and ``2 i + 1`` at most
-        128 together in magnitude, and scales ``(outputs,)``.
+        Whole numbers ``(inputs, outputs)`` from -127 to 127, the sum of those of inputs ``2 i`` and
+        ``2 i + 1`` at most 128 in magnitude, and scales ``(outputs,)``.
     """
     largest = np.maximum(np.abs(weights).max(axis=0), np.finfo(np.float32).tiny)
     best, best_scale = np.zeros_like(weights), largest
@@ -123,10 +124,14 @@ def round_weights(weights: _Floats, squares: _Floats) -> tuple[_Floats, _Floats]
 
 
 def _limit_pairs(values: _Floats) -> _Floats:
-    """Take from both numbers of each pair of rows half of what they are over the limit together."""
+    """Take from both numbers of each pair of rows half of what their sum is over the limit.
+
+    Those of two signs never are: an activation is not negative, so their products do not add up.
+    """
     padded = np.pad(values, ((0, len(values) % 2), (0, 0)))
-    magnitudes = np.abs(padded).reshape(-1, 2, padded.shape[1])
-    half = np.maximum(magnitudes.sum(axis=1) - _PAIR_LIMIT, 0.0) / 2
+    pairs = padded.reshape(-1, 2, padded.shape[1])
+    magnitudes = np.abs(pairs)
+    half = np.maximum(np.abs(pairs.sum(axis=1)) - _PAIR_LIMIT, 0.0) / 2
     limited = magnitudes - np.stack([np.ceil(half), np.floor(half)], axis=1)
     result: _Floats = (np.sign(padded) * limited.reshape(padded.shape))[: len(values)]
     return result
@@ -165,7 +170,10 @@ def _quantize_product(
     bias = (np.asarray(observed.total) / observed.tokens) @ (weights - rounded * scales)
     output = node.output[0]
     addition = _bias_addition(graph, output, weights.shape[1])
-    if addition is not None:
+    if addition is None:
+        # What is 0 for an input of 0 stays so: a model without biases embeds a text of padding alone as 0.
+        bias = np.zeros_like(bias)
+    else:
         [own] = [each for each in addition.input if each != output]
         bias = bias + numpy_helper.to_array(tensors[own])
         output = addition.output[0]

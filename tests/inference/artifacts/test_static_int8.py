@@ -34,12 +34,12 @@ numpy.save(sys.argv[3], numpy.concatenate([session.run(None, feed)[0] for feed i
 """
 
 
-def test_two_weights_that_a_cpu_adds_are_at_most_128_together() -> None:
+def test_the_sum_of_two_weights_that_a_cpu_adds_is_at_most_128() -> None:
     weights = np.random.default_rng(0).normal(size=(385, 16))
     rounded, scales = round_weights(weights, np.ones(385))
     np.testing.assert_array_equal(rounded, np.rint(rounded))
-    magnitudes = np.abs(np.append(rounded, np.zeros((1, 16)), axis=0)).reshape(-1, 2, 16).sum(axis=1)
-    assert magnitudes.max() == 128
+    sums = np.append(rounded, np.zeros((1, 16)), axis=0).reshape(-1, 2, 16).sum(axis=1)
+    assert (sums.min(), sums.max()) == (-128, 128)
     assert np.abs(rounded).max() <= 127
     assert np.abs(rounded * scales - weights).max() < 0.5
 
@@ -53,8 +53,14 @@ def test_weights_of_pairs_that_fit_are_rounded_at_the_finest_scale() -> None:
 
 def test_a_pair_over_the_limit_gives_way_by_half_each() -> None:
     np.testing.assert_array_equal(
-        module._limit_pairs(np.array([[127.0, 100.0], [-127.0, -29.0]])), [[64.0, 99.0], [-64.0, -29.0]]
+        module._limit_pairs(np.array([[127.0, -100.0], [127.0, -29.0]])), [[64.0, -99.0], [64.0, -29.0]]
     )
+
+
+def test_a_pair_of_two_signs_stays_since_its_products_do_not_add_up() -> None:
+    """With the largest and the smallest activations, no sum leaves 16 bits."""
+    pair = np.array([[127.0, -127.0], [-127.0, 127.0]])
+    np.testing.assert_array_equal(module._limit_pairs(pair), pair)
 
 
 def test_products_share_one_quantised_input_and_hold_their_bias(
