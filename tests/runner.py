@@ -135,7 +135,8 @@ class Runner:
 
     def _value(self, expression: str) -> str:
         if match := _HASH.fullmatch(expression):
-            return hashlib.sha256((self.checkout_folder / match[1]).read_bytes()).hexdigest()
+            files = [self.checkout_folder / name for name in match[1].split("', '")]
+            return hashlib.sha256(b"".join(map(Path.read_bytes, files))).hexdigest()
         # An output that no step has set is empty; any other expression must have a value.
         return self.values.get(expression, "") if ".outputs." in expression else self.values[expression]
 

@@ -1,7 +1,8 @@
-"""The public names of the package, and the imports that stay light."""
+"""The public names of the package, the imports that stay light, and what works without any extra."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,42 @@ def test_importing_loads_no_runtime(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Modules of the packages in the extras: any of them may be missing where runs are judged and shown.
+_EXTRAS = (
+    *("torch", "onnxruntime", "onnx", "transformers", "tokenizers", "sentence_transformers", "optimum"),
+    *("huggingface_hub", "pytest", "pytest_benchmark", "psutil", "loky", "cpuinfo", "pyarrow", "ray"),
+)
+_WITHOUT_EXTRAS = f"""
+import sys
+
+class Missing:
+    @staticmethod
+    def find_spec(name, *_):
+        if name.partition(".")[0] in {_EXTRAS}:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Missing)
+from embedopt.cli.app import main
+sys.exit(main(sys.argv[1:]))
+"""
+_RUN = str(Path(__file__).parent / "data" / "run_of_the_old_house.json")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["report", _RUN, "-o", "page.html"], 0),
+        (["report", _RUN, "--format", "markdown"], 0),
+        (["summary", _RUN], 0),
+        (["history", "--history", _RUN], 5),  # 5: inconclusive
+        (["compare", _RUN, _RUN], 0),
+        (["gate", _RUN], 5),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else str(value),
+)
+def test_runs_are_judged_and_shown_without_any_extra(command: list[str], code: int, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", _WITHOUT_EXTRAS, *command]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "")

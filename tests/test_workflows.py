@@ -185,7 +185,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
     short = "        return embeddings if self.name == 'onnx-fp32' else np.round(embeddings, 1)\n"
     _branch(work, "worse", "embedopt/inference/pipeline.py", "        return embeddings\n", short)
     _branch(work, "broken", "conftest.py", "embedopt.plugin", "nothing_of_the_name")
-    _branch(work, "newer", "pyproject.toml", '"requests>=2.32"', '"requests>=2.33"', start="broken")
+    _branch(work, "newer", ".ci/constraints.txt", "numpy==2.4.6", "numpy==2.4.7", start="broken")
     git(work, "push", "-q", str(bare), "--all")
     git(bare, "symbolic-ref", "HEAD", "refs/heads/main")
     return bare

@@ -15,7 +15,7 @@ from embedopt.cli import calibrate as calibrate_commands
 from embedopt.cli import encode as encode_commands
 from embedopt.cli import judge as judge_commands
 from embedopt.cli import report as report_commands
-from embedopt.errors import EmbedoptError, RecordError, UnsupportedModelError
+from embedopt.errors import EmbedoptError, MissingPackageError, RecordError, UnsupportedModelError
 from embedopt.inference.artifacts.quantization_texts import quantization_texts
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
 from embedopt.inference.artifacts.weights import resolve_weights
@@ -205,7 +205,7 @@ for _other in (
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 2 wrong input, 70 a bug, 141 a closed pipe."""
     try:
-        app(argv)
+        _call(argv)
     except EmbedoptError as error:
         with contextlib.suppress(BrokenPipeError):
             typer.echo(lines([f"embedopt: {error}"]), nl=False, err=True)
@@ -218,3 +218,14 @@ def main(argv: list[str] | None = None) -> int:
         traceback.print_exc()
         return _CRASH
     return 0
+
+
+def _call(argv: list[str] | None) -> None:
+    try:
+        app(argv)
+    except ModuleNotFoundError as error:  # embedopt without extras only judges and reports
+        if (error.name or "embedopt").startswith("embedopt"):
+            raise
+        raise MissingPackageError(
+            f"this command needs {error.name}, which is not installed: pip install 'embedopt[build]'"
+        ) from None

@@ -162,7 +162,7 @@ def _encode_to_folder(job: Job, price_per_hour: float) -> None:
 
 def _require(what: str, package: str, extra: str) -> None:
     if find_spec(package) is None:
-        install = f"pip install -e '.[{extra}]' in embedopt's folder"
+        install = f"pip install 'embedopt[{extra}]'"
         raise MissingPackageError(f"{what} needs {package}, which is not installed: {install}")
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from embedopt.errors import MissingPackageError
 
-INSTALL_PEERS = "pip install -e '.[peers]' in embedopt's folder"
+INSTALL_PEERS = "pip install 'embedopt[peers]'"
 Precision = Literal["fp32", "bf16", "int8", "unknown"]
 # latency: one copy of the model that uses all cores; throughput: a copy of the model for each core.
 Mode = Literal["latency", "throughput"]

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_killed_node_loses_and_doubles_nothing(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'embedopt[ray]'")
     source, model = write_texts(tmp_path / "in" / "a.parquet"), str(tiny_model())
     here = ["encode", str(source), "-o", str(tmp_path / "here"), "--id", "doc", "--backend", "onnx-fp32"]
     assert main([*here, "--model", model]) == 0

@@ -223,6 +223,19 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     assert done.stderr == "embedopt: nowhere.json: no such file or directory; wanted a saved run\n"
 
 
+def test_a_package_of_an_extra_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(cli, "read_history", fail)
+    assert main(["summary", "run.json"]) == 2
+    assert capsys.readouterr().err == (
+        "embedopt: this command needs torch, which is not installed: pip install 'embedopt[build]'\n"
+    )
+
+
 def test_a_bug_of_ours_does_not_say_that_a_run_is_slower(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

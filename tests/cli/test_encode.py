@@ -127,9 +127,9 @@ def test_a_prompt_is_put_before_each_text_and_belongs_to_what_a_folder_was_made_
         (
             "pyarrow",
             [],
-            "encoding to a folder needs pyarrow, which is not installed: pip install -e '.[bulk]'",
+            "encoding to a folder needs pyarrow, which is not installed: pip install 'embedopt[bulk]'",
         ),
-        ("ray", ["--ray", "local"], "--ray needs ray, which is not installed: pip install -e '.[ray]'"),
+        ("ray", ["--ray", "local"], "--ray needs ray, which is not installed: pip install 'embedopt[ray]'"),
     ],
 )
 def test_a_missing_package_is_one_line_with_the_command(
@@ -143,7 +143,7 @@ def test_a_missing_package_is_one_line_with_the_command(
 ) -> None:
     monkeypatch.setattr("embedopt.cli.encode.find_spec", lambda name: None if name == package else name)
     assert main(["encode", str(texts), "-o", str(tmp_path / "out"), *options]) == 2
-    assert capsys.readouterr().err == f"embedopt: {message} in embedopt's folder\n"
+    assert capsys.readouterr().err == f"embedopt: {message}\n"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_unusual_texts_on_the_real_model_are_close_to_the_reference(
 ) -> None:
     """Ordinary texts, odd ones and one of 1 MB, without a network."""
     if missing := BACKENDS[name].missing_packages:
-        pytest.skip(f"{' and '.join(missing)} not installed: pip install -e '.[peers]'")
+        pytest.skip(f"{' and '.join(missing)} not installed: pip install 'embedopt[peers]'")
     with load_encoder("torch-fp32") as reference, load_encoder(name, cache_dir=real_cache) as encoder:
         expected = reference.encode(UNUSUAL_TEXTS)
         embeddings = encoder.encode(UNUSUAL_TEXTS)

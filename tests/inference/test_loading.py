@@ -37,7 +37,7 @@ def test_a_missing_package_is_one_line_with_the_command_that_installs_it(
     with pytest.raises(MissingPackageError) as caught:
         load_encoder("openvino-int8", cache_dir=tmp_path)
     assert str(caught.value) == (
-        "openvino-int8 needs nncf, which is not installed: pip install -e '.[peers]' in embedopt's folder"
+        "openvino-int8 needs nncf, which is not installed: pip install 'embedopt[peers]'"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from embedopt.measure.pairs import environment
 
 _WORKER_FILE = Path("embedopt", "measure", "worker.py")
 _ADOPTING = ("pyproject.toml", "conftest.py", "benchmarks/conftest.py")
+# The versions that decide a measurement.
+_CONSTRAINTS_FILE = Path(".ci", "constraints.txt")
 
 
 def holds_embedopt(root: Path) -> bool:
@@ -135,27 +137,36 @@ def _model_in_addopts(root: Path) -> str | None:
 
 
 def pins(root: Path) -> dict[str, str]:
-    """Return the version of each exactly pinned dependency of a project, extras included, by name.
+    """Return the version of each exactly pinned dependency of a project, by name.
+
+    They stand in its ``pyproject.toml``, extras included, and in its ``.ci/constraints.txt``, if it has one.
 
     Raises:
-        MeasureError: the project's ``pyproject.toml`` can't be read.
+        MeasureError: one of the files can't be read.
     """
     table = _pyproject(root).get("project", {})
     extras = table.get("optional-dependencies", {}).values()
-    requirements = chain(table.get("dependencies", []), *extras)
-    try:
-        parsed = [Requirement(requirement) for requirement in requirements]
-    except InvalidRequirement as error:
-        raise MeasureError(
-            f"{root / 'pyproject.toml'} has a dependency that can't be read: {first_line(error)}; "
-            "wanted it as PEP 508 has it, such as numpy==2.4.6"
-        ) from None
+    constraints = root / _CONSTRAINTS_FILE
+    lines = constraints.read_text(encoding="utf8").splitlines() if constraints.is_file() else []
     return {
         canonicalize_name(requirement.name): specifier.version
-        for requirement in parsed
+        for requirement in (
+            *_parsed(root / "pyproject.toml", chain(table.get("dependencies", []), *extras)),
+            *_parsed(constraints, filter(None, (line.partition("#")[0].strip() for line in lines))),
+        )
         for specifier in requirement.specifier
         if specifier.operator in ("==", "===")
     }
+
+
+def _parsed(file: Path, requirements: Iterable[str]) -> list[Requirement]:
+    try:
+        return [Requirement(requirement) for requirement in requirements]
+    except InvalidRequirement as error:
+        raise MeasureError(
+            f"{file} has a dependency that can't be read: {first_line(error)}; "
+            "wanted it as PEP 508 has it, such as numpy==2.4.6"
+        ) from None
 
 
 def _pyproject(root: Path) -> dict[str, Any]:

@@ -53,6 +53,19 @@ def test_pins_are_read_with_extras_and_markers(tmp_path: Path) -> None:
     assert pins(project) == {"torch": "2.13.0", "numpy": "2.4.6", "a": "1.*"}
 
 
+def test_pins_are_read_from_the_constraints_of_ci_too(tmp_path: Path) -> None:
+    """A base from before they moved there pins in its pyproject.toml."""
+    head = _project(tmp_path / "head", "numpy>=1.26")
+    base = _project(tmp_path / "base", "numpy==2.4.6")
+    (head / ".ci").mkdir()
+    constraints = head / ".ci" / "constraints.txt"
+    constraints.write_text("# pins\n\nnumpy==2.4.6  # of 2026\n", encoding="utf8")
+    assert why_not_comparable(head, base, own_python=False) is None
+    constraints.write_text("numpy 2\n", encoding="utf8")
+    with pytest.raises(MeasureError, match=r"constraints\.txt has a dependency that can't be read: "):
+        pins(head)
+
+
 def test_a_dependency_that_cant_be_read_is_named(tmp_path: Path) -> None:
     project = _project(tmp_path, "numpy 2")
     with pytest.raises(MeasureError, match=r"has a dependency that can't be read: .*; wanted it as PEP 508"):
