@@ -81,10 +81,13 @@ def test_only_a_newer_commit_of_the_same_pull_request_cancels_checks() -> None:
     }
 
 
+_USED = {".ci/constraints", ".ci/environment"}
+
+
 @pytest.mark.parametrize("name", ["benchmark.yml", "comment.yml"])
-def test_the_head_of_a_workflow_to_copy_names_the_scripts_it_calls(name: str) -> None:
+def test_the_head_of_a_workflow_to_copy_names_the_files_it_uses(name: str) -> None:
     head, _, rest = (WORKFLOWS / name).read_text(encoding="utf8").partition("\nname: ")
-    assert set(re.findall(r"\.ci/\w+", head)) == set(re.findall(r"\.ci/\w+", rest)) == {".ci/environment"}
+    assert set(re.findall(r"\.ci/\w+", head)) == set(re.findall(r"\.ci/\w+", rest)) == _USED
 
 
 def test_workflows_that_run_a_pull_request_s_code_have_no_secret() -> None:
