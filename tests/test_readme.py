@@ -98,7 +98,7 @@ def test_a_snippet_runs(
 
 def test_the_deployment_on_ray_answers_refuses_and_outlives_clients_that_go_away(tmp_path: Path) -> None:
     """On a local Ray, with an encoder that the test holds while the queue fills."""
-    pytest.importorskip("ray.serve", reason="ray is not installed: pip install -e '.[ray]'")
+    pytest.importorskip("ray.serve", reason="ray is not installed: pip install 'embedopt[ray]'")
     [code] = re.findall(r"```python serve\n(.*?)```", PAGES["docs/how-much-load.md"], re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-m", "tests.ray_serve", code, str(tmp_path / "fifo")],
