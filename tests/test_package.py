@@ -31,7 +31,17 @@ def test_importing_loads_no_runtime(module: str) -> None:
 # Modules of the packages in the extras: any of them may be missing where runs are judged and shown.
 _EXTRAS = (
     *("torch", "onnxruntime", "onnx", "transformers", "tokenizers", "sentence_transformers", "optimum"),
-    *("huggingface_hub", "pytest", "pytest_benchmark", "psutil", "loky", "cpuinfo", "pyarrow", "ray"),
+    *(
+        "huggingface_hub",
+        "httpx",
+        "pytest",
+        "pytest_benchmark",
+        "psutil",
+        "loky",
+        "cpuinfo",
+        "pyarrow",
+        "ray",
+    ),
 )
 _WITHOUT_EXTRAS = f"""
 import sys
