@@ -6,6 +6,7 @@ It is the only file that touches pytest-benchmark's internals. In a run that col
 
 import math
 import os
+import shlex
 from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -60,7 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     try:
         declare_targets(root)
-        options = parse_options(config.option, root)
+        given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
+        options = parse_options(config.option, root, [str(word) for word in given])
         settings = read_settings(root / "pyproject.toml", BACKENDS)
     except EmbedoptError as error:
         raise pytest.UsageError(str(error)) from error

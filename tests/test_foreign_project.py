@@ -8,6 +8,7 @@ import pytest
 
 from embedopt.evidence import Cell, GateRun, PairsWanted
 from embedopt.measure.pairs.gate_run import GatePlan, measure_gate_run
+from embedopt.measure.pairs.own_inputs import BaseInputs
 from embedopt.measure.pairs.process_pair import Work
 from tests.repositories import git
 
@@ -45,7 +46,7 @@ def _gate_run(shop: Path, steps: list[str], model: str = "models/shop") -> GateR
         head=shop,
         backends=(CELL.backend,),
         batch_sizes=(CELL.batch_size,),
-        model=model,
+        base_inputs=BaseInputs(model="models/shop", is_model_given=False),
         budget_s=600.0,
         invariance_texts=2,
         invariance_rounds=1,

@@ -1,7 +1,6 @@
 """The suite's gate, run by pytest: --against REF, with a fake measurement."""
 
 import json
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +14,7 @@ from embedopt.judge.history.saved_runs import run_from_json
 from embedopt.measure.pairs.gate_run import GatePlan
 from embedopt.measure.pairs.process_pair import Work
 from embedopt.sampling import PlanPairs
+from tests.repositories import git
 from tests.suite import saved_files
 
 SAME = Drift(backend="onnx-int8", similarity_mean=1.0, similarity_min=1.0)
@@ -82,6 +82,7 @@ class FakeGateRun:
             seconds=100.0,
             budget_s=plan.budget_s,
             threshold=plan.threshold,
+            moved_rules=plan.moved,
         )
 
     def _paired(self, cell: Cell) -> PairedCell:
@@ -92,12 +93,16 @@ class FakeGateRun:
 @pytest.fixture
 def gate_run(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> FakeGateRun:
     """Make the suite's folder a git repository, and replace the measurement of a gate run."""
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
-        identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"]
-        subprocess.run(["git", *identity, *command], cwd=suite.path, check=True)
+    git(suite.path, "init", "-q")
+    _commit(suite)
     fake = FakeGateRun()
     monkeypatch.setattr(fixtures, "measure_gate_run", fake.measure)
     return fake
+
+
+def _commit(suite: pytest.Pytester) -> None:
+    git(suite.path, "add", ".")
+    git(suite.path, "commit", "-qm", "a change")
 
 
 def _run_against(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
@@ -274,6 +279,71 @@ def test_a_wrong_base_is_a_usage_error(
     result = _run_against(suite, *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
+
+
+_GIVEN = ("benchmarks/test_against.py", "-p", "no:cacheprovider", "--against", "HEAD")
+_BASE = "--backends onnx-int8 --batch-sizes 1,8 --gate-threshold 0.04 --against-budget 100 --min-cosine 0.97"
+_PYTEST_INI = "[pytest]\naddopts = {}\n"
+_NATIVE = "[tool.pytest]\naddopts = {!r}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "head"),
+    [
+        ({"pytest.ini": _PYTEST_INI.format("--gate-threshold 0.5")}, "--gate-threshold 0.04 -> 0.5"),
+        ({"tox.ini": _PYTEST_INI.format("--min-cosine 0.1")}, ""),  # pyproject.toml comes first
+        ({"pytest.ini": _PYTEST_INI.format("--backends torch-fp32")}, "--backends onnx-int8 -> torch-fp32"),
+        ({"pytest.ini": _PYTEST_INI.format("--batch-sizes 1")}, "--batch-sizes 1,8 -> 1"),
+        ({"pytest.toml": "[pytest]\naddopts = ['--against-budget', '1']\n"}, "--against-budget 100.0 -> 1.0"),
+        ({"pyproject.toml": _NATIVE.format(["--profile", "quick"])}, "--profile full -> quick"),
+        (
+            {".pytest.ini": _PYTEST_INI.format("--corpus texts.txt --min-cosine 0.1")},
+            "--corpus default -> texts.txt, --min-cosine 0.97 -> 0.1",
+        ),
+    ],
+)
+def test_what_configuration_changes_is_a_moved_goal_post_and_the_base_s_options_judge(
+    suite: pytest.Pytester, gate_run: FakeGateRun, files: dict[str, str], head: str
+) -> None:
+    suite.makepyprojecttoml(f"[tool.pytest.ini_options]\naddopts = {_BASE!r}\n")
+    _commit(suite)
+    (suite.path / "texts.txt").write_text("text 1\ntext 2\n", encoding="utf8")
+    for name, content in files.items():
+        (suite.path / name).write_text(content, encoding="utf8")
+    result = suite.runpytest_inprocess(*_GIVEN)
+    plan = gate_run.plan
+    assert plan is not None
+    assert (plan.backends, plan.batch_sizes) == (("torch-fp32", "onnx-int8"), (1, 8))
+    assert (plan.threshold, plan.budget_s, plan.invariance_texts) == (0.04, 100.0, 96)
+    assert head in ", ".join(plan.moved)
+    assert bool(plan.moved) == bool(head)
+    assert ("this change also moves its own goal posts: " in " ".join(result.outlines)) == bool(head)
+
+
+def test_what_is_typed_is_the_user_s(
+    suite: pytest.Pytester, gate_run: FakeGateRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.makepyprojecttoml(f"[tool.pytest.ini_options]\naddopts = {_BASE!r}\n")
+    _commit(suite)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--batch-sizes 32")
+    suite.runpytest_inprocess(*_GIVEN, "--gate-threshold", "0.2", "--backends=torch-fp32")
+    plan = gate_run.plan
+    assert plan is not None
+    assert (plan.backends, plan.batch_sizes, plan.threshold) == (("torch-fp32",), (32,), 0.2)
+    assert plan.moved == ()
+
+
+def test_a_change_that_adopts_the_suite_is_run_by_its_own_options(
+    suite: pytest.Pytester, gate_run: FakeGateRun
+) -> None:
+    """A base without the suite has no rules."""
+    git(suite.path, "rm", "-rq", "--cached", ".")
+    git(suite.path, "commit", "-qm", "before the suite")
+    suite.makepyprojecttoml(f"[tool.pytest.ini_options]\naddopts = {_BASE!r}\n")
+    suite.runpytest_inprocess(*_GIVEN)
+    plan = gate_run.plan
+    assert plan is not None
+    assert (plan.threshold, plan.moved) == (0.04, ())
 
 
 def test_a_gate_run_in_several_processes_at_once_is_refused(

@@ -1,7 +1,7 @@
 """The options of a run on pytest's command line: declared, read and checked."""
 
 import shutil
-from argparse import Namespace
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -14,7 +14,9 @@ from embedopt.inference.backend import NO_MODEL, Backend
 from embedopt.inference.backends import BACKENDS, REFERENCE, declared, select_backends, split_names
 from embedopt.measure.accuracy import PAIRS_LAYOUT
 from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, Options
+from embedopt.measure.pairs import base_commit
 from embedopt.measure.pairs.gate_run import GatePlan
+from embedopt.measure.pairs.own_inputs import BaseInputs
 from embedopt.measure.pairs.project import holds_embedopt
 from embedopt.measure.pairs.worktree import resolve
 from embedopt.measure.profiles import BATCH_SIZES, PROFILES, ProfileName
@@ -27,6 +29,10 @@ _AS_GIVEN = (
     *("query_prompt", "document_prompt"),
     *("price_per_hour", "slo_p99_ms", "soak_s", "bulk_texts", "gate_threshold"),
 )
+
+# What each side has for itself, and what belongs to the machine: the base's rules don't replace it.
+_OWN = ("model", "revision", "trust_remote_code", "corpus", "pairs")
+_OF_THIS_MACHINE = ("cache_dir", "against", "against_python")
 
 
 def declare_options(add: Callable[..., object]) -> None:
@@ -61,12 +67,19 @@ def _add_number(add: Callable[..., object], name: str, default: float, text: str
     add(name, type=float, metavar="NUMBER", default=default, help=f"{text} (default: {default:g})")
 
 
-def parse_options(option: Namespace, root: Path) -> Options:
-    """Read and check the options of the command line, for the code in the folder ``root``.
+def parse_options(option: Namespace, root: Path, given: Sequence[str] | None = None) -> Options:
+    """Read and check the options of a run of the code in the folder ``root``.
+
+    Where it is compared with a base, the base's configuration of pytest holds in place of its own, but for
+    its model and texts: a change can't move its own goal posts. ``given`` are the words of the command line
+    and the environment, which hold for both; None where all options are theirs.
 
     Raises:
-        UsageError: an option has a value that means nothing; the message says what is wanted.
+        UsageError: an option has a value that means nothing, or there is no such base; the message says what
+            is wanted.
     """
+    if option.against is not None and given is not None:
+        option = _of_base(option, root, given)
     named = split_names(option.backends) if option.backends is not None else []
     chosen = parse_backends(option.backends, option.profile)
     values = {name: getattr(option, name) for name in _AS_GIVEN} | _declared_model(chosen, option.model)
@@ -81,6 +94,50 @@ def parse_options(option: Namespace, root: Path) -> Options:
         against=parse_gate_run(option, root),
         **values,
     )
+
+
+def _of_base(own: Namespace, head: Path, given: Sequence[str]) -> Namespace:
+    """Return the options by which head is judged: the base's, with head's model and texts.
+
+    It also has the base's model and texts, and what the change moves, as :class:`GatePlan` has them.
+    """
+    commit = resolve(head, own.against)
+    suite = base_commit.suite_folder(head, commit)
+    if suite is None:  # it adopts the suite: there are no rules yet
+        return own
+    configured = base_commit.given_addopts(given)
+    if configured is None:
+        configured = base_commit.addopts(head, commit, suite)
+    base, given_alone = _parse([*configured, *given]), _parse(given)
+    names = [name for name in vars(base) if name not in _OF_THIS_MACHINE]
+    moved = [name for name in names if getattr(base, name) != getattr(own, name)]
+    return Namespace(
+        **vars(base) | {name: getattr(own, name) for name in (*_OWN, *_OF_THIS_MACHINE)},
+        moved=tuple(
+            f"--{name.replace('_', '-')} {_shown(base, name)} -> {_shown(own, name)}" for name in moved
+        ),
+        base_inputs=BaseInputs(
+            model=base.model,
+            revision=base.revision,
+            is_model_given=given_alone.model is not None,
+            corpus=None if given_alone.corpus else base.corpus or Path("benchmarks", "corpus"),
+        ),
+    )
+
+
+def _parse(words: Sequence[str]) -> Namespace:
+    """Read our options among the words of a command line, and pass over those of pytest and others."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    declare_options(parser.add_argument)
+    try:
+        return parser.parse_known_args(words)[0]
+    except ArgumentError as error:
+        raise UsageError(f"the base's addopts: {error}; wanted options of this embedopt") from None
+
+
+def _shown(option: Namespace, name: str) -> str:
+    value = getattr(option, name)
+    return "default" if value is None else str(value)
 
 
 def parse_backends(
@@ -167,7 +224,8 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
         base_python=_interpreter(option.against_python) if option.against_python else None,
         backends=tuple(row.name for row in rows),
         batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
-        model=option.model,
+        base_inputs=getattr(option, "base_inputs", BaseInputs()),
+        moved=getattr(option, "moved", ()),
         budget_s=option.against_budget,
         invariance_texts=PROFILES[option.profile].invariance_texts,
         invariance_rounds=PROFILES[option.profile].invariance_rounds,

@@ -6,7 +6,6 @@ This module does not judge: the function ``plan_pairs`` that it is given says wh
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -17,7 +16,7 @@ from embedopt.clock import Clock
 from embedopt.evidence import Cell, Drift, ExactPair, FigureKind, GateRun, NotComparable, PairedCell
 from embedopt.inference.artifacts.store import cache_root
 from embedopt.inference.targets import changed_targets, read_targets
-from embedopt.measure.pairs import environment, project, worktree
+from embedopt.measure.pairs import base_commit, environment, project, worktree
 from embedopt.measure.pairs.drift import measure_drift
 from embedopt.measure.pairs.exact_values import (
     ExactRequest,
@@ -27,6 +26,7 @@ from embedopt.measure.pairs.exact_values import (
 )
 from embedopt.measure.pairs.last_calls import LastCalls
 from embedopt.measure.pairs.origins import Origins, why_not_own
+from embedopt.measure.pairs.own_inputs import BaseInputs, own_inputs
 from embedopt.measure.pairs.process_pair import StartWorker, Work, cells_of, live_pair, measure_pair
 from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, WorkerClient
 from embedopt.sampling import BUDGET_S, PlanPairs, sample_pairs
@@ -45,7 +45,8 @@ class GatePlan:
         head_python: interpreter that runs the head.
         base_python: interpreter of the base's own environment; None to run the base with the head's.
         backends: backends that are timed in process pairs, at each of the batch sizes.
-        model: model as given to ``--model``, on the command line or in ``addopts``.
+        base_inputs: model and texts of the base, where they are not head's.
+        moved: what head's configuration changes of the base's, such as ``--min-cosine 0.95 -> 0.5``.
         invariance_rounds: number of batches that each of these texts is encoded in.
         threshold: smallest change that counts, a share, for the record only; None for the default.
     """
@@ -56,7 +57,8 @@ class GatePlan:
     base_python: str | None = None
     backends: tuple[str, ...]
     batch_sizes: tuple[int, ...]
-    model: str | None = None
+    base_inputs: BaseInputs = BaseInputs()
+    moved: tuple[str, ...] = ()
     budget_s: _BudgetS = BUDGET_S
     invariance_texts: int
     invariance_rounds: int
@@ -93,7 +95,8 @@ def measure_gate_run(
     installed = not project.holds_embedopt(plan.head)
     commit, head = worktree.resolve(plan.head, plan.ref), worktree.describe_head(plan.head)
     cache_dir = cache_root(Path(work.cache_dir) if work.cache_dir else None)
-    with ended_by_signals(), worktree.checked_out(plan.head, commit, cache_dir) as folder:
+    suite = base_commit.suite_folder(plan.head, commit)
+    with ended_by_signals(), worktree.checked_out(plan.head, commit, cache_dir, suite) as folder:
         python = plan.base_python or plan.head_python
         base = Checkout(name="base", root=folder, python=python, installed=installed)
         own = Checkout(name="head", root=plan.head, python=plan.head_python, installed=installed)
@@ -120,7 +123,7 @@ def measure_gate_run(
         removed=runner.removed,
         accepted=project.newly_accepted(own_rules, base_rules or {}),
         rules=base_rules,
-        moved_rules=project.moved_rules(own_rules, base_rules or {}),
+        moved_rules=(*runner.moved, *project.moved_rules(own_rules, base_rules or {})),
         notes=tuple(runner.notes),
     )
 
@@ -153,6 +156,8 @@ class GateRunner:
         self.added: tuple[str, ...] = ()
         self.removed: tuple[str, ...] = ()
         self.notes: list[str] = []
+        self.moved = plan.moved
+        self._lost: tuple[str, ...] = ()  # beside the backends that the change removes
         self._vectors_by: str | None = None
         self._last_calls = LastCalls()
         self.pairs = 0
@@ -177,11 +182,23 @@ class GateRunner:
                 return {}, None
         self._on_step(f"measuring {title}")
         own_rules, base_rules = project.rules(plan.head), project.rules(base)
-        self.work = replace(self.work, base_model=project.base_model(plan.head, base, plan.model))
         self._projects = (base, plan.head)
         self.notes += changed_targets(read_targets(base), targets)
-        self.run(plan_pairs_by(base_rules))
+        self._give_each_its_own(base)
+        if self.work.texts:
+            self.run(plan_pairs_by(base_rules))
+        else:
+            why = "base and head have no text in common: keep some of the base's corpus"
+            self._leave_out(dict.fromkeys(plan.backends, why))
         return own_rules, base_rules
+
+    def _give_each_its_own(self, base: Path) -> None:
+        own = own_inputs(self._plan.base_inputs, base, self.work)
+        self.work = own.work
+        if own.lost:
+            self._lost, self.moved = ("texts",), (*self.moved, f"the corpus loses {own.lost}")
+        if own.added:
+            self.notes.append(f"only the head has {own.added}: nothing to compare them with")
 
     def add(self, backends: Sequence[str]) -> None:
         """Record that the base does not have these backends: there is nothing to compare them with."""
@@ -217,7 +234,8 @@ class GateRunner:
         self.add([name for name in self._plan.backends if name not in base.backends])
         self._leave_out(base.refused | head.refused)
         self._leave_out(_not_own(self._projects, base, head))
-        self.removed = tuple(name for name in base.backends if name not in head.backends)
+        gone = (name for name in base.backends if name not in head.backends)
+        self.removed = (*self._lost, *gone)
         self.exact = [
             ExactPair(backend=name, metric=metric, base=base.scores[name][metric], head=value)
             for name in base.scores

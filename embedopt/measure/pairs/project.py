@@ -1,7 +1,5 @@
-"""What the ``pyproject.toml`` of a checkout declares: its pins, the rules of its gate, and its model."""
+"""What the ``pyproject.toml`` of a checkout declares: its pins and the rules of its gate."""
 
-import argparse
-import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -12,9 +10,6 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from embedopt.errors import MeasureError, first_line
-from embedopt.inference.artifacts.weights import DEFAULT_MODEL, resolve_weights
-from embedopt.inference.backend import NO_MODEL
-from embedopt.inference.targets import read_targets
 from embedopt.measure.pairs import environment
 
 _WORKER_FILE = Path("embedopt", "measure", "worker.py")
@@ -100,40 +95,6 @@ def moved_rules(head: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, 
         for name in sorted((base.keys() | head.keys()) - {"accept"})
         if base.get(name) != head.get(name)
     )
-
-
-def base_model(head: Path, base: Path, model: str | None) -> str | None:
-    """Return the model that the base declares, where it is another one; None where both use the same.
-
-    A side's model is the one in its ``addopts``, or the one that its targets are held against. A folder of
-    the base is its own, whatever its name. A model from the command line is that of both.
-
-    Raises:
-        UsageError, MeasureError: a ``pyproject.toml`` can't be read.
-    """
-    ours, theirs = _model_in_addopts(head), _model_in_addopts(base)
-    if model != ours:
-        return None
-    theirs = theirs or _model_of_targets(base)
-    if theirs and (base / theirs).is_dir():
-        return str(base / theirs)
-    if theirs == (ours or _model_of_targets(head)):
-        return None
-    return theirs or str(resolve_weights().path)
-
-
-def _model_of_targets(root: Path) -> str | None:
-    models = [target.model for target in read_targets(root).values() if target.model != NO_MODEL]
-    return next((model for model in models if model != DEFAULT_MODEL), None)
-
-
-def _model_in_addopts(root: Path) -> str | None:
-    addopts = _pyproject(root).get("tool", {}).get("pytest", {}).get("ini_options", {}).get("addopts", [])
-    words = shlex.split(addopts) if isinstance(addopts, str) else list(addopts)
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--model")
-    model: str | None = parser.parse_known_args(words)[0].model
-    return model
 
 
 def pins(root: Path) -> dict[str, str]:

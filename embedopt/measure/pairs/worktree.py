@@ -5,7 +5,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
@@ -43,12 +43,14 @@ def describe_head(repository: Path) -> str:
 
 
 @contextlib.contextmanager
-def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path]:
+def checked_out(
+    repository: Path, commit: str, cache_dir: Path, below: PurePosixPath | None = None
+) -> Iterator[Path]:
     """Check ``commit`` out under ``cache_dir``, and remove it at the end, whatever happens.
 
-    Yields the folder that is to the new worktree what ``repository``, which may be a folder inside it, is to
-    its own; where the commit lacks that folder it does not exist. Worktrees that a killed process left behind
-    are removed first; those of other live runs stay.
+    Yields the folder ``below`` the top of the new worktree; without one, what is to it what ``repository``,
+    which may be a folder inside its own, is to that. Where the commit lacks that folder it does not exist.
+    Worktrees that a killed process left behind are removed first; those of other live runs stay.
 
     Raises:
         OutputError: the cache can't be written.
@@ -64,7 +66,7 @@ def checked_out(repository: Path, commit: str, cache_dir: Path) -> Iterator[Path
             added = _git(repository, "worktree", "add", "--detach", "--force", str(folder), commit)
             if added.returncode:
                 raise GitError(f"git can't check {commit[:12]} out into {folder}: {last_line(added.stderr)}")
-            yield folder / _git(repository, "rev-parse", "--show-prefix").stdout.strip()
+            yield folder / (below or _git(repository, "rev-parse", "--show-prefix").stdout.strip())
         finally:
             _remove(repository, folder)
             _lock_of(folder).unlink(missing_ok=True)

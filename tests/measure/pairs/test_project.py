@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from embedopt.errors import MeasureError
-from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.measure.pairs.project import (
-    base_model,
     has_suite,
     moved_rules,
     newly_accepted,
@@ -81,33 +79,3 @@ def test_what_the_base_accepted_already_is_void() -> None:
 def test_each_moved_rule_is_named_with_both_values() -> None:
     base, head = {"threshold": 0.03, "accept": []}, {"threshold": 0.99, "level": 0.1, "accept": ["drift a"]}
     assert moved_rules(head, base) == ("level default -> 0.1", "threshold 0.03 -> 0.99")
-
-
-def _with_addopts(folder: Path, addopts: str) -> Path:
-    folder.mkdir()
-    (folder / "pyproject.toml").write_text(
-        f"[tool.pytest.ini_options]\naddopts = {addopts}\n", encoding="utf8"
-    )
-    return folder
-
-
-@pytest.mark.parametrize("addopts", ['"-q --model theirs"', '["-q", "--model=theirs"]'])
-def test_a_model_in_the_addopts_of_the_base_is_the_base_s(tmp_path: Path, addopts: str) -> None:
-    head, base = _with_addopts(tmp_path / "head", '"--model ours"'), _with_addopts(tmp_path / "base", addopts)
-    assert base_model(head, base, "ours") == "theirs"
-    (base / "theirs").mkdir()
-    assert base_model(head, base, "ours") == str(base / "theirs")
-
-
-def test_a_base_without_a_model_in_its_addopts_has_the_bundled_one(tmp_path: Path) -> None:
-    head, base = _with_addopts(tmp_path / "head", '"--model ours"'), _with_addopts(tmp_path / "base", '"-q"')
-    assert base_model(head, base, "ours") == str(resolve_weights().path)
-
-
-def test_a_model_of_the_command_line_is_that_of_both(tmp_path: Path) -> None:
-    head, base = (
-        _with_addopts(tmp_path / "head", '"--model a"'),
-        _with_addopts(tmp_path / "base", '"--model b"'),
-    )
-    assert base_model(head, base, "c") is None
-    assert base_model(head, head, "a") is None
