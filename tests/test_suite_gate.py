@@ -28,6 +28,7 @@ class FakeGateRun:
     Attributes:
         log_ratios: log ratio of each cell; 0 where none is set.
         noise: added to the log ratio, one value for each process pair.
+        spread: factor of that noise for single cells; 1 where none is set.
         confirmed: number of pairs that were measured again to confirm.
         head_bytes: size of the head's artifact, with 100 in the base.
         scores: accuracy of both sides.
@@ -42,6 +43,7 @@ class FakeGateRun:
 
     log_ratios: dict[str, float] = field(default_factory=dict)
     noise: tuple[float, ...] = (-0.002, -0.001, 0.0, 0.0, 0.001, 0.002)
+    spread: dict[str, float] = field(default_factory=dict)
     confirmed: int = 6
     head_bytes: int = 100
     scores: tuple[ExactPair, ...] = (
@@ -86,13 +88,16 @@ class FakeGateRun:
         )
 
     def _paired(self, cell: Cell) -> PairedCell:
-        log_ratios = tuple(self.log_ratios.get(str(cell), 0.0) + value for value in self.noise)
+        spread, change = self.spread.get(str(cell), 1.0), self.log_ratios.get(str(cell), 0.0)
+        log_ratios = tuple(change + spread * value for value in self.noise)
         return PairedCell(cell=cell, log_ratios=log_ratios, fresh=log_ratios[: self.confirmed])
 
 
 @pytest.fixture
 def gate_run(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> FakeGateRun:
     """Make the suite's folder a git repository, and replace the measurement of a gate run."""
+    (suite.path / "embedopt" / "measure").mkdir(parents=True)  # a repository of embedopt itself
+    (suite.path / "embedopt" / "measure" / "worker.py").touch()
     git(suite.path, "init", "-q")
     _commit(suite)
     fake = FakeGateRun()
@@ -210,11 +215,12 @@ def test_a_backend_that_is_gone_fails(suite: pytest.Pytester, gate_run: FakeGate
 
 
 def test_an_inconclusive_cell_is_skipped_in_words(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
-    gate_run.log_ratios["onnx-int8 batch 8"] = 0.029
+    gate_run.log_ratios["onnx-int8 batch 8"] = 0.0195
+    gate_run.spread["onnx-int8 batch 8"] = 20.0
     result = _run_against(suite)
     result.assert_outcomes(passed=12, skipped=1)
     result.stdout.fnmatch_lines(
-        ["SKIPPED * onnx-int8 batch 8: inconclusive, +2.9% (*% to *%) in 12 process*"]
+        ["SKIPPED * onnx-int8 batch 8: inconclusive, +2.0% (*% to *%) in 12 process*"]
     )
 
 
