@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from embedopt.inference.artifacts import clipping as clipping_module
 from embedopt.inference.backend import Backend
 from embedopt.measure import footprint as footprint_module
 from embedopt.measure import session as session_module
@@ -31,6 +32,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(session_module, "open_encoder", open_fake)
     monkeypatch.setattr(Session, "folder", lambda self, name: Path())
+    monkeypatch.setattr(clipping_module, "clipped_share", lambda *_: 0.0)
     footprint = Footprint(disk_bytes=1_000_000, load_s=0.5, peak_rss_bytes=10_000_000)
     monkeypatch.setattr(footprint_module, "measure_footprint", lambda *_: footprint)
     point = LoadPoint(rate_per_s=9.0, seconds=1.0, p99_ms=5.0, kept_share=1.0, lost=0)
