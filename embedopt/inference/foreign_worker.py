@@ -57,11 +57,11 @@ class Target:
         return {"seconds": seconds, **pack(answer)}
 
     def files(self) -> dict[str, Any]:
-        """Return the files of all modules that are imported, that of the named one, and the environment."""
+        """Return the file of the module that was named, and the files of all modules that are imported."""
         files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
         del files["__main__"]  # this one
         imported = sorted({os.path.realpath(file) for file in files.values() if file})
-        return {"module": files[self._module], "files": imported, "prefix": sys.prefix}
+        return {"module": files[self._module], "files": imported}
 
 
 def pack(answer: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from embedopt.cli.app import main
 from embedopt.cli.judge import gate_settings
 from embedopt.evidence import Cell, GateRun, NotComparable, PairedCell
+from embedopt.inference.backends import declare
 from embedopt.records import Accuracy, Part, Run
 from tests.runs import make_file, make_run
 
@@ -131,6 +132,16 @@ def test_the_gate_takes_its_settings_from_a_folder_around_the_current_one(
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")
     assert gate_settings().threshold == 0.2
+
+
+def test_the_rules_of_the_gate_may_name_a_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rules = "[tool.embedopt.gate]\nbackends = { shop = 0.2 }\n"
+    target = '[tool.embedopt.targets.shop]\ncall = "shop:embed"\n'
+    (tmp_path / "pyproject.toml").write_text(target + rules, encoding="utf8")
+    settings = gate_settings()
+    declare(())
+    assert settings.threshold_of("shop", "latency") == 0.2
 
 
 def test_the_gate_takes_thresholds_from_pyproject(save: Save, tmp_path: Path) -> None:

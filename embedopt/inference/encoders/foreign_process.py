@@ -55,7 +55,7 @@ class ForeignProcess(ForeignEncoder):
         return time.perf_counter() - self._outside_s
 
     def files(self) -> dict[str, Any]:
-        """Return the file of the declared ``module``, all imported ``files``, and Python's ``prefix``."""
+        """Return the file of the declared ``module``, and all ``files`` that its process has imported."""
         return self._answer({"do": "files"})
 
     @override

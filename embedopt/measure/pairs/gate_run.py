@@ -294,8 +294,8 @@ def _not_own(projects: tuple[Path, Path], base: ExactValues, head: ExactValues) 
     """Return why code that a project declares was not that of base or of head, by name."""
     reasons = {
         name: why_not_own(
-            Origins("base", projects[0], frozenset(base.files[name]["files"]), base.files[name]["prefix"]),
-            Origins("head", projects[1], frozenset(head.files[name]["files"]), head.files[name]["prefix"]),
+            Origins("base", projects[0], frozenset(base.files[name]["files"])),
+            Origins("head", projects[1], frozenset(head.files[name]["files"])),
         )
         for name in base.files
         if base.files[name] and head.files.get(name)

@@ -26,13 +26,11 @@ class Origins:
         name: ``base`` or ``head``, for messages.
         project: a folder of its checkout.
         files: absolute paths of the files, links resolved.
-        prefix: folder of the environment of the interpreter.
     """
 
     name: str
     project: Path
     files: frozenset[str]
-    prefix: str
 
     @cached_property
     def tree(self) -> Mapping[str, Path]:
@@ -63,8 +61,9 @@ def why_not_own(base: Origins, head: Origins) -> str | None:
                 return f"base and head both ran {name}; {_WANTED}"
             if paths and not _is_copy(Path(name), side.tree.get(paths[0])):
                 return f"{side.name} ran {name}, which is not the file of its commit; {_WANTED}"
-    if base.prefix == head.prefix and (names := changed(base.project, head.project)):
-        return f"base and head both ran in {base.prefix}, and {', '.join(names)} differ; {_WANTED}"
+    shared = sorted(name for name in base.files & head.files if _INSTALLED & {*Path(name).parts})
+    if shared and (names := changed(base.project, head.project)):
+        return f"base and head both ran {shared[0]}, though {', '.join(names)} changed; {_WANTED}"
     return None
 
 

@@ -33,13 +33,9 @@ def sides(tmp_path: Path) -> dict[str, Path]:
     return folders
 
 
-def _why(
-    sides: dict[str, Path], base: list[Path], head: list[Path], prefixes: tuple[str, str] = ("/base", "/head")
-) -> str | None:
-    ran = [
-        Origins(name, sides[name], frozenset(map(os.path.realpath, files)), prefix)
-        for name, files, prefix in zip(sides, (base, head), prefixes, strict=True)
-    ]
+def _why(sides: dict[str, Path], base: list[Path], head: list[Path]) -> str | None:
+    files = {"base": base, "head": head}
+    ran = [Origins(name, sides[name], frozenset(map(os.path.realpath, files[name]))) for name in files]
     return why_not_own(*ran)
 
 
@@ -88,12 +84,13 @@ def test_a_copy_of_each_side_is_its_own_as_long_as_it_equals_the_commit(
     )
 
 
-def test_one_environment_for_two_lock_files_can_t_be_compared(sides: dict[str, Path]) -> None:
+def test_one_environment_for_two_lock_files_can_t_be_compared(sides: dict[str, Path], tmp_path: Path) -> None:
+    installed = _write(tmp_path / "lib" / "python3.12" / "site-packages" / "numpy.py")
     own = {name: [folder / "lone.py"] for name, folder in sides.items()}
-    assert _why(sides, own["base"], own["head"], ("/env", "/env")) is None
+    assert _why(sides, [*own["base"], installed], [*own["head"], installed]) is None
     _write(sides["head"].parent / "uv.lock", "version = 1")
     _write(sides["head"] / "pyproject.toml", '[project]\ndependencies = ["numpy<2"]')
-    assert _why(sides, own["base"], own["head"]) is None
-    assert _why(sides, own["base"], own["head"], ("/env", "/env")) == (
-        f"base and head both ran in /env, and dependencies, uv.lock differ; {WANTED}"
+    assert _why(sides, own["base"], [*own["head"], installed]) is None
+    assert _why(sides, [*own["base"], installed], [*own["head"], installed]) == (
+        f"base and head both ran {installed}, though dependencies, uv.lock changed; {WANTED}"
     )
