@@ -1,6 +1,7 @@
 """Changes of code that embedopt has never seen, as pull requests bring them: none ends in green."""
 
 import re
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -35,12 +36,12 @@ TEXTS = (SHOP / "products.txt").read_text(encoding="utf8").splitlines()
 class Shop:
     """A clone of the shop whose last commit declares its embeddings, and a change that is not committed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, table: str = TABLE) -> None:
         self.folder = folder
         copytree(SHOP, folder, ignore=ignore_patterns("__pycache__", ".venv"))
         git(folder, "init", "-q")
         self.commit()
-        self.append("pyproject.toml", TABLE)
+        self.append("pyproject.toml", table)
         self.commit()
         self.steps: list[str] = []
 
@@ -224,10 +225,10 @@ def test_code_that_answers_otherwise_when_it_is_timed_has_changed_its_vectors(sh
     assert (code, line[:28]) == (6, "shop drift: vectors changed,")
 
 
-def test_a_cache_of_results_is_no_improvement_and_both_times_are_shown(shop: Shop) -> None:
+def test_a_cache_of_results_is_named_and_the_times_of_repeated_texts_are_shown(shop: Shop) -> None:
     shop.change(EMBEDDING, "def _embed", "import functools\n@functools.cache\ndef _embed")
-    gate_run = shop.gate(pairs=None)
-    assert _seen(gate_run)[1] == []
+    gate_run = shop.gate(pairs=1)
+    assert [drift.similarity_min for drift in gate_run.drift] == [1.0]
     [note] = gate_run.notes
     assert re.fullmatch(
         r"shop keeps results: a repeated text takes \d+% of a new one's time in base and \d+% in head; "
@@ -249,3 +250,66 @@ def test_a_renamed_target_fails_until_it_is_declared(shop: Shop) -> None:
     assert _seen(shop.gate(backends=("search",))) == (4, [renamed, alone])
     shop.append("pyproject.toml", '[tool.embedopt.gate]\naccept = ["removed shop"]')
     assert _seen(shop.gate(backends=("search",))) == (0, ["shop: declared, removed", alone])
+
+
+SERVICE = f"""
+[tool.embedopt]
+install = "{sys.executable} make_environment.py"
+
+[tool.embedopt.targets.shop]
+start = "python -m shop.api {{port}}"
+url = "http://127.0.0.1:{{port}}/v1/embeddings"
+python = ".venv/bin/python"
+"""
+# Changes of the service, with the exit code and how the verdict begins.
+_SERVED = {
+    "none": ((EMBEDDING, "EFFORT = 20", "EFFORT = 20  #"), 5, []),
+    "other vectors": ((EMBEDDING, "text.lower()", "text.upper()"), 6, ["shop drift: vectors changed, -"]),
+    "a text dropped": (
+        (API, "enumerate(embed(texts))", "enumerate(embed(texts)[:-1] or embed(texts))"),
+        4,
+        ["shop: not comparable, head: shop gave numbers of shape (3, 64) for 4 texts; wanted (4, 64), "],
+    ),
+    "a command that fails": (
+        ("pyproject.toml", "-m shop.api", "-m shop.nothing"),
+        4,
+        ["shop: not comparable, head: shop: 'python -m shop.nothing "],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _SERVED)
+def test_each_side_starts_its_own_service(tmp_path: Path, name: str) -> None:
+    """No time is decided here, so that what has not changed is inconclusive."""
+    shop = Shop(tmp_path / "shop", SERVICE)
+    change, code, begins = _SERVED[name]
+    shop.change(*change)
+    seen_code, lines = _seen(shop.gate())
+    assert (seen_code, [line[: len(start)] for line, start in zip(lines, begins, strict=True)]) == (
+        code,
+        begins,
+    )
+
+
+def test_one_service_that_answers_both_sides_is_not_comparable(shop: Shop, tmp_path: Path) -> None:
+    install(shop.folder, f"{sys.executable} make_environment.py", lambda _: None)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/v1/embeddings"
+    command = [str(shop.folder / ".venv" / "bin" / "python"), "-m", "shop.api", str(port)]
+    with subprocess.Popen(command, cwd=shop.folder / "src", stdout=subprocess.PIPE, text=True) as service:
+        try:
+            assert service.stdout is not None
+            assert service.stdout.readline() == "listening\n"
+            client = Shop(tmp_path / "client", f'[tool.embedopt.targets.shop]\nurl = "{url}"\n')
+            client.change(EMBEDDING, "text.lower()", "text.upper()")
+            assert _seen(client.gate()) == (
+                4,
+                [
+                    f"shop: not comparable, base and head were both answered by {url}; "
+                    "wanted a server of each: give start, too"
+                ],
+            )
+        finally:
+            service.kill()

@@ -5,7 +5,7 @@ import sys
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import override
@@ -43,6 +43,10 @@ class ForeignEncoder(Encoder):
         self.name, self.dim = backend.name, 0
         self._folder = folder
         self.dim = self._encode([_FIRST_TEXT], None).shape[1]
+
+    def files(self) -> dict[str, Any]:
+        """Return the ``files`` that the code was imported from; empty where they are out of reach."""
+        return {}
 
     @abstractmethod
     def _ask(self, texts: list[str]) -> FloatArray:

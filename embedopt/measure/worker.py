@@ -25,7 +25,7 @@ from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backend import NO_MODEL
 from embedopt.inference.backends import BACKENDS, DEFAULT, DEFAULT_TO_STORE, REFERENCE, get_backend
 from embedopt.inference.encoder import Encoder, FloatArray
-from embedopt.inference.encoders.foreign_process import ForeignProcess
+from embedopt.inference.foreign import ForeignEncoder
 from embedopt.inference.hardware import fitted
 from embedopt.inference.loading import open_encoder
 from embedopt.inference.targets import declare_targets
@@ -140,9 +140,9 @@ class Worker:
         }
 
     def files(self, backend: str) -> dict[str, Any]:
-        """Return the files that a project's own code was imported from; empty for a backend of ours."""
+        """Return the files, or the URL, of a project's own code; empty for a backend of ours."""
         encoder = self._encoders[backend]
-        return encoder.files() if isinstance(encoder, ForeignProcess) else {}
+        return encoder.files() if isinstance(encoder, ForeignEncoder) else {}
 
     def vectors(self, backend: str, texts: Sequence[str]) -> dict[str, Any]:
         """Return a loaded backend's embeddings, as :func:`pack` writes them."""

@@ -54,6 +54,7 @@ class ForeignProcess(ForeignEncoder):
         """Return seconds that pass while the project's code runs, and in this process."""
         return time.perf_counter() - self._outside_s
 
+    @override
     def files(self) -> dict[str, Any]:
         """Return the file of the declared ``module``, and all ``files`` that its process has imported."""
         return self._answer({"do": "files"})

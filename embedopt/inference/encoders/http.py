@@ -70,6 +70,11 @@ class HttpEncoder(ForeignEncoder):
             raise
 
     @override
+    def files(self) -> dict[str, Any]:
+        """Return the URL of an endpoint that was running before, whose code nobody here knows."""
+        return {} if self._server else {"files": [self._url]}
+
+    @override
     def _ask(self, texts: list[str]) -> FloatArray:
         parts = [[texts[index] for index in batch] for batch in self._plan(texts, None).batches]
         if len(parts) == 1:

@@ -25,7 +25,7 @@ class Origins:
     Attributes:
         name: ``base`` or ``head``, for messages.
         project: a folder of its checkout.
-        files: absolute paths of the files, links resolved.
+        files: absolute paths of the files, links resolved; or the URL of a service that was running before.
     """
 
     name: str
@@ -50,6 +50,8 @@ class Origins:
 
 def why_not_own(base: Origins, head: Origins) -> str | None:
     """Return why base or head did not run the code of its own commit; None where both did."""
+    if services := [name for name in base.files & head.files if "://" in name]:
+        return f"base and head were both answered by {services[0]}; wanted a server of each: give start, too"
     for side, other in ((head, base), (base, head)):
         own, theirs = set(map(str, side.tree.values())), set(map(str, other.tree.values()))
         packages = {_package(file) for file in side.tree.values()} - {""}

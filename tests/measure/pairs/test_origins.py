@@ -94,3 +94,12 @@ def test_one_environment_for_two_lock_files_can_t_be_compared(sides: dict[str, P
     assert _why(sides, [*own["base"], installed], [*own["head"], installed]) == (
         f"base and head both ran {installed}, though dependencies, uv.lock changed; {WANTED}"
     )
+
+
+def test_one_running_service_for_both_can_t_be_compared(sides: dict[str, Path]) -> None:
+    url, other = "http://127.0.0.1:8000/embed", "http://127.0.0.1:8001/embed"
+    base, head = (Origins(name, sides[name], frozenset([url])) for name in sides)
+    assert why_not_own(base, head) == (
+        f"base and head were both answered by {url}; wanted a server of each: give start, too"
+    )
+    assert why_not_own(base, Origins("head", sides["head"], frozenset([other]))) is None
