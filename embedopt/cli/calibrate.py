@@ -16,6 +16,7 @@ from embedopt.evidence import SlowdownSamples
 from embedopt.files import write_whole
 from embedopt.inference.backends import BACKENDS, select_backends, split_names
 from embedopt.judge.gate.error_rates import Drawing, error_rates, simulated
+from embedopt.judge.gate.pair_variance import pair_variances
 from embedopt.judge.gate.settings import read_settings
 from embedopt.measure.command_line import parse_batch_sizes
 from embedopt.measure.corpus import load_corpus
@@ -24,7 +25,7 @@ from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES
 from embedopt.measure.pairs.known_slowdowns import SLOWDOWNS, SamplingPlan, collect_samples, read_samples
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
-from embedopt.report.verdict_tables import render_error_rates
+from embedopt.report.verdict_tables import render_error_rates, render_pair_variances
 from embedopt.schema import to_json
 
 _ROOT = Path(__file__).parents[2]
@@ -64,6 +65,9 @@ def calibrate(
     by_class = {samples.hardware_class: samples for samples in (read_samples(resume) if resume else ())}
     collected = _collect(plan, by_class, resume or output).values()
     for samples in [samples for samples in collected if samples.samples] or collected:
+        # First, since drawing runs takes minutes.
+        variances, color = pair_variances(samples), sys.stdout.isatty()
+        typer.echo(render_pair_variances(samples.hardware_class, variances, color=color), nl=False)
         typer.echo(_report(samples), nl=False)
 
 

@@ -7,6 +7,7 @@ from rich.console import RenderableType
 
 from embedopt.evidence import Cell, cell_name
 from embedopt.judge.gate.error_rates import GATE, ErrorRate
+from embedopt.judge.gate.pair_variance import PairVariance
 from embedopt.judge.gate.verdict import Verdict, headline
 from embedopt.judge.history.series import DEFAULT_METRIC, Series
 from embedopt.judge.history.trend import FEWEST_RUNS, changes
@@ -82,6 +83,22 @@ def render_error_rates(
         parts += ["", _found(f"Found in %, with 95 % intervals; {kind}", own)]
         parts += ["", _equivalent(f"Called equivalent in %; {kind}", own)]
     return rendered(parts, color=color)
+
+
+def render_pair_variances(title: str, variances: Sequence[PairVariance], *, color: bool = False) -> str:
+    """Return a table of what the log ratios of identical sides vary by; empty where nothing is known."""
+    if not variances:
+        return ""
+    columns: Columns[PairVariance] = (
+        ("cell", lambda known: str(known.cell)),
+        ("pairs", lambda known: str(known.pairs)),
+        ("spread", lambda known: f"{known.spread:.2%}"),
+        ("mean", lambda known: f"{known.mean:+.2%} +- {known.error:.2%}"),
+        *((part, lambda known, part=part: f"{known.shares[part]:.0%}") for part in variances[0].shares),
+        ("cancelled", lambda known: f"{known.cancelled:.1%}"),
+    )
+    shown = f"{title}: spread of a pair's log ratio on identical sides, and shares of its variance"
+    return rendered([sheet(shown, columns, variances), ""], color=color)
 
 
 def _position(verdict: Verdict) -> str:

@@ -4,8 +4,14 @@ from collections.abc import Sequence
 
 from embedopt.evidence import Cell
 from embedopt.judge.gate.error_rates import GATE, ErrorRate
+from embedopt.judge.gate.pair_variance import PairVariance
 from embedopt.judge.gate.verdict import Verdict
-from embedopt.report.verdict_tables import render_error_rates, render_positions, render_verdicts
+from embedopt.report.verdict_tables import (
+    render_error_rates,
+    render_pair_variances,
+    render_positions,
+    render_verdicts,
+)
 from tests.report.verdicts import GONE, LESS_ACCURATE, SAME, SLOWER
 
 
@@ -105,3 +111,22 @@ def test_error_rates_are_shown_for_every_rule_and_for_the_gates_cells() -> None:
         "onnx-int8 batch 1   12",
         "onnx-int8 batch 32  10",
     ]
+
+
+def test_the_parts_of_a_pairs_variance_are_shown_in_percent() -> None:
+    variance = PairVariance(
+        cell=Cell(backend="onnx-int8", batch_size=32),
+        pairs=60,
+        mean=-0.0012,
+        error=0.0009,
+        spread=0.0071,
+        shares={"process": 0.625, "order": 0.0, "texts": 0.005, "neighbours": 0.37},
+        cancelled=0.083,
+    )
+    assert render_pair_variances("Test CPU", [variance]).splitlines() == [
+        "Test CPU: spread of a pair's log ratio on identical sides, and shares of its variance",
+        "cell               pairs spread            mean process order texts neighbours cancelled",
+        "onnx-int8 batch 32    60  0.71% -0.12% +- 0.09%     62%    0%    0%        37%      8.3%",
+        "",
+    ]
+    assert render_pair_variances("Test CPU", []) == ""

@@ -1,0 +1,114 @@
+"""What the log ratios of identical sides vary by, from process pair to process pair.
+
+Only more pairs lower what two processes have by luck. More or calmer calls lower what differs from moment to
+moment, such as another process on the machine. What is alike in base and head cancels, and is shown besides.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedopt.evidence import Cell, ProcessPair, SlowdownSamples
+
+_Floats = NDArray[np.float64]
+# As process pairs are summarised from their quads.
+_TRIMMED = 0.25
+# Two halves of two quads each.
+_FEWEST_CALLS, _FEWEST_PAIRS = 8, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairVariance:
+    """Spread of a cell's log ratios over process pairs of identical sides, and what it consists of.
+
+    Attributes:
+        mean: mean log ratio: two processes of one code should differ by 0 on average.
+        error: its standard error.
+        spread: standard deviation of a pair's log ratio.
+        shares: parts of its square, the variance: ``process``, ``order`` (whether base or head is called
+            first), ``texts`` (longer texts with another ratio than shorter ones) and ``neighbours`` (what
+            differs between the two halves of a pair's calls).
+        cancelled: standard deviation over pairs of what base and head have in common: texts and machine.
+    """
+
+    cell: Cell
+    pairs: int
+    mean: float
+    error: float
+    spread: float
+    shares: Mapping[str, float]
+    cancelled: float
+
+
+def pair_variances(collected: SlowdownSamples) -> tuple[PairVariance, ...]:
+    """Return the parts of each cell's variance; cells with few pairs or with single calls are left out."""
+    return tuple(
+        _of_cell(sample.cell, sample.pairs)
+        for sample in collected.samples
+        if sample.slowdown == 0
+        and len(sample.pairs) >= _FEWEST_PAIRS
+        and all(len(pair.base_ms) >= _FEWEST_CALLS for pair in sample.pairs)
+    )
+
+
+def _of_cell(cell: Cell, pairs: tuple[ProcessPair, ...]) -> PairVariance:
+    log_ratios = np.array([pair.log_ratio for pair in pairs])
+    variance = float(np.var(log_ratios, ddof=1))
+    quads = [(_quads(pair.base_ms), _quads(pair.head_ms)) for pair in pairs]
+    texts = _of_texts(quads)
+    moments = float(np.mean([_of_moments(head - base) for base, head in quads]))
+    parts = {
+        "order": _of_order(log_ratios),
+        "texts": texts,
+        "neighbours": max(moments - texts, 0.0),
+    }
+    # Each part is an estimate: together they may exceed the whole, and then nothing is left.
+    whole = max(variance, sum(parts.values()))
+    parts = {"process": whole - sum(parts.values()), **parts}
+    return PairVariance(
+        cell=cell,
+        pairs=len(pairs),
+        mean=float(log_ratios.mean()),
+        error=float(np.sqrt(variance / len(pairs))),
+        spread=float(np.sqrt(variance)),
+        shares={name: part / whole if whole else 0.0 for name, part in parts.items()},
+        cancelled=float(np.std([(base + head).mean() / 2 for base, head in quads], ddof=1)),
+    )
+
+
+def _quads(calls_ms: tuple[float, ...]) -> _Floats:
+    """Return the mean logarithm of each quad's two calls of one side."""
+    logs: _Floats = np.log(np.reshape(calls_ms, (-1, 2))).mean(axis=1)
+    return logs
+
+
+def _of_order(log_ratios: _Floats) -> float:
+    """Return the variance by which of the sides is called first, which alternates from pair to pair."""
+    first, second = log_ratios[::2], log_ratios[1::2]
+    by_chance = np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second)
+    return float(max((first.mean() - second.mean()) ** 2 - by_chance, 0.0)) / 4
+
+
+def _of_texts(quads: list[tuple[_Floats, _Floats]]) -> float:
+    """Return the variance by which texts a pair meets, where the ratio depends on the time of a call."""
+    sizes = [(base + head) / 2 - (base + head).mean() / 2 for base, head in quads]
+    ratios = [head - base - (head - base).mean() for base, head in quads]
+    if not np.any(np.concatenate(sizes)):
+        return 0.0
+    # Imported here: it takes half a second, and every command imports this file.
+    from scipy import stats
+
+    fit = stats.linregress(np.concatenate(sizes), np.concatenate(ratios))
+    slope_squared = max(fit.slope**2 - fit.stderr**2, 0.0)
+    return float(slope_squared * np.mean([size.var(ddof=1) / len(size) for size in sizes]))
+
+
+def _of_moments(logs: _Floats) -> float:
+    """Return the variance of a pair's log ratio by when its calls were made: half of them against half."""
+    from scipy import stats
+
+    early, late = np.array_split(logs, 2)
+    difference = stats.trim_mean(early, _TRIMMED) - stats.trim_mean(late, _TRIMMED)
+    return float(difference) ** 2 / 4
