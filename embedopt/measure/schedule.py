@@ -24,6 +24,7 @@ QUESTIONS: Mapping[str, Question] = {
     "test_against_besides": Question(words="comparison with the base", seconds={"full": 0.0, "quick": 0.0}),
     "test_agreement": Question(words="agreement with the reference", seconds={"full": 2.0, "quick": 1.0}),
     "test_retrieval": Question(words="retrieval", seconds={"full": 0.1, "quick": 0.1}),
+    "test_clipping": Question(words="clipped activations", seconds={"full": 1.0, "quick": 1.0}),
     "test_batch_invariance": Question(words="batch invariance", seconds={"full": 2.0, "quick": 0.4}),
     "test_sentence_pairs": Question(words="sentence pairs", seconds={"full": 5.0, "quick": 5.0}),
     "test_footprint": Question(words="footprint", seconds={"full": 4.0, "quick": 1.5}),
