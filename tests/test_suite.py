@@ -25,7 +25,7 @@ def test_each_backend_is_opened_once_in_the_order_of_the_table(
     suite: pytest.Pytester, opened: Counter[str]
 ) -> None:
     result = run_suite(suite, "--backends", "onnx-int8,onnx-fp32", "--batch-sizes", "1,8,32", "-v")
-    result.assert_outcomes(passed=3 * (3 + 1 + 3 + 2) + 2)
+    result.assert_outcomes(passed=3 * (3 + 1 + 3 + 2) + 3)
     # The load test opens replicas alone.
     assert opened == {"torch-fp32": 1, "onnx-fp32": 1, "onnx-int8": 1, "onnx-int8 replicated": 1}
     assert list(opened) == ["torch-fp32", "onnx-fp32", "onnx-int8", "onnx-int8 replicated"]
@@ -36,7 +36,7 @@ def test_the_reference_is_opened_once_when_only_another_backend_is_measured(
     suite: pytest.Pytester, opened: Counter[str]
 ) -> None:
     run_suite(suite, "--backends", "onnx-int8", "-k", "onnx-int8 and agreement").assert_outcomes(
-        passed=1, deselected=17
+        passed=1, deselected=18
     )
     assert opened == {"torch-fp32": 1, "onnx-int8": 1}
 
@@ -84,6 +84,7 @@ def test_what_does_not_apply_is_not_collected(suite: pytest.Pytester) -> None:
     names = Counter(line.split("::")[1].split("[")[0] for line in result.outlines if "::" in line)
     assert names == {
         "test_agreement": 3,
+        "test_clipping": 1,
         "test_batch_invariance": 3,
         "test_footprint": 3,
         "test_forced": 3,
@@ -91,7 +92,7 @@ def test_what_does_not_apply_is_not_collected(suite: pytest.Pytester) -> None:
         "test_load": 2,
         "test_throughput": 3,
     }
-    result.stdout.fnmatch_lines(["23 tests collected in *"])
+    result.stdout.fnmatch_lines(["24 tests collected in *"])
 
 
 def test_a_soak_is_collected_when_it_is_given_seconds(suite: pytest.Pytester) -> None:
@@ -273,7 +274,7 @@ def test_retrieval_takes_prompts_and_a_backend_that_cant_leave_one_out_is_skippe
     monkeypatch.setattr(FakeEncoder, "_encode_prompted", refuse)
     prompts = ("--query-prompt", "find ", "--document-prompt", "query: ")
     result = run_suite(suite, "--backends", "onnx-fp32,onnx-int8", *prompts, "-k", "retrieval", "-v", "-rs")
-    result.assert_outcomes(passed=2, skipped=1, deselected=23)
+    result.assert_outcomes(passed=2, skipped=1, deselected=24)
     result.stdout.fnmatch_lines(
         [
             "Retrieval, start and memory, queries after 'find ', texts after 'query: '",
@@ -285,7 +286,7 @@ def test_retrieval_takes_prompts_and_a_backend_that_cant_leave_one_out_is_skippe
 def test_sentence_pairs_are_scored(suite: pytest.Pytester) -> None:
     (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
     result = run_suite(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv", "-v")
-    result.assert_outcomes(passed=2 * (4 + 1 + 2 + 1 + 2))
+    result.assert_outcomes(passed=2 * (4 + 1 + 2 + 1 + 2) + 1)
     result.stdout.re_match_lines([r" .* Spearman +over$", r"onnx-int8 .* -?\d+\.\d\d +0\.00$"])
     [file] = saved_files(suite)
     accuracy = json.loads(file.read_text(encoding="utf8"))["embedopt"]["accuracy"]
@@ -296,7 +297,7 @@ def test_sentence_pairs_are_scored(suite: pytest.Pytester) -> None:
 def test_scores_of_sentence_pairs_are_shown_when_nothing_is_timed(suite: pytest.Pytester) -> None:
     (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
     result = run_suite(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv", "-k", "test_sentence_pairs")
-    result.assert_outcomes(passed=2, deselected=18)
+    result.assert_outcomes(passed=2, deselected=19)
     result.stdout.re_match_lines([r" .* Spearman +over$", r"onnx-int8 .* -?\d+\.\d\d +0\.00$"])
 
 
@@ -311,7 +312,7 @@ def test_scores_that_are_no_numbers_fail_and_the_tables_stand(
     monkeypatch.setattr(FakeEncoder, "_encode", encode)
     (suite.path / "pairs.tsv").write_text("1\ta\tb\n2\tc\td\n3\te\te\n", encoding="utf8")
     result = run_suite(suite, "--backends", "onnx-int8", "--pairs", "pairs.tsv")
-    result.assert_outcomes(passed=2 * (2 + 1 + 1 + 1 + 2), failed=2 * 3)
+    result.assert_outcomes(passed=2 * (2 + 1 + 1 + 1 + 2) + 1, failed=2 * 3)
     advice = "came out as nan: look for embeddings that are not finite, or are all the same"
     result.stdout.fnmatch_lines(
         [
@@ -332,7 +333,7 @@ def test_a_foreign_benchmark_that_uses_the_names_of_our_fields_does_no_harm(suit
     source = "def test_it(benchmark):\n    benchmark.extra_info.update(p50_ms='x')\n    benchmark(int)\n"
     (suite.path / "benchmarks" / "test_mine.py").write_text(source, encoding="utf8")
     result = run_suite(suite, "--backends", "onnx-int8", "-k", "test_it")
-    result.assert_outcomes(passed=1, deselected=18)
+    result.assert_outcomes(passed=1, deselected=19)
 
 
 def test_a_run_of_other_benchmarks_cant_be_compared(suite: pytest.Pytester) -> None:
@@ -359,7 +360,7 @@ def test_on_a_real_model_each_artifact_is_built_once(
     ]
     arguments += ["--model", str(tiny_model()), "--min-cosine", "-1", "--cache-dir", "cache"]
     first = pytester.runpytest_subprocess(*arguments, "-k", "accuracy or footprint")
-    first.assert_outcomes(passed=12, deselected=11)
+    first.assert_outcomes(passed=13, deselected=11)
     steps = [line.split(":")[0] for line in first.outlines if line.startswith(("building", "built"))]
     assert [step.split(" in ")[0] for step in steps] == [
         "building onnx-fp32",
@@ -368,13 +369,13 @@ def test_on_a_real_model_each_artifact_is_built_once(
         "built onnx-int8",
     ]
     second = pytester.runpytest_subprocess(*arguments, "-k", "retrieval")
-    second.assert_outcomes(passed=3, deselected=20)
+    second.assert_outcomes(passed=3, deselected=21)
     assert [line for line in second.outlines if line.startswith("buil")] == []
 
 
 def test_without_timing_nothing_is_saved_but_scores_are_shown(suite: pytest.Pytester) -> None:
     result = run_suite(suite, "--backends", "onnx-int8", "--benchmark-disable")
-    result.assert_outcomes(passed=2 * (3 + 1 + 2 + 1 + 2))
+    result.assert_outcomes(passed=2 * (3 + 1 + 2 + 1 + 2) + 1)
     assert saved_files(suite) == []
     result.stdout.no_fnmatch_line("*Key results*")
     result.stdout.fnmatch_lines(["Retrieval, start and memory"])
