@@ -15,7 +15,7 @@ from embedopt.records import Accuracy
 @pytest.mark.needs("model")
 def test_agreement(encoder: Encoder, session: Session, findings: Findings) -> None:
     """Each text of the corpus has the reference's embedding, within the bounds of the backend."""
-    accuracy = agreement(session.reference_embeddings, session.embeddings(encoder))
+    accuracy = agreement(session.reference_embeddings(encoder.name), session.embeddings(encoder))
     findings.add(encoder.name, accuracy)
     assert missed_bounds(encoder.name, accuracy, session.options) == []
 

@@ -5,7 +5,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.findings import Findings
-from embedopt.measure.latency import rotate, rounds_for
+from embedopt.measure.latency import rounds_for
 from embedopt.measure.session import Session
 from embedopt.measure.throughput import forced, planned
 from embedopt.measure.turns import Case, measure_turns
@@ -25,7 +25,10 @@ def test_throughput(
     sample = texts[:_SAMPLE]
     seconds = profile.throughput_s * len(sample) / len(texts)
     rounds = rounds_for(seconds, lambda: encoder.encode(sample))
-    benchmark.pedantic(encoder.encode, args=(texts,), rounds=rounds)  # type: ignore[no-untyped-call]  # pytest-benchmark has no types
+    batches = session.batches(encoder, texts, len(texts))
+    benchmark.pedantic(  # type: ignore[no-untyped-call]  # pytest-benchmark has no types
+        encoder.encode, setup=lambda: ((next(batches),), {}), rounds=rounds
+    )
     if benchmark.stats is None:  # with --benchmark-disable
         return
     throughput = planned(encoder, texts, benchmark.stats.stats.data)
@@ -36,7 +39,7 @@ def test_throughput(
 def test_forced(benchmark: BenchmarkFixture, encoder: Encoder, session: Session, findings: Findings) -> None:
     """Each call forces 32 texts into one batch, as they come, padded to the longest: nothing is planned."""
     texts = session.corpus.mixed_texts[: session.profile.throughput_texts]
-    batches = rotate(texts, LARGE_BATCH)
+    batches = session.batches(encoder, texts, LARGE_BATCH)
     rounds = rounds_for(session.profile.in_order_s, lambda: encoder.encode_as_one_batch(next(batches)))
     benchmark.group = f"forced batch {LARGE_BATCH}"
     benchmark.pedantic(  # type: ignore[no-untyped-call]  # pytest-benchmark has no types

@@ -34,6 +34,7 @@ class Latency(Percentiles):
     Attributes:
         batches: mean number of batches that a call with several texts was planned into.
         replicas: mean number of batches that such a call encoded at the same time.
+        repeated_share: time of a repeated call over that of a new one; well below 1, results are kept.
     """
 
     backend: str
@@ -42,6 +43,7 @@ class Latency(Percentiles):
     texts_per_s: float | None = metric("texts/s", "higher")
     batches: Annotated[float | None, OMIT_EMPTY] = None
     replicas: Annotated[float | None, OMIT_EMPTY] = None
+    repeated_share: Annotated[float | None, OMIT_EMPTY] = None
 
 
 @record

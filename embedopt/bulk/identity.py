@@ -53,4 +53,5 @@ def _batches(job: Job, backend: Backend, weights: Weights) -> Identity:
         "replicas": str(1 if job.ray else replicas_and_threads("throughput")[0]),
         "tokens of a batch": str(row.in_mode("throughput").batch_tokens),
         "rows of a chunk": str(job.chunk_rows),
+        **({"declared as": json.dumps(dict(row.open_options))} if row.project else {}),
     }

@@ -149,7 +149,7 @@ def _encode_to_folder(job: Job, price_per_hour: float) -> None:
     from embedopt.bulk.progress import Progress, summary
 
     row = get_backend(job.embedder.backend)
-    if not row.is_batch_invariant:
+    if not (row.is_batch_invariant or row.project):
         typer.echo(
             f"{row.name}: a text's vector depends a little on its batch, so that a second run may differ; "
             f"{DEFAULT_TO_STORE} has the same vector in any batch",

@@ -15,11 +15,15 @@ from embedopt.inference.backend import NO_MODEL, Backend
 from embedopt.inference.backends import declare
 from embedopt.schema import describe_mistake
 
+PYPROJECT = "pyproject.toml"
 _ENCODERS = "embedopt.inference.encoders"
 _CALL, _CALL_IN_WORDS = r"^[\w.]+:[\w.]+$", "module:name, such as shop.embedding:embed"
 
 # Keys that mean nothing for a call.
 _OF_URL = ("start", "body", "answer", "key_variable", "max_texts", "max_tokens", "concurrency")
+
+# Texts that mean something while they are empty: no prompt, in the place of the model's own.
+_PROMPTS = ("queries", "documents")
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -33,7 +37,9 @@ class Target:
         source: folder of its modules, beside the project's own.
         model: what its embeddings are held against: sentence-transformers' of this folder or hub name, or
             ``all-MiniLM-L6-v2`` for the bundled one; ``none`` for nothing.
-        queries: text before each query in retrieval; ``documents`` likewise.
+        queries: text before each query in retrieval, of the model too; ``documents`` likewise; None for the
+            model's own.
+        truncate_dim: components that the model's embeddings are cut to before they are compared; 0 for all.
         timeout_s: longest time of a call, or of a request.
         url: an endpoint, in the place of ``call``: in OpenAI's format, or in that of
             text-embeddings-inference where it ends with ``/embed``.
@@ -51,8 +57,9 @@ class Target:
     model: str = Field(default=NO_MODEL, description="a folder, a hub name, or none")
     revision: str = Field(default="", description="a branch, tag or commit of a hub name")
     trust_remote_code: bool = Field(default=False, description="true or false")
-    queries: str = Field(default="", description='a text, such as "query: "')
-    documents: str = Field(default="", description='a text, such as "passage: "')
+    queries: str | None = Field(default=None, description='a text, such as "query: "')
+    documents: str | None = Field(default=None, description='a text, such as "passage: "')
+    truncate_dim: int = Field(default=0, ge=0, description="a number of components, 0 for all")
     timeout_s: int = Field(default=60, gt=0, description="seconds above 0")
     url: str = Field(default="", pattern="^https?://", description="http://127.0.0.1:{port}/v1/embeddings")
     start: str = Field(default="", description="a command, such as uvicorn shop.api:app --port {port}")
@@ -88,7 +95,7 @@ def read_targets(project: Path) -> dict[str, Target]:
     Raises:
         UsageError: the file can't be read, or a table has a key or value that means nothing.
     """
-    file = project / "pyproject.toml"
+    file = project / PYPROJECT
     try:
         table = tomllib.loads(file.read_text(encoding="utf8")) if file.is_file() else {}
     except (OSError, ValueError) as error:
@@ -150,7 +157,9 @@ def _row(project: Path, name: str, target: Target) -> Backend:
         summary=f"{target.call or target.url}, declared in pyproject.toml",
         precision="unknown",
         opener=f"{_ENCODERS}.{'foreign_process:open_target' if target.call else 'http:open_endpoint'}",
-        open_options={key: value for key, value in options.items() if value},
+        open_options={
+            key: value for key, value in options.items() if value or (key in _PROMPTS and value is not None)
+        },
         project=project,
         model=str(local) if local.is_dir() else target.model,
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from embedopt.errors import InputError
+from embedopt.errors import InputError, MeasureError
+from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.measure.corpus import Corpus, read_lines
 from embedopt.records import LARGE_BATCH, Accuracy
@@ -27,8 +28,26 @@ def cosines(a: FloatArray, b: FloatArray) -> FloatArray:
     return result
 
 
+def cut_for(backend: Backend, vectors: FloatArray) -> FloatArray:
+    """Return the reference's vectors cut to the ``truncate_dim`` components of a row, normalised again."""
+    dim = int(backend.open_options.get("truncate_dim", 0))
+    if not dim:
+        return vectors
+    lengths = np.linalg.norm(vectors[:, :dim], axis=1, keepdims=True)
+    return np.asarray(vectors[:, :dim] / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+
+
 def agreement(reference: FloatArray, embeddings: FloatArray) -> Accuracy:
-    """Compare ``(n, dim)`` embeddings with the reference's, text by text."""
+    """Compare ``(n, dim)`` embeddings with the reference's, text by text.
+
+    Raises:
+        MeasureError: they have another number of components.
+    """
+    if reference.shape != embeddings.shape:
+        raise MeasureError(
+            f"embeddings have {embeddings.shape[1]} components, the reference's {reference.shape[1]}; wanted "
+            "as many: correct the target's model, or set its truncate_dim"
+        )
     values = cosines(reference, embeddings)
     return Accuracy(
         texts=len(values),
@@ -153,12 +172,13 @@ def spearman(encoder: Encoder, sentence_pairs: SentencePairs) -> float:
 
 
 def _nearest(corpus: Corpus, search: Search) -> list[set[int]]:
-    """Return the indices of the 10 texts that are nearest to each query.
+    """Return the indices of the 10 texts that are nearest to each query by their cosine.
 
     Neither the query itself is near, nor a text whose embedding is not finite.
     """
     candidates = np.asarray(corpus.candidates)
-    scores = search.queries @ search.candidates.T
+    lengths = np.linalg.norm(search.candidates, axis=1)
+    scores = search.queries @ search.candidates.T / np.where(lengths > 0, lengths, 1)
     scores[np.isnan(scores) | (candidates == np.asarray(corpus.judged_queries)[:, np.newaxis])] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
     return [set(candidates[top[own[top] > -np.inf]].tolist()) for top, own in zip(order, scores, strict=True)]

@@ -2,7 +2,7 @@
 
 import shutil
 from argparse import ArgumentError, ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -82,7 +82,7 @@ def parse_options(option: Namespace, root: Path, given: Sequence[str] | None = N
         option = _of_base(option, root, given)
     named = split_names(option.backends) if option.backends is not None else []
     chosen = parse_backends(option.backends, option.profile)
-    values = {name: getattr(option, name) for name in _AS_GIVEN} | _declared_model(chosen, option.model)
+    values = {name: getattr(option, name) for name in _AS_GIVEN} | _declared_values(chosen, option)
     left_out = tuple(row for row in chosen if row.missing_packages and row.name not in named)
     return _checked(
         Options,
@@ -155,32 +155,43 @@ def parse_backends(
     return select_backends([REFERENCE, *split_names(default if names is None else names)])
 
 
-def _declared_model(rows: Sequence[Backend], model: str | None) -> dict[str, Any]:
-    """Return the options of the model that declared rows are held against; none without such rows.
+def _declared_values(rows: Sequence[Backend], option: Namespace) -> dict[str, Any]:
+    """Return the options that declared rows decide: the model that they are held against, and its prompts.
 
     Raises:
-        UsageError: they are held against several models, or another than ``--model``.
+        UsageError: they differ among the rows, or the model is another than ``--model``.
     """
+    values: dict[str, Any] = {}
+    for name, key in (("query_prompt", "queries"), ("document_prompt", "documents")):
+        prompts = {row.open_options[key]: row for row in rows if key in row.open_options}
+        if prompts and getattr(option, name) is None:
+            [values[name]] = _one_of(prompts, key)
     held = {row.model: row for row in rows if row.model not in (None, NO_MODEL)}
     if not held:
-        return {}
-    (_, first), *others = held.items()
-    if others:
+        return values
+    [model] = _one_of(held, "model")
+    if option.model is not None and Path(option.model).absolute() != Path(model).absolute():
         raise UsageError(
-            f"{first.name} is held against the model {first.model}, {others[0][1].name} against "
-            f"{others[0][0]}; wanted one model in a run: name the backends of one with --backends"
+            f"--model is {option.model}, and {held[model].name} is held against {model}; wanted one model in "
+            f"a run: leave --model out, or {held[model].name} with --backends"
         )
-    if model is not None and Path(model).absolute() != Path(str(first.model)).absolute():
-        raise UsageError(
-            f"--model is {model}, and {first.name} is held against {first.model}; wanted one model in a "
-            f"run: leave --model out, or {first.name} with --backends"
-        )
-    options = first.open_options
-    return {
-        "model": None if first.model == DEFAULT_MODEL else first.model,
+    options = held[model].open_options
+    return values | {
+        "model": None if model == DEFAULT_MODEL else model,
         "revision": options.get("revision"),
         "trust_remote_code": bool(options.get("trust_remote_code")),
     }
+
+
+def _one_of(values: Mapping[Any, Backend], key: str) -> tuple[Any]:
+    """Return the one value of a key; refuse several."""
+    (value, row), *others = values.items()
+    for other, other_row in others:
+        raise UsageError(
+            f"{row.name} has {key} = {value!r}, {other_row.name} {other!r}; wanted one {key} in a run: "
+            "name the backends of one with --backends"
+        )
+    return (value,)
 
 
 def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...]:

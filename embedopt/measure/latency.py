@@ -1,10 +1,12 @@
 """The time of one call: percentiles with confidence intervals."""
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count
+from functools import partial
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,33 @@ from embedopt.records import Latency
 from embedopt.schema import Interval
 
 _COVERAGE = 0.95
+_REPEATED_CALLS = 8
 
 
 def rotate(texts: Sequence[str], batch_size: int) -> Iterator[list[str]]:
     """Yield batches without end; each continues in ``texts`` where the one before it stopped."""
     for start in count(0, batch_size):
         yield [texts[(start + offset) % len(texts)] for offset in range(batch_size)]
+
+
+def as_new(batch: Sequence[str]) -> list[str]:
+    """Return texts of about the same length that no process has met."""
+    number = random.randrange(1_000, 10_000)
+    return [f"{text} {number}" for text in batch]
+
+
+def repeated_share(
+    encode: Callable[[list[str]], object], batches: Iterator[list[str]], clock: Clock = time.perf_counter
+) -> float:
+    """Return the time of a repeated call over that of a new one: the median of a few of each.
+
+    Well below 1, results are kept.
+    """
+    new_s, repeated_s = [], []
+    for batch in islice(batches, _REPEATED_CALLS):
+        new_s.append(seconds_of(partial(encode, batch), clock))
+        repeated_s.append(seconds_of(partial(encode, batch), clock))
+    return float(np.median(repeated_s) / max(np.median(new_s), 1e-9))
 
 
 def rounds_for(seconds: float, call: Callable[[], object], clock: Clock = time.perf_counter) -> int:

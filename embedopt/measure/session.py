@@ -12,18 +12,21 @@ from embedopt.inference.artifacts.model_code import own_prompts
 from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import Weights, resolve_weights
 from embedopt.inference.backend import Backend, Mode
-from embedopt.inference.backends import BACKENDS, REFERENCE
+from embedopt.inference.backends import BACKENDS, REFERENCE, get_backend
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.inference.loading import open_encoder
 from embedopt.inference.saved_settings import tuned_in_both_modes
-from embedopt.measure.accuracy import Search, SentencePairs, read_sentence_pairs, spearman
+from embedopt.measure.accuracy import Search, SentencePairs, cut_for, read_sentence_pairs, spearman
 from embedopt.measure.corpus import Corpus, load_corpus
+from embedopt.measure.latency import as_new, rotate
 from embedopt.measure.options import Options
 from embedopt.measure.pairs.process_pair import Work
 from embedopt.measure.profiles import PROFILES, Profile
 
 # Names of the prompts that sentence-transformers' encode_query and encode_document look for, in their order.
 _QUERY_NAMES, _DOCUMENT_NAMES = ("query",), ("document", "passage", "corpus")
+# Vectors of length 1 differ from it by rounding; those of bfloat16 by 0.004.
+_LENGTH_TOLERANCE = 0.01
 
 
 class Session:
@@ -166,16 +169,26 @@ class Session:
         if self._reference is not None:
             self._reference.close()
 
+    def batches(self, encoder: Encoder, texts: Sequence[str], batch_size: int) -> Iterator[list[str]]:
+        """Yield batches of texts without end; for code that may keep results, texts new to it."""
+        batches = rotate(texts, batch_size)
+        return map(as_new, batches) if get_backend(encoder.name).project else batches
+
     def embeddings(self, encoder: Encoder) -> FloatArray:
         """Return the encoder's embeddings of the corpus, computed once: ``(n, dim) float32``."""
         if encoder.name not in self._embeddings:
-            self._embeddings[encoder.name] = encoder.encode(self.corpus.texts)
+            vectors = self._embeddings[encoder.name] = encoder.encode(self.corpus.texts)
+            lengths = np.linalg.norm(vectors, axis=1)
+            if np.abs(lengths - 1).max() > _LENGTH_TOLERANCE:
+                self.on_step(
+                    f"{encoder.name} gives vectors of lengths {lengths.min():.3g} to {lengths.max():.3g}, "
+                    "not 1: they are compared by their cosine"
+                )
         return self._embeddings[encoder.name]
 
-    @property
-    def reference_embeddings(self) -> FloatArray:
-        """The reference's embeddings of the corpus: ``(n, dim) float32``."""
-        return self.embeddings(self.open(REFERENCE))
+    def reference_embeddings(self, name: str) -> FloatArray:
+        """Return the embeddings of the corpus that a backend's are compared with: ``(n, dim) float32``."""
+        return cut_for(BACKENDS[name], self.embeddings(self.open(REFERENCE)))
 
     def search(self, encoder: Encoder) -> Search:
         """Return the encoder's embeddings of the judged queries and of what they search, after their prompts.

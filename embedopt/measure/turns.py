@@ -11,7 +11,7 @@ import numpy as np
 from embedopt.clock import Clock
 from embedopt.inference.backends import DEFAULT
 from embedopt.inference.encoder import Encoder
-from embedopt.measure.latency import rotate, seconds_of, summarise
+from embedopt.measure.latency import as_new, rotate, seconds_of, summarise
 from embedopt.measure.roofline import measure_roofline, operations_per_token, product_shapes
 from embedopt.measure.session import Session
 from embedopt.records import SideBySideCase, Turns
@@ -40,6 +40,7 @@ def measure_turns(session: Session, case: Case, reference: Encoder) -> SideBySid
         ],
         open_backend=session.opened,
         texts=texts[: profile.turn_texts],
+        as_new=any(row.project for row in session.options.backends),
         rounds=profile.turns,
         calls=profile.turn_calls,
     )
@@ -70,6 +71,7 @@ class TurnsPlan:
         texts: texts of the call with many.
         rounds: turns of each backend.
         calls: calls with one text each in a turn.
+        as_new: whether each round has texts that no backend has met, for code that may keep results.
     """
 
     names: Sequence[str]
@@ -77,6 +79,7 @@ class TurnsPlan:
     texts: Sequence[str]
     rounds: int
     calls: int
+    as_new: bool = False
 
 
 def take_turns(
@@ -91,19 +94,19 @@ def take_turns(
     with another backend. ``on_detail`` gets the turn and the backend in words before each turn, and
     ``on_round`` is called at the end of each round, when no backend is open.
     """
-    texts = plan.texts
     rates: dict[str, list[float]] = {name: [] for name in plan.names}
     singles: dict[str, list[Sequence[float]]] = {name: [] for name in plan.names}
-    single_texts = rotate(texts, 1)
+    single_texts = rotate(plan.texts, 1)
     for turn in range(plan.rounds):
-        chosen = [text for _ in range(plan.calls) for text in next(single_texts)]
+        warm_up = [text for _ in range(plan.calls) for text in next(single_texts)]
+        texts, chosen = (as_new(known) if plan.as_new else known for known in (plan.texts, warm_up))
         for name in np.roll(plan.names, -turn).tolist():
             on_detail(f"turn {turn + 1} of {plan.rounds}, {name}")
             with plan.open_backend(name) as encoder:
                 now_s = clock or encoder.clock
-                encoder.encode(texts[: len(texts) // 4])
+                encoder.encode(plan.texts[: len(texts) // 4])
                 rates[name].append(len(texts) / seconds_of(partial(encoder.encode, texts), now_s))
-                for text in chosen[:_WARM_UP_CALLS]:
+                for text in warm_up[:_WARM_UP_CALLS]:
                     encoder.encode([text])
                 singles[name].append([seconds_of(partial(encoder.encode, [text]), now_s) for text in chosen])
         on_round()

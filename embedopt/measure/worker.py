@@ -124,13 +124,13 @@ class Worker:
             The measured metrics of :class:`embedopt.records.Accuracy` by name.
         """
         # Imported here, so that a process that is timed does not hold them.
-        from embedopt.measure.accuracy import agreement, batch_invariance
+        from embedopt.measure.accuracy import agreement, batch_invariance, cut_for
         from embedopt.records import Accuracy
         from embedopt.schema import metrics
 
         results = [batch_invariance(self._encoders[backend], texts[:invariance_texts], invariance_rounds)]
         if get_backend(backend).model != NO_MODEL:
-            reference = self._embeddings_of(REFERENCE, texts)
+            reference = cut_for(get_backend(backend), self._embeddings_of(REFERENCE, texts))
             results.append(agreement(reference, self._embeddings_of(backend, texts)))
         return {
             name: value

@@ -11,7 +11,7 @@ from embedopt.judge.summary import Factors, LoadRow, Row, load_rows, speed_up_fa
 from embedopt.records import Run
 from embedopt.report.console import Columns, Sheet, lines, number, percent, rendered, sheet, text
 from embedopt.report.detail_tables import detail_tables, promise
-from embedopt.report.words import describe_not_measured, some
+from embedopt.report.words import describe_kept_results, describe_not_measured, some
 from embedopt.schema import Interval
 from embedopt.trial import Trial
 
@@ -31,7 +31,11 @@ def render_summary(saved: SavedRun, price_per_hour: float, *, everything: bool, 
     parts: list[RenderableType] = []
     for shown in (*deciding, *(() if is_short else details)):
         parts += [shown, ""]
-    notes = [*(provenance(saved.run, price_per_hour) if saved.run else ()), *([_MORE] if is_short else ())]
+    notes = [
+        *describe_kept_results(saved.latencies),
+        *(provenance(saved.run, price_per_hour) if saved.run else ()),
+        *([_MORE] if is_short else ()),
+    ]
     return rendered([*parts, *(text(note, style="dim") for note in notes)], color=color)
 
 

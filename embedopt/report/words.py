@@ -7,7 +7,7 @@ from embedopt.evidence import PAIRED_FIGURES, GateRun, cell_name
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.series import DEFAULT_METRIC, Roster
 from embedopt.judge.newest import Answer, Newest
-from embedopt.records import Run
+from embedopt.records import Latency, Run
 from embedopt.report.console import percent
 from embedopt.schema import Interval
 
@@ -19,6 +19,8 @@ _METRIC_NAMES = (
 )
 # Benchmarks that are named in one note.
 _LISTED = 5
+# A repeated call that takes less than this share of a new one's time was answered from what is kept.
+_KEPT_SHARE = 0.5
 
 
 def subject(verdict: Verdict) -> str:
@@ -87,6 +89,19 @@ def describe_not_measured(run: Run | None) -> tuple[str, ...]:
     reasons = run.not_measured if run else {}
     figures = {why: [name for name in reasons if reasons[name] == why] for why in reasons.values()}
     return tuple(f"not measured: {', '.join(names)} {why}" for why, names in figures.items())
+
+
+def describe_kept_results(latencies: Sequence[Latency]) -> tuple[str, ...]:
+    """Return a note for each backend that answers a repeated text from what it keeps."""
+    shares: dict[str, list[float]] = {}
+    for latency in latencies:
+        shares.setdefault(latency.backend, []).append(latency.repeated_share or 1.0)
+    return tuple(
+        f"{name} keeps results: a repeated call takes {min(own):.0%} of a new one's time; its times are of "
+        "new texts"
+        for name, own in shares.items()
+        if min(own) < _KEPT_SHARE
+    )
 
 
 def describe_older(newest: Newest) -> tuple[str, ...]:

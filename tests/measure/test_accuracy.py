@@ -1,12 +1,14 @@
 """Accuracy metrics follow their definitions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from embedopt.errors import InputError
+from embedopt.errors import InputError, MeasureError
+from embedopt.inference.backends import BACKENDS
 from embedopt.inference.encoder import FloatArray
 from embedopt.inference.loading import load_encoder
 from embedopt.measure.accuracy import (
@@ -14,6 +16,7 @@ from embedopt.measure.accuracy import (
     agreement,
     batch_invariance,
     cosines,
+    cut_for,
     read_sentence_pairs,
     retrieval,
     spearman,
@@ -195,3 +198,23 @@ def test_sentence_pairs_that_cant_be_read_are_one_line(tmp_path: Path) -> None:
         read_sentence_pairs(tmp_path / "latin.tsv")
     with pytest.raises(InputError, match=r"nowhere\.tsv: no such file or directory; wanted score, tab,"):
         read_sentence_pairs(tmp_path / "nowhere.tsv")
+
+
+def test_the_reference_is_cut_as_the_library_cuts_its_vectors() -> None:
+    row = replace(BACKENDS["onnx-fp32"], open_options={"truncate_dim": 2})
+    vectors = _rows([3.0, 4.0, 5.0], [0.0, 0.0, 1.0])
+    assert cut_for(row, vectors) == pytest.approx(_rows([0.6, 0.8], [0.0, 0.0]))
+    assert cut_for(BACKENDS["onnx-fp32"], vectors) is vectors
+
+
+def test_vectors_of_another_number_of_components_are_one_line() -> None:
+    with pytest.raises(
+        MeasureError, match=r"^embeddings have 2 components, the reference's 3; wanted as many: c"
+    ):
+        agreement(np.ones((4, 3), dtype=np.float32), np.ones((4, 2), dtype=np.float32))
+
+
+def test_retrieval_ranks_by_the_cosine_where_vectors_are_not_of_length_1() -> None:
+    many = Corpus("x", ("query", "near", *(f"far {n}" for n in range(10))), {0: (1,)})
+    rows = _rows(EAST, [0.9, 0.1], *([5.0, 5.0] for _ in range(10)))
+    assert _retrieval(many, rows, rows).recall_at_10 == 1.0

@@ -4,12 +4,14 @@ import argparse
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from embedopt.errors import UsageError
-from embedopt.inference.backends import BACKENDS
+from embedopt.inference.backends import BACKENDS, declare
+from embedopt.inference.targets import declare_targets
 from embedopt.measure.command_line import (
     declare_options,
     parse_backends,
@@ -22,6 +24,19 @@ from embedopt.measure.profiles import BATCH_SIZES
 from tests.repositories import git
 
 ALL = tuple(row for row in BACKENDS.values() if not row.only_named)
+
+
+@pytest.fixture
+def declared_in(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Return a function that declares the targets of some tables."""
+
+    def declare_all(tables: str) -> None:
+        text = tables.replace("[", "[tool.embedopt.targets.")
+        (tmp_path / "pyproject.toml").write_text(text, encoding="utf8")
+        declare_targets(tmp_path)
+
+    yield declare_all
+    declare([])
 
 
 def _namespace(*arguments: str) -> Namespace:
@@ -103,3 +118,48 @@ def test_the_path_of_an_interpreter_is_absolute_and_keeps_links(
     options = parse_gate_run(namespace, tmp_path)
     assert options is not None
     assert options.base_python == str(tmp_path / "python")
+
+
+def test_what_a_project_declares_is_measured_in_the_place_of_the_profiles_backends(
+    tmp_path: Path, declared_in: Callable[[str], None]
+) -> None:
+    declared_in("[a]\ncall = 'm:f'\nqueries = 'q: '\n[b]\ncall = 'm:f'\nmodel = 'all-MiniLM-L6-v2'")
+    options = parse_options(_namespace(), tmp_path)
+    assert [row.name for row in options.backends] == ["torch-fp32", "a", "b"]
+    assert (options.model, options.query_prompt, options.document_prompt) == (None, "q: ", None)
+    named = parse_options(_namespace("--backends", "onnx-int8,a", "--query-prompt", "x"), tmp_path)
+    assert [row.name for row in named.backends] == ["torch-fp32", "onnx-int8", "a"]
+    assert named.query_prompt == "x"
+
+
+def test_the_model_of_a_target_is_that_of_the_run(tmp_path: Path, declared_in: Callable[[str], None]) -> None:
+    declared_in("[a]\ncall = 'm:f'\nmodel = 'org/name'\nrevision = 'v2'\ntrust_remote_code = true")
+    options = parse_options(_namespace(), tmp_path)
+    assert (options.model, options.revision, options.trust_remote_code) == ("org/name", "v2", True)
+    assert parse_options(_namespace("--model", "org/name"), tmp_path).model == "org/name"
+    with pytest.raises(
+        UsageError, match=r"^--model is other, and a is held against org/name; wanted one model"
+    ):
+        parse_options(_namespace("--model", "other"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (
+            "[a]\ncall = 'm:f'\nmodel = 'x/y'\n[b]\ncall = 'm:f'\nmodel = 'z'",
+            "^a has model = 'x/y', b 'z'; wanted",
+        ),
+        (
+            "[a]\ncall = 'm:f'\nqueries = 'x'\n[b]\ncall = 'm:f'\nqueries = ''",
+            "^a has queries = 'x', b ''; wanted",
+        ),
+    ],
+)
+def test_a_run_has_one_model_and_one_prompt_of_each_kind(
+    tmp_path: Path, declared_in: Callable[[str], None], tables: str, message: str
+) -> None:
+    declared_in(tables)
+    with pytest.raises(UsageError, match=message):
+        parse_options(_namespace(), tmp_path)
+    assert [row.name for row in parse_options(_namespace("--backends", "b"), tmp_path).backends][1:] == ["b"]

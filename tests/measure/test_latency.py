@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from embedopt.inference.encoder import CallPlan
-from embedopt.measure.latency import quantile_interval, rotate, rounds_for, summarise, with_plans
+from embedopt.measure.latency import (
+    as_new,
+    quantile_interval,
+    repeated_share,
+    rotate,
+    rounds_for,
+    summarise,
+    with_plans,
+)
 from embedopt.schema import to_json
 from tests.fakes import FakeClock
 
@@ -64,3 +72,20 @@ def test_rounds_fill_the_time_by_the_second_call() -> None:
     costs = iter([9.0, 0.25])
     assert rounds_for(1.0, lambda: clock.advance(next(costs)), clock) == 4
     assert rounds_for(0.1, lambda: clock.advance(5.0), clock) == 1
+
+
+def test_new_texts_are_texts_that_were_not_there_and_of_one_length() -> None:
+    first, second = as_new(["a", "bc"]), as_new(["a", "bc"])
+    assert [len(text) for text in first] == [len("a 1000"), len("bc 1000")] == [len(text) for text in second]
+    assert first != ["a", "bc"]
+
+
+def test_kept_results_show_in_the_time_of_a_repeated_call() -> None:
+    clock, met = FakeClock(), set[str]()
+
+    def encode(batch: list[str]) -> None:
+        clock.advance(0.001 if batch[0] in met else 0.1)
+        met.update(batch)
+
+    assert repeated_share(encode, iter([[str(number)] for number in range(20)]), clock) == pytest.approx(0.01)
+    assert repeated_share(lambda _: clock.advance(0.1), iter([["a"]] * 20), clock) == pytest.approx(1.0)

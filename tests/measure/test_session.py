@@ -9,7 +9,7 @@ import pytest
 
 from embedopt.errors import ArtifactError, InputError
 from embedopt.inference.backend import Backend
-from embedopt.inference.backends import BACKENDS
+from embedopt.inference.backends import BACKENDS, REFERENCE
 from embedopt.inference.saved_settings import save
 from embedopt.measure import session as session_module
 from embedopt.measure.corpus import Corpus
@@ -40,7 +40,7 @@ def test_the_reference_is_opened_once_and_closed_at_the_end(
     session = make_session(tmp_path)
     session.release(session.open("torch-fp32"))
     session.release(session.open("onnx-int8"))
-    assert session.reference_embeddings is session.reference_embeddings
+    assert session.reference_embeddings("onnx-fp32") is session.reference_embeddings(REFERENCE)
     assert [encoder.name for _, encoder in opened] == ["torch-fp32", "onnx-int8"]
     assert [encoder.released for _, encoder in opened] == [0, 1]
     session.close()

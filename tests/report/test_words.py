@@ -5,7 +5,15 @@ import pytest
 from embedopt.errors import RecordError
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.series import Roster
-from embedopt.report.words import describe_damaged, describe_roster, sentence, subject, worth_a_row
+from embedopt.records import Latency
+from embedopt.report.words import (
+    describe_damaged,
+    describe_kept_results,
+    describe_roster,
+    sentence,
+    subject,
+    worth_a_row,
+)
 from tests.report.verdicts import GONE, LESS_ACCURATE, OPEN, SAME, SLOWER
 
 
@@ -74,3 +82,13 @@ def test_benchmarks_that_came_and_went_are_named_up_to_five() -> None:
 
 def test_damaged_files_are_named() -> None:
     assert describe_damaged([RecordError("x.json is damaged")]) == ("passed over: x.json is damaged",)
+
+
+def test_code_that_keeps_results_is_named_with_its_smallest_share() -> None:
+    rows = [
+        Latency(backend=name, batch_size=size, calls=1, repeated_share=share)
+        for name, size, share in (("shop", 1, 0.9), ("shop", 32, 0.03), ("other", 1, 0.8), ("ours", 1, None))
+    ]
+    assert describe_kept_results(rows) == (
+        "shop keeps results: a repeated call takes 3% of a new one's time; its times are of new texts",
+    )

@@ -8,7 +8,6 @@ No text is sent twice to a process: a cache of results would answer it, which it
 """
 
 import contextlib
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from scipy import stats
 
 from embedopt.clock import Clock
 from embedopt.evidence import Cell, ProcessPair
-from embedopt.measure.latency import rotate
+from embedopt.measure.latency import as_new, rotate
 from embedopt.measure.pairs.worker_client import WorkerClient
 
 # Share of the quads' log ratios that is trimmed at each end: one call in ten is slowed by another process.
@@ -157,7 +156,7 @@ def _time_quads(
     for _ in range(min(max(round(work.cell_s / (4 * call_s)), _FEWEST_QUADS), _MOST_QUADS)):
         batch = next(batches)
         for slowdown, (base_s, head_s) in times.items():
-            early, late = _as_new(batch), _as_new(batch)
+            early, late = as_new(batch), as_new(batch)
             for client, texts in ((first, early), (second, early), (second, late), (first, late)):
                 if client is pair.base:
                     base_s.append(_time_call(client, cell, texts))
@@ -166,17 +165,11 @@ def _time_quads(
     return times, texts
 
 
-def _as_new(batch: Sequence[str]) -> list[str]:
-    """Return texts of about the same length that no process has met."""
-    number = random.randrange(1_000, 10_000)
-    return [f"{text} {number}" for text in batch]
-
-
 def _warm_up(pair: LivePair, cell: Cell, batches: Iterator[list[str]], clock: Clock) -> float:
     """Call both processes a few times; return the seconds from sending a request to its answer."""
     call_s = []
     for _ in range(_WARM_UP_CALLS):
-        batch, started_s = _as_new(next(batches)), clock()
+        batch, started_s = as_new(next(batches)), clock()
         for client in pair.in_order:
             _time_call(client, cell, batch)
         call_s.append((clock() - started_s) / 2)
