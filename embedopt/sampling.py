@@ -10,9 +10,11 @@ from embedopt.evidence import Cell, PairedCell, PairsWanted
 
 # Seconds that a gate run may take, unless --against-budget says otherwise.
 BUDGET_S = 480.0
+# Share of it for what is no call with a batch size: calls with many texts, the batcher, growing memory.
+BESIDES_SHARE = 0.45
 
 PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
-# Measures the cells of one backend in one process pair: their log ratios, or None once the budget is spent.
+# Measures cells of one backend in one process pair: log ratios of those that the budget allows, or None.
 MeasurePair = Callable[[Sequence[Cell]], Mapping[Cell, float] | None]
 
 
@@ -22,7 +24,7 @@ def sample_pairs(
     """Measure process pairs until no more are wanted or the budget is spent.
 
     Confirmation pairs of a flagged cell come first, since the budget may end. Every process pair also
-    measures a cold start of its backend at no extra cost.
+    measures what is free, such as a cold start of its backend.
 
     Returns:
         ``cells`` with the log ratios of all pairs that were measured.
@@ -54,15 +56,15 @@ def _process_pairs(wanted: Sequence[PairsWanted]) -> Iterator[dict[Cell, bool]]:
 def _sample_pair(
     evidence: dict[Cell, PairedCell], is_fresh: dict[Cell, bool], measure_pair: MeasurePair
 ) -> bool:
-    """Add one process pair to the evidence; return whether the budget allowed it."""
-    backend = next(iter(is_fresh)).backend
+    """Add one process pair to the evidence; return whether the budget allowed a cell that was wanted."""
+    wanted, backend = is_fresh.keys(), next(iter(is_fresh)).backend
     # A cold start that is being confirmed gets no more pairs of the first judgement.
-    cold_starts = {
+    free = {
         cell: False
         for cell, known in evidence.items()
-        if cell.backend == backend and cell.metric == "load_s" and not known.fresh
+        if cell.backend == backend and cell.figure.is_free and not known.fresh
     }
-    is_fresh = cold_starts | is_fresh
+    is_fresh = free | is_fresh
     log_ratios = measure_pair(tuple(is_fresh))
     if log_ratios is None:
         return False
@@ -72,4 +74,4 @@ def _sample_pair(
             evidence[cell] = replace(known, fresh=(*known.fresh, log_ratio))
         else:
             evidence[cell] = replace(known, log_ratios=(*known.log_ratios, log_ratio))
-    return True
+    return not wanted.isdisjoint(log_ratios)

@@ -122,7 +122,7 @@ def test_against_a_base_each_cell_has_a_verdict_and_the_run_issaved_files(
 ) -> None:
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
     result = _run_against(suite, "--against-budget", "60")
-    result.assert_outcomes(passed=12, failed=1)
+    result.assert_outcomes(passed=18, failed=1)
     result.stdout.fnmatch_lines(
         [
             "pair 1: onnx-int8 in 7 s",
@@ -132,7 +132,7 @@ def test_against_a_base_each_cell_has_a_verdict_and_the_run_issaved_files(
             "*test_against[[]onnx-int8-size[]] PASSED*",
             "*test_against[[]onnx-int8-accuracy[]] PASSED*",
             "onnx-int8 batch 8: regressed, +10.5% (* to *) in 12 process pairs",
-            "slower or bigger: 1 regressed, 11 equivalent",
+            "slower or bigger: 1 regressed, 23 equivalent",
         ]
     )
     plan = gate_run.plan
@@ -147,13 +147,13 @@ def test_against_a_base_each_cell_has_a_verdict_and_the_run_issaved_files(
 def test_a_gate_run_alone_is_written_to_the_named_json_file(
     suite: pytest.Pytester, gate_run: FakeGateRun
 ) -> None:
-    _run_against(suite, "--benchmark-json", "run.json").assert_outcomes(passed=13)
+    _run_against(suite, "--benchmark-json", "run.json").assert_outcomes(passed=19)
     assert "against" in json.loads((suite.path / "run.json").read_text(encoding="utf8"))["embedopt"]
 
 
 def test_a_change_below_the_threshold_passes(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
-    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=13)
+    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=19)
 
 
 def test_pairs_are_planned_by_the_threshold_that_judges(
@@ -163,21 +163,21 @@ def test_pairs_are_planned_by_the_threshold_that_judges(
     gate_run.log_ratios, gate_run.confirmed = {"onnx-int8 batch 8": 0.1}, 0
     _run_against(suite)
     assert [wanted.fresh for wanted in gate_run.wanted] == [True]
-    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=13)
+    _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=19)
     assert gate_run.wanted == ()
 
 
 def test_a_bigger_file_fails(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.head_bytes = 110
     result = _run_against(suite)
-    result.assert_outcomes(passed=12, failed=1)
+    result.assert_outcomes(passed=18, failed=1)
     result.stdout.fnmatch_lines(["onnx-int8 disk_bytes: regressed, +10.0%, 100 -> 110"])
 
 
 def test_changed_vectors_fail_in_words(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.drift = (replace(SAME, similarity_min=0.9), REFERENCE)
     result = _run_against(suite)
-    result.assert_outcomes(passed=12, failed=1)
+    result.assert_outcomes(passed=18, failed=1)
     result.stdout.fnmatch_lines(
         [
             "onnx-int8 drift: vectors changed, -0.10000, similarity to the base's vectors *",
@@ -190,14 +190,14 @@ def test_the_reference_is_always_compared(suite: pytest.Pytester, gate_run: Fake
     """All ratios are to it: where it got slower, the others only seem faster."""
     gate_run.log_ratios["torch-fp32 batch 8"] = 0.1
     result = _run_against(suite)
-    result.assert_outcomes(passed=12, failed=1)
+    result.assert_outcomes(passed=18, failed=1)
     result.stdout.fnmatch_lines(["torch-fp32 batch 8: regressed, +10.5% *"])
 
 
 def test_another_default_fails_until_it_is_declared(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.drift += (Drift(backend="default", why="the backend is torch-fp32, was onnx-int8"),)
     result = _run_against(suite)
-    result.assert_outcomes(passed=12, failed=1)
+    result.assert_outcomes(passed=18, failed=1)
     result.stdout.fnmatch_lines(
         [
             "*test_against_besides FAILED*",
@@ -210,7 +210,7 @@ def test_another_default_fails_until_it_is_declared(suite: pytest.Pytester, gate
 def test_a_backend_that_is_gone_fails(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.removed = ("st-onnx-int8",)
     result = _run_against(suite)
-    result.assert_outcomes(passed=12, failed=1)
+    result.assert_outcomes(passed=18, failed=1)
     result.stdout.fnmatch_lines(["st-onnx-int8: not comparable, removed: declare it with accept = *"])
 
 
@@ -218,7 +218,7 @@ def test_an_inconclusive_cell_is_skipped_in_words(suite: pytest.Pytester, gate_r
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.0195
     gate_run.spread["onnx-int8 batch 8"] = 20.0
     result = _run_against(suite)
-    result.assert_outcomes(passed=12, skipped=1)
+    result.assert_outcomes(passed=18, skipped=1)
     result.stdout.fnmatch_lines(
         ["SKIPPED * onnx-int8 batch 8: inconclusive, +2.0% (*% to *%) in 12 process*"]
     )
@@ -227,7 +227,7 @@ def test_an_inconclusive_cell_is_skipped_in_words(suite: pytest.Pytester, gate_r
 def test_what_was_not_measured_does_not_pass(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.scores = ()
     result = _run_against(suite)
-    result.assert_outcomes(passed=11, skipped=2)
+    result.assert_outcomes(passed=17, skipped=2)
     result.stdout.fnmatch_lines(["SKIPPED * onnx-int8 accuracy: not measured"])
 
 
@@ -237,7 +237,7 @@ def test_a_budget_too_small_for_any_verdict_never_passes(
     """Sizes and scores get a verdict all the same, and pass."""
     gate_run.noise, gate_run.confirmed = (0.0,), 0
     result = _run_against(suite)
-    result.assert_outcomes(passed=7, failed=6)
+    result.assert_outcomes(passed=7, failed=12)
     result.stdout.fnmatch_lines(
         ["onnx-int8 batch 1: inconclusive, *1 process pairs; a verdict takes 6: raise*"]
     )
@@ -249,7 +249,7 @@ def test_a_cell_that_looked_slower_when_the_budget_ended_fails(
     gate_run.log_ratios["onnx-int8 batch 8"] = 0.1
     gate_run.confirmed = 3
     result = _run_against(suite)
-    result.assert_outcomes(passed=12, failed=1)
+    result.assert_outcomes(passed=18, failed=1)
     result.stdout.fnmatch_lines(["onnx-int8 batch 8: inconclusive, *the budget ended before fresh pairs*"])
 
 
@@ -265,7 +265,7 @@ def test_a_base_that_cant_be_compared_at_all_never_passes(
 def test_a_failing_worker_is_an_error_in_one_line(suite: pytest.Pytester, gate_run: FakeGateRun) -> None:
     gate_run.error = "the worker of base ended with 1: out of luck"
     result = _run_against(suite)
-    result.assert_outcomes(errors=13)
+    result.assert_outcomes(errors=19)
     result.stdout.fnmatch_lines(["the worker of base ended with 1: out of luck"])
     assert saved_files(suite) == []
 

@@ -105,7 +105,7 @@ def _joined_against(ours: GateRun | None, theirs: GateRun | None) -> GateRun | N
         cells=_first_of_each((*ours.cells, *theirs.cells), lambda cell: cell.cell),
         exact=_first_of_each((*ours.exact, *theirs.exact), lambda pair: (pair.backend, pair.metric)),
         not_comparable=_first_of_each(
-            (*ours.not_comparable, *theirs.not_comparable), lambda reason: reason.backend
+            (*ours.not_comparable, *theirs.not_comparable), lambda reason: (reason.backend, reason.cell)
         ),
         drift=_first_of_each((*ours.drift, *theirs.drift), lambda drift: drift.backend),
         added=_first_of_each((*ours.added, *theirs.added), str),

@@ -71,11 +71,11 @@ def processes_of(pid: int) -> list[int]:
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 
-def resident_bytes() -> int:
-    """Return the resident memory of this process."""
+def resident_bytes(pid: int | None = None) -> int:
+    """Return the resident memory of a process, or of this one."""
     import psutil
 
-    return int(psutil.Process().memory_info().rss)
+    return int(psutil.Process(pid).memory_info().rss)
 
 
 def _start_process(

@@ -10,7 +10,6 @@ from itertools import count, islice
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from embedopt.clock import Clock
 from embedopt.inference.encoder import CallPlan
@@ -28,9 +27,9 @@ def rotate(texts: Sequence[str], batch_size: int) -> Iterator[list[str]]:
 
 
 def as_new(batch: Sequence[str]) -> list[str]:
-    """Return texts of about the same length that no process has met."""
-    number = random.randrange(1_000, 10_000)
-    return [f"{text} {number}" for text in batch]
+    """Return texts of about the same length that no process has met, none of them twice."""
+    first = random.randrange(9_000)
+    return [f"{text} {1_000 + (first + place) % 9_000}" for place, text in enumerate(batch)]
 
 
 def repeated_share(
@@ -105,6 +104,9 @@ def quantile_interval(samples: int, quantile: float) -> tuple[int, int] | None:
     the interval needs no assumption about it (David and Nagaraja, Order Statistics, 3rd edition, 7.1).
     None when the sample is too small to have both bounds: a p99 takes 368 samples, a p95 72, a p50 6.
     """
+    # Imported here: it takes over half a second, and a worker of the gate imports this module.
+    from scipy import stats
+
     tail = (1 - _COVERAGE) / 2
     low = int(stats.binom.ppf(tail, samples, quantile)) - 1
     high = int(stats.binom.ppf(1 - tail, samples, quantile))

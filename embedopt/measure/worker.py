@@ -31,7 +31,7 @@ from embedopt.inference.loading import open_encoder
 from embedopt.inference.targets import declare_targets
 
 # Each is a method of the worker.
-REQUESTS = ("load", "time", "accuracy", "vectors", "one_batch", "timed", "files")
+REQUESTS = ("load", "time", "accuracy", "vectors", "one_batch", "timed", "files", "load_test")
 # Counted up when a request or an answer changes its meaning: workers of two protocols can't be compared.
 PROTOCOL = 1
 
@@ -93,8 +93,10 @@ class Worker:
             return {"load_s": load_s}
         return {"load_s": load_s, "disk_bytes": disk_bytes(folder) if row.build else weights.disk_bytes}
 
-    def time(self, backend: str, texts: Sequence[str], batch_size: int, extra: float) -> dict[str, Any]:
-        """Time one call of a loaded backend, in seconds.
+    def time(
+        self, backend: str, texts: Sequence[str], batch_size: int | None, extra: float
+    ) -> dict[str, Any]:
+        """Time one call of a loaded backend, in seconds; without a batch size, it is planned.
 
         ``extra`` is work that is added to the call, as a share of its time: a known slow-down.
         """
@@ -111,6 +113,28 @@ class Worker:
     def timed(self) -> dict[str, Any]:
         """Return the embeddings that the last timed call gave, as :func:`pack` writes them."""
         return pack(self._timed)
+
+    def load_test(
+        self, backend: str, texts: Sequence[str], rate_per_s: float, promise_ms: float, seed: int
+    ) -> dict[str, Any]:
+        """Send each text once to an adaptive batcher, at Poisson arrivals of a fixed rate.
+
+        Returns:
+            ``latencies_ms``: that of each text from its intended arrival, None without an answer;
+            ``seconds`` from opening the batcher to closing it.
+        """
+        # Imported here, so that a process that is timed does not hold them.
+        from embedopt.measure.load_test.open_loop import Traffic, latencies_ms, poisson
+        from embedopt.serving.batcher import AdaptiveBatcher
+        from embedopt.serving.policy import Limits
+
+        clock = self._clock or time.perf_counter
+        arrivals_s = poisson(rate_per_s, len(texts) / rate_per_s, seed)
+        traffic = Traffic(texts=texts, promise_ms=promise_ms)
+        started_s = clock()
+        with AdaptiveBatcher(self._encoders[backend], Limits(promise_ms=promise_ms)) as batcher:
+            latencies = latencies_ms(batcher, arrivals_s, traffic, clock=clock)
+        return {"latencies_ms": latencies, "seconds": clock() - started_s}
 
     def accuracy(
         self, backend: str, texts: Sequence[str], invariance_texts: int, invariance_rounds: int

@@ -17,6 +17,8 @@ from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import Weights
 from embedopt.inference.backends import BACKENDS
 from embedopt.measure import worker as worker_module
+from embedopt.measure.load_test import open_loop
+from embedopt.measure.load_test.open_loop import Traffic
 from embedopt.measure.worker import PROTOCOL, Worker, hello, pack, serve, unpack, work_until
 from tests.fakes import FakeClock, FakeEncoder, MoodyEncoder
 from tests.models import make_model
@@ -93,6 +95,22 @@ def test_extra_work_is_a_share_of_the_call_that_it_is_added_to(
     assert worker.answer(request) == {"seconds": pytest.approx(0.21)}
 
 
+def test_a_load_test_sends_each_text_once_at_the_rate_and_times_it_by_the_workers_clock(
+    worker: Worker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To open the batcher, 30 texts are encoded."""
+
+    def latencies_ms(_: object, arrivals_s: Any, traffic: Traffic, **__: object) -> list[float | None]:
+        clock.advance(float(arrivals_s[-1]))
+        return [float(len(traffic.texts)), None]
+
+    monkeypatch.setattr(open_loop, "latencies_ms", latencies_ms)
+    _load(worker, "onnx-fp32")
+    request = {"do": "load_test", "backend": "onnx-fp32", "texts": ["a", "b"], "rate_per_s": 4.0}
+    answer = worker.answer({**request, "promise_ms": 50.0, "seed": 0})
+    assert answer == {"latencies_ms": [2.0, None], "seconds": pytest.approx(3.0 + 0.5)}
+
+
 def test_accuracy_is_measured_against_the_same_checkouts_reference(worker: Worker) -> None:
     for name in ("torch-fp32", "onnx-fp32", "onnx-int8"):
         _load(worker, name)
@@ -130,7 +148,7 @@ def test_the_first_line_has_protocol_checkout_and_backends() -> None:
         "protocol": 1,
         "root": str(ROOT),
         "backends": list(BACKENDS),
-        "requests": ["load", "time", "accuracy", "vectors", "one_batch", "timed", "files"],
+        "requests": ["load", "time", "accuracy", "vectors", "one_batch", "timed", "files", "load_test"],
         "defaults": {"default": "onnx-int8", "default-to-store": "onnx-int8"},
         "held_against_none": [],
     }

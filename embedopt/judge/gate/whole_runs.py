@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Collection, Sequence
 
-from embedopt.evidence import Cell, GateRun
+from embedopt.evidence import GateRun
 from embedopt.judge.gate.exact_rule import judge_drift, judge_exact, judge_scores, question_of
 from embedopt.judge.gate.pairs_rule import judge_cells
 from embedopt.judge.gate.settings import GateSettings, settings_in_force
@@ -44,13 +44,13 @@ def judge_gate_run(gate_run: GateRun, settings: GateSettings) -> tuple[Verdict, 
             for backend in gate_run.added
         ),
         *(
-            _of_cell(cell, "measured alone", "the base's worker can't measure it")
-            for cell in gate_run.added_cells
-        ),
-        *(
-            _of_cell(reason.cell, "not comparable", reason.why)
-            if reason.cell
-            else Verdict(backend=reason.backend, metric="", outcome="not comparable", why=reason.why)
+            Verdict(
+                backend=reason.backend,
+                batch_size=reason.cell.batch_size if reason.cell else 0,
+                metric=reason.cell.metric if reason.cell else "",
+                outcome="not comparable",
+                why=reason.why,
+            )
             for reason in gate_run.not_comparable
         ),
     )
@@ -63,12 +63,6 @@ def _shown(verdict: Verdict, settings: GateSettings) -> Verdict:
         return verdict
     why = "; ".join(filter(None, (verdict.why, "[tool.embedopt.gate] metrics switches it off")))
     return dataclasses.replace(verdict, fails=False, why=why)
-
-
-def _of_cell(cell: Cell, outcome: Outcome, why: str) -> Verdict:
-    return Verdict(
-        backend=cell.backend, batch_size=cell.batch_size, metric=cell.metric, outcome=outcome, why=why
-    )
 
 
 def _judge_removed(backend: str, accepted: Collection[str]) -> Verdict:

@@ -72,6 +72,7 @@ class _Log:
     started_s: float
     answered_s: Times
     sent_s: Times
+    cpu_s: float = 0.0
     refused_after_s: list[float] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)  # guards what `settle` writes
     settled: int = 0
@@ -121,6 +122,29 @@ def drive(
             f"a load test of {len(arrivals_s)} requests has no rate; wanted {LEAST_ARRIVALS} or more: "
             "measure for longer"
         )
+    log = _send_all(server, arrivals_s, traffic, clock, sleep)
+    with log.changed:
+        return _summary(log, arrivals_s)
+
+
+def latencies_ms(
+    server: Server,
+    arrivals_s: Times,
+    traffic: Traffic,
+    *,
+    clock: Clock = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[float | None]:
+    """Send requests as :func:`drive` does; return the latency of each, None for one without an answer."""
+    log = _send_all(server, arrivals_s, traffic, clock, sleep)
+    with log.changed:
+        latencies = (1e3 * (log.answered_s - arrivals_s)).tolist()
+    return [None if math.isnan(latency) else latency for latency in latencies]
+
+
+def _send_all(
+    server: Server, arrivals_s: Times, traffic: Traffic, clock: Clock, sleep: Callable[[float], None]
+) -> _Log:
     nothing = np.full(len(arrivals_s), np.nan)
     log = _Log(traffic, clock, clock(), nothing, nothing.copy())
     cpu_s = time.thread_time()
@@ -128,15 +152,15 @@ def drive(
         while (left_s := log.started_s + arrival_s - clock()) > 0:
             sleep(left_s)
         log.send(server, number)
-    cpu_s = time.thread_time() - cpu_s
+    log.cpu_s = time.thread_time() - cpu_s
     with log.changed:
         log.changed.wait_for(
             lambda: log.settled + len(log.refused_after_s) == len(arrivals_s), timeout=_PATIENCE_S
         )
-        return _summary(log, arrivals_s, cpu_s)
+    return log
 
 
-def _summary(log: _Log, arrivals_s: Times, cpu_s: float) -> LoadPoint:
+def _summary(log: _Log, arrivals_s: Times) -> LoadPoint:
     requests, refused = len(arrivals_s), len(log.refused_after_s)
     seconds = float(arrivals_s[-1])
     promise_s = log.traffic.promise_ms / 1e3
@@ -150,7 +174,7 @@ def _summary(log: _Log, arrivals_s: Times, cpu_s: float) -> LoadPoint:
         refusal_ms=max(log.refused_after_s) * 1e3 if refused else None,
         lost=requests - refused - len(latencies_s),
         worst_cosine=None if log.worst_cosine == math.inf else log.worst_cosine,
-        generator_cpu=cpu_s / seconds,
+        generator_cpu=log.cpu_s / seconds,
         fell_behind=lateness_s > promise_s * _LATE_PROMISE_SHARE,
     )
     if point.fell_behind:

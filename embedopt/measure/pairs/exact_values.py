@@ -25,6 +25,7 @@ class ExactValues:
     Attributes:
         backends: names of all backends that the code has.
         defaults: the backends that it takes where none is named, by what takes them.
+        requests: what its worker answers.
         scores: size and accuracy of each backend by metric.
         vectors: embeddings of the reference and each backend; empty where the worker can't give them.
         files: what a project's own code was imported from, by backend.
@@ -33,6 +34,7 @@ class ExactValues:
 
     backends: tuple[str, ...]
     defaults: Mapping[str, str]
+    requests: Collection[str]
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     vectors: dict[str, FloatArray] = field(default_factory=dict)
     files: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -62,7 +64,7 @@ def measure_exact_values(
     client: WorkerClient, backends: Collection[str], work: Work, asked: ExactRequest
 ) -> ExactValues:
     """Measure the reference, where it is needed, and the backends that the code has."""
-    values = ExactValues(backends=client.backends, defaults=client.defaults)
+    values = ExactValues(backends=client.backends, defaults=client.defaults, requests=client.requests)
     opened = {}
     if not set(backends) & set(client.backends) <= client.held_against_none:
         opened[REFERENCE] = client.ask("load", **work.opening(REFERENCE, of_base=asked.of_base))

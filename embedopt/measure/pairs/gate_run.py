@@ -27,7 +27,8 @@ from embedopt.measure.pairs.exact_values import (
 from embedopt.measure.pairs.last_calls import LastCalls
 from embedopt.measure.pairs.origins import Origins, why_not_own
 from embedopt.measure.pairs.own_inputs import BaseInputs, own_inputs
-from embedopt.measure.pairs.process_pair import StartWorker, Work, cells_of, live_pair, measure_pair
+from embedopt.measure.pairs.pair_sampler import PairSampler
+from embedopt.measure.pairs.process_pair import StartWorker, Work, cells_of
 from embedopt.measure.pairs.worker_client import Checkout, ForeignWorkerError, WorkerClient
 from embedopt.sampling import BUDGET_S, PlanPairs, sample_pairs
 from embedopt.signals import ended_by_signals
@@ -114,7 +115,7 @@ def measure_gate_run(
         cells=runner.cells,
         exact=tuple(runner.exact),
         not_comparable=runner.not_comparable,
-        pairs=runner.pairs,
+        pairs=runner.sampler.pairs,
         seconds=clock() - started_s,
         budget_s=plan.budget_s,
         threshold=plan.threshold,
@@ -145,13 +146,13 @@ class GateRunner:
         self._start_base, self._start_head = starts
         self._plan, self.work = plan, work
         self._on_step = on_step
-        self._clock = clock
-        self._started_s = clock()
-        self._pair_s: dict[str, float] = {}
+        self._last_calls = LastCalls()
+        self.sampler = PairSampler(starts, plan.budget_s, on_step, self._last_calls, clock)
         self.cells = tuple(PairedCell(cell=cell) for cell in plan.cells)
         self.exact: list[ExactPair] = []
         self.drift: list[Drift] = []
         self._reasons: dict[str, str] = {}
+        self._cell_reasons: dict[Cell, str] = {}
         self._projects = (Path(), plan.head)
         self.added: tuple[str, ...] = ()
         self.removed: tuple[str, ...] = ()
@@ -159,8 +160,6 @@ class GateRunner:
         self.moved = plan.moved
         self._lost: tuple[str, ...] = ()  # beside the backends that the change removes
         self._vectors_by: str | None = None
-        self._last_calls = LastCalls()
-        self.pairs = 0
 
     def compare(
         self, base: Path, title: str, plan_pairs_by: Callable[[Mapping[str, Any]], PlanPairs]
@@ -211,8 +210,13 @@ class GateRunner:
 
     @property
     def not_comparable(self) -> tuple[NotComparable, ...]:
-        """The backends that can't be compared, and why."""
-        return tuple(NotComparable(backend=name, why=why) for name, why in self._reasons.items())
+        """The backends and cells that can't be compared, and why."""
+        backends = [NotComparable(backend=name, why=why) for name, why in self._reasons.items()]
+        cells = [
+            NotComparable(backend=cell.backend, cell=cell, why=why)
+            for cell, why in self._cell_reasons.items()
+        ]
+        return (*backends, *cells)
 
     def _forget(self, backends: Collection[str]) -> None:
         self.cells = tuple(known for known in self.cells if known.cell.backend not in backends)
@@ -220,7 +224,13 @@ class GateRunner:
     def run(self, plan_pairs: PlanPairs) -> None:
         """Measure the exact values, then process pairs as long as they are wanted and the budget lasts."""
         self._measure_exact_values()
-        self.cells = sample_pairs(self.cells, plan_pairs, self._measure_pair) if self.cells else ()
+        if self.cells:
+            sampled = sample_pairs(
+                self.cells, plan_pairs, lambda cells: self.sampler.measure(cells, self.work)
+            )
+            disagreeing = self.sampler.disagreeing()
+            self._cell_reasons |= disagreeing
+            self.cells = tuple(known for known in sampled if known.cell not in disagreeing)
         self.drift = self._last_calls.with_drift(self.drift)
         self.notes += self._last_calls.notes
 
@@ -236,6 +246,7 @@ class GateRunner:
         self._leave_out(_not_own(self._projects, base, head))
         gone = (name for name in base.backends if name not in head.backends)
         self.removed = (*self._lost, *gone)
+        self._leave_out_cells(base.requests, head.requests)
         self.exact = [
             ExactPair(backend=name, metric=metric, base=base.scores[name][metric], head=value)
             for name in base.scores
@@ -269,25 +280,17 @@ class GateRunner:
             left = [name for name in plan.backends if name not in self._reasons]
             return measure_exact_values(client, left, self.work, asked)
 
-    def _left_s(self) -> float:
-        return self._plan.budget_s - (self._clock() - self._started_s)
-
-    def _measure_pair(self, cells: Sequence[Cell]) -> Mapping[Cell, float] | None:
-        """Measure a process pair of one backend; None if the last such pair took longer than is left."""
-        backend, started_s = cells[0].backend, self._clock()
-        if self._left_s() <= self._pair_s.get(backend, 0.0):
-            return None
-        with live_pair(self.pairs, self._start_base, self._start_head) as pair:
-            measured = measure_pair(
-                pair, cells, self.work, clock=self._clock, on_last_call=self._last_calls.add
-            )
-        self.pairs += 1
-        self._pair_s[backend] = self._clock() - started_s
-        self._on_step(
-            f"pair {self.pairs}: {backend} in {self._pair_s[backend]:.0f} s; "
-            f"{max(0.0, self._left_s()):.0f} of {self._plan.budget_s:.0f} s left"
-        )
-        return {cell: process_pair.log_ratio for (cell, _), process_pair in measured.items()}
+    def _leave_out_cells(self, base: Collection[str], head: Collection[str]) -> None:
+        """Leave out the cells whose request the worker of base, or of head, does not answer."""
+        lacking = [known.cell for known in self.cells if known.cell.figure.request not in {*base} & {*head}]
+        self._cell_reasons |= {
+            cell: "head's worker can't measure it any more" for cell in lacking if cell.figure.request in base
+        }
+        kinds = dict.fromkeys(cell.figure.kind for cell in lacking if cell.figure.request not in base)
+        self.notes += [
+            f"{kind} is not compared: the base's worker can't measure it; a newer base can" for kind in kinds
+        ]
+        self.cells = tuple(known for known in self.cells if known.cell not in lacking)
 
 
 def _not_own(projects: tuple[Path, Path], base: ExactValues, head: ExactValues) -> dict[str, str]:

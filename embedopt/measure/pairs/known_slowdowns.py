@@ -13,7 +13,8 @@ from pathlib import Path
 from embedopt.clock import Clock
 from embedopt.errors import RecordError
 from embedopt.evidence import Cell, ProcessPair, SlowdownSample, SlowdownSamples
-from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair, measure_pair
+from embedopt.measure.pairs.cells import measure_pair
+from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair
 from embedopt.schema import from_json
 
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.10)
@@ -69,7 +70,7 @@ def collect_samples(
                 return samples
             pair_started_s = clock()
             with live_pair(number, start, start) as pair:
-                measured = measure_pair(pair, cells, plan.work, slowdowns_of(number), clock)
+                measured = dict(measure_pair(pair, cells, plan.work, slowdowns_of(number), clock))
             samples = _with(samples, measured, clock() - pair_started_s)
             on_pair(samples)
     return samples

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from embedopt.errors import MeasureError
 from embedopt.line_process import LineProcess
+from embedopt.measure.footprint import peak_rss_bytes, processes_of, resident_bytes
 from embedopt.measure.worker import PROTOCOL
 
 WORKER = "embedopt.measure.worker"
@@ -62,6 +63,9 @@ class WorkerClient:
 
     The first line and the answer to a timed call are overdue after ``short_s`` seconds.
 
+    Attributes:
+        waited_s: seconds from sending the last request to receiving its answer.
+
     Raises:
         ForeignWorkerError: the checkout has no worker, or one with another protocol.
         MeasureError: the worker died, hung or wrote rubbish.
@@ -74,6 +78,7 @@ class WorkerClient:
             raise ForeignWorkerError(f"{checkout.name} has no {WORKER}: compare with a newer commit")
         self._checkout = checkout
         self._short_s = self._timeout_s = short_s
+        self._sent_s = self.waited_s = 0.0
         # With -P, none of the project's own modules can stand in for one that embedopt imports.
         safe = ["-P"] if checkout.installed else []
         self._process = LineProcess(
@@ -120,6 +125,7 @@ class WorkerClient:
             MeasureError: the worker has died or hangs.
         """
         self._timeout_s = LONG_S if do in _LONG else self._short_s
+        self._sent_s = time.perf_counter()
         self._process.write({"do": do, **values}, self._timeout_s)
 
     def receive(self) -> dict[str, Any]:
@@ -130,10 +136,16 @@ class WorkerClient:
             MeasureError: the worker died, hung or wrote rubbish.
         """
         answer = self._process.read(self._timeout_s)
+        self.waited_s = time.perf_counter() - self._sent_s
         if "error" in answer:
             raise RefusedError(f"{self._checkout.name}: {answer['error']}")
         result: dict[str, Any] = answer["ok"]
         return result
+
+    def memory_bytes(self) -> tuple[int, int]:
+        """Return the resident memory of the worker and all that it started, and its largest so far."""
+        processes = processes_of(self._process.pid)
+        return sum(map(resident_bytes, processes)), sum(map(peak_rss_bytes, processes))
 
     def close(self) -> None:
         """Kill the worker and all that it started; closing it again does nothing."""

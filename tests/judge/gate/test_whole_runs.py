@@ -49,16 +49,13 @@ def test_a_change_that_adopts_embedopt_passes() -> None:
     assert (exit_code(verdicts), headline(verdicts)) == (0, "pass: 1 measured alone")
 
 
-def test_a_cell_that_the_base_cant_measure_is_neutral_and_one_whose_times_disagree_fails() -> None:
-    served = Cell(backend="onnx-int8", batch_size=0, metric="served_p50_ms")
-    lying = NotComparable(backend="onnx-int8", cell=Cell(backend="onnx-int8", batch_size=8), why="two clocks")
-    run = dataclasses.replace(gate_run(paired_cell(0.0)), added_cells=(served,))
+def test_a_cell_that_cant_be_compared_fails_alone() -> None:
+    cell = Cell(backend="onnx-int8", batch_size=0, metric="served_p50_ms")
+    lying = NotComparable(backend="onnx-int8", cell=cell, why="two clocks")
+    run = dataclasses.replace(gate_run(paired_cell(0.0)), not_comparable=(lying,))
     verdicts = judge_gate_run(run, SETTINGS)
-    assert (exit_code(verdicts), headline(verdicts)) == (0, "pass: 1 measured alone, 1 equivalent")
-    assert subject(verdicts[1]) == "onnx-int8 batcher p50"
-    verdicts = judge_gate_run(dataclasses.replace(run, not_comparable=(lying,)), SETTINGS)
-    assert exit_code(verdicts) == 4
-    assert (subject(verdicts[2]), verdicts[2].why) == ("onnx-int8 batch 8", "two clocks")
+    assert (exit_code(verdicts), headline(verdicts)) == (4, "not comparable: 1 not comparable, 1 equivalent")
+    assert (subject(verdicts[1]), verdicts[1].why) == ("onnx-int8 batcher p50", "two clocks")
 
 
 def test_a_metric_that_is_switched_off_is_shown_and_never_fails() -> None:

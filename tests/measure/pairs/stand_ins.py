@@ -29,7 +29,7 @@ class FakeClient(WorkerClient):
     """A client without a process: a call takes ``call_s`` plus its share of extra work, on a fake clock."""
 
     backends: tuple[str, ...] = ("torch-fp32", "fake")
-    requests: tuple[str, ...] = ("load", "time", "accuracy", "vectors", "one_batch")
+    requests: tuple[str, ...] = ("load", "time", "accuracy", "vectors", "one_batch", "load_test")
     held_against_none: frozenset[str] = frozenset()
     defaults: dict[str, str] = {"default": "fake"}  # noqa: RUF012  # never changed
 
@@ -48,6 +48,12 @@ class FakeClient(WorkerClient):
         self.name = name
         self.texts: list[list[str]] = []
         self.closed = 0
+        self.batch_sizes: list[int | None] = []
+        self.idle_s = self.hidden_s = 0.0
+        self.resident_bytes = self.peak_bytes = 100_000_000
+        self.kept_bytes = 0
+        self.latencies_ms: list[float | None] = [10.0]
+        self.rates_per_s: list[float] = []
         self._sent: tuple[str, dict[str, Any]] | None = None
 
     def ask(self, do: str, **values: Any) -> dict[str, Any]:
@@ -76,11 +82,23 @@ class FakeClient(WorkerClient):
             return {}
         if do == "timed":
             return pack(self.timed)
+        if do == "load_test":
+            self.rates_per_s.append(values["rate_per_s"])
+            seconds = len(values["texts"]) / values["rate_per_s"]
+            self.waited_s = self.hidden_s + seconds
+            self.clock.advance(seconds)
+            return {"seconds": seconds, "latencies_ms": self.latencies_ms}
         is_kept = self.keeps_results and values["texts"] in self.texts
         self.texts.append(values["texts"])
+        self.batch_sizes.append(values["batch_size"])
+        self.resident_bytes += self.kept_bytes
         seconds = self.call_s * (0.1 if is_kept else 1.0 + values["extra"])
         self.clock.advance(seconds)
+        self.waited_s = self.idle_s + seconds
         return {"seconds": seconds}
+
+    def memory_bytes(self) -> tuple[int, int]:
+        return self.resident_bytes, self.peak_bytes
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ from embedopt.errors import MeasureError
 from embedopt.evidence import Cell, Drift, ExactPair, NotComparable, PairedCell, PairsWanted
 from embedopt.inference.encoder import FloatArray
 from embedopt.measure.pairs.gate_run import GatePlan, GateRunner, measure_gate_run
-from embedopt.measure.pairs.process_pair import Work, cells_of
+from embedopt.measure.pairs.process_pair import Work
 from embedopt.measure.pairs.worker_client import ForeignWorkerError
 from embedopt.measure.worker import REQUESTS
 from embedopt.sampling import PlanPairs
@@ -24,8 +24,7 @@ from tests.fakes import FakeClock
 from tests.measure.pairs.stand_ins import FakeClient, has_group_ended
 from tests.repositories import git
 
-CELLS = cells_of(["fake"], [2])
-BATCH, LOAD = CELLS
+BATCH = Cell(backend="fake", batch_size=2)
 ROOT = Path(__file__).parents[3]
 
 
@@ -38,6 +37,7 @@ class Stage:
         backends: the backends that clients of base or head have, by name.
         scores: the mean cosine that clients of base or head answer, by name.
         requests: the requests that clients of base or head answer, by name.
+        idle_s: what the clients of base or head wait for beyond a call, by name.
         vectors: the vectors that clients of base or head answer, by name.
         defaults: the default backends of clients of base or head, by name.
         timed: the vectors of the last timed call that clients of base or head answer, by name.
@@ -54,6 +54,7 @@ class Stage:
         self.scores: dict[str, float] = {}
         self.requests: dict[str, tuple[str, ...]] = {}
         self.vectors: dict[str, FloatArray] = {}
+        self.idle_s: dict[str, float] = {}
         self.defaults: dict[str, dict[str, str]] = {}
         self.timed: dict[str, FloatArray] = {}
         self.keeps_results: set[str] = set()
@@ -79,6 +80,7 @@ class Stage:
         client.refuses = self.refuses.get(name)
         client.requests = self.requests.get(name, client.requests)
         client.defaults = self.defaults.get(name, client.defaults)
+        client.idle_s = self.idle_s.get(name, 0.0)
         client.vectors = self.vectors.get(name, client.vectors)
         client.timed = self.timed.get(name, client.timed)
         client.keeps_results = name in self.keeps_results
@@ -98,14 +100,16 @@ class Stage:
 
 
 def _counts(cells: Sequence[PairedCell]) -> list[tuple[int, int]]:
-    return [(len(cell.log_ratios), len(cell.fresh)) for cell in cells]
+    """Pairs and fresh pairs of calls and cold starts."""
+    timed = [known for known in cells if known.cell.metric in ("latency", "load_s")]
+    return [(len(known.log_ratios), len(known.fresh)) for known in timed]
 
 
 def test_wanted_pairs_are_sampled_and_each_also_measures_a_cold_start() -> None:
     stage = Stage()
     shown = stage.run([PairsWanted(cell=BATCH, pairs=3)], [PairsWanted(cell=BATCH, pairs=2, fresh=True)])
     assert [_counts(cells) for cells in shown] == [[(0, 0), (0, 0)], [(3, 0), (3, 0)], [(3, 2), (5, 0)]]
-    assert stage.runner.pairs == 5
+    assert stage.runner.sampler.pairs == 5
     assert [client.closed for client in stage.clients] == [1] * (2 + 2 * 5)
 
 
@@ -126,7 +130,7 @@ def test_a_pair_that_the_budget_does_not_cover_is_not_started() -> None:
     """Exact values take 2 s each; a pair takes 2 s to load, 0.6 s to warm up and 4 s of quads."""
     stage = Stage(budget_s=4.0 + 3 * 6.6 + 1.0)
     shown = stage.run(*[[PairsWanted(cell=BATCH, pairs=2)]] * 9)
-    assert stage.runner.pairs == 3
+    assert stage.runner.sampler.pairs == 3
     assert stage.clock.now_s == pytest.approx(4.0 + 3 * 6.6)
     assert len(shown) == 3  # two pairs, then one, then none: the end
 
@@ -160,7 +164,7 @@ def test_the_vectors_of_the_reference_are_compared_even_where_it_is_not_measured
 
 def test_a_base_whose_worker_gives_no_vectors_has_no_drift() -> None:
     stage = Stage()
-    stage.requests["base"] = ("load", "time", "accuracy")
+    stage.requests["base"] = ("load", "time", "accuracy", "load_test")
     stage.run()
     assert stage.runner.drift == []
     assert stage.runner.notes == [
@@ -168,9 +172,39 @@ def test_a_base_whose_worker_gives_no_vectors_has_no_drift() -> None:
     ]
 
 
+def test_what_the_base_cant_measure_is_a_note_and_what_only_the_head_cant_is_not_comparable() -> None:
+    answered, all_but_one = FakeClient.requests, FakeClient.requests[:-1]
+    for base, head in ((all_but_one, answered), (answered, all_but_one)):
+        stage = Stage()
+        stage.requests = {"base": base, "head": head}
+        [cells] = stage.run()
+        assert not any(known.cell.figure.kind == "batcher" for known in cells)
+        notes = ["batcher is not compared: the base's worker can't measure it; a newer base can"]
+        assert stage.runner.notes == (notes if base == all_but_one else [])
+        whys = {reason.why for reason in stage.runner.not_comparable}
+        assert whys == ({"head's worker can't measure it any more"} if head == all_but_one else set())
+
+
+def test_a_cell_whose_times_disagree_in_most_pairs_is_not_comparable() -> None:
+    stage = Stage()
+    stage.idle_s["head"] = 1.0
+    stage.run([PairsWanted(cell=BATCH, pairs=2)])
+    assert [reason.cell for reason in stage.runner.not_comparable] == [BATCH]
+    assert BATCH not in [known.cell for known in stage.runner.cells]
+
+
+def test_what_is_no_call_with_a_batch_size_gets_a_share_of_the_budget() -> None:
+    """Of 100 s it gets 45; a pair takes 5.9 s for it: 0.3 s of calls, 0.8 s to warm up and 4.8 s of turns."""
+    stage = Stage(budget_s=100.0)
+    served = Cell(backend="fake", batch_size=0, metric="served_p50_ms")
+    stage.run([PairsWanted(cell=served, pairs=12)], [PairsWanted(cell=BATCH, pairs=2)])
+    counts = {known.cell: len(known.log_ratios) for known in stage.runner.cells}
+    assert (counts[served], counts[BATCH]) == (8, 2)
+
+
 def test_a_head_whose_worker_gives_no_vectors_any_more_has_drifted() -> None:
     stage = Stage()
-    stage.requests["head"] = ("load", "time", "accuracy")
+    stage.requests["head"] = ("load", "time", "accuracy", "load_test")
     stage.run()
     why = "vectors that the head's worker does not give"
     assert stage.runner.drift == [Drift(backend=name, why=why) for name in ("torch-fp32", "fake")]
@@ -311,7 +345,13 @@ def test_real_workers_of_base_and_head_make_a_record(project: Path) -> None:
     )
     commit = git(project, "rev-parse", "HEAD")
     assert (gate_run.base, gate_run.base_commit, gate_run.head) == ("HEAD", commit, f"{commit} + changes")
-    assert [cell.log_ratios for cell in gate_run.cells] == [(0.0, 0.0), (0.0, 0.0)]
+    ratios = {known.cell.metric: known.log_ratios for known in gate_run.cells}
+    assert [(metric, len(pairs)) for metric, pairs in ratios.items() if pairs] == [
+        ("latency", 2),
+        ("load_s", 2),
+        ("peak_rss_bytes", 2),
+    ]
+    assert (ratios["latency"], ratios["load_s"]) == ((0.0, 0.0), (0.0, 0.0))
     assert gate_run.exact == (
         ExactPair(backend="torch-fp32", metric="disk_bytes", base=7, head=7),
         ExactPair(backend="torch-fp32", metric="cosine_mean", base=1.0, head=1.0),

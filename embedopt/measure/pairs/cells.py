@@ -1,0 +1,257 @@
+"""Measures the cells of a live process pair: calls in turns (A, B, B, A), batcher, memory, cold start.
+
+No text is sent twice to a process: a cache of results would answer it, which its users' new texts never meet.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from embedopt.clock import Clock
+from embedopt.evidence import PAIRED_FIGURES, Cell, PairedMetric, ProcessPair
+from embedopt.measure.latency import as_new, rotate
+from embedopt.measure.pairs.process_pair import LivePair, Work
+from embedopt.measure.pairs.worker_client import WorkerClient
+
+# Share of the quads' log ratios that is trimmed at each end: one call in ten is slowed by another process.
+_TRIMMED = 0.25
+_FEWEST_QUADS, _MOST_QUADS, _WARM_UP_CALLS = 5, 200, 3
+# A call with many texts is long: chance evens out within it.
+_MANY_TEXTS, _FEWEST_MANY, _WARM_UP_MANY = 200, 2, 1
+# Pair n starts at text 97 n, so that each pair times other texts.
+_STRIDE = 97
+# Both ends of the pipe time a call. What the client waits for beyond the worker's own time, above all for
+# threads to rest, is alike in base and head, unless a worker counts less than its calls take. Two workers of
+# one code, on a machine four times overbooked, differed in it by 2.3 ms where a call took 11 ms, and by 4 ms
+# where it took 2.5 s.
+_CLOCKS_S, _CLOCKS_SHARE = 5e-4, 0.2
+# The batcher gets half of what base encodes one by one, in turns of so many requests.
+_SERVED_SHARE, _TURN_REQUESTS, _MOST_TURNS = 0.5, 40, 4
+_PROMISE_MS = 50.0
+# A request without an answer counts as the slowest, and as so many promises at least.
+_LOST_PROMISES = 10
+# Calls with one text before and while memory is weighed, and the calls whose growth is foretold. An encoder
+# of one code gained up to 84 kB in 100 calls, 10 to 20 kB of it after the first 32.
+_SETTLING_CALLS, _WEIGHED_CALLS, _FORETOLD_CALLS = 32, 48, 10_000
+_LARGEST_LOG = 10.0
+
+_ORDER: tuple[PairedMetric, ...] = ("load_s", "peak_rss_bytes", "grown_rss_bytes", "latency", "texts_per_s")
+
+
+def measure_pair(
+    pair: LivePair,
+    cells: Sequence[Cell],
+    work: Work,
+    slowdowns: Sequence[float] = (0.0,),
+    clock: Clock = time.perf_counter,
+    on_last_call: Callable[[LivePair, Cell, Sequence[str]], None] = lambda *_: None,
+) -> Iterator[tuple[tuple[Cell, float], ProcessPair]]:
+    """Load one backend in both processes, and measure its cells one after the other.
+
+    The head's calls are slowed on purpose by each of ``slowdowns``, shares of their time. Each slow-down is a
+    measurement of its own; the calls of all are interleaved. What is no call is never slowed.
+    ``on_last_call`` gets the texts of the last call of each batch size.
+    """
+    figures = _Figures(pair, cells[0].backend, work)
+    # Memory comes before the calls, which change it, and the batcher after the calls.
+    for cell in sorted(cells, key=lambda cell: (*_ORDER, cell.metric).index(cell.metric)):
+        if cell.figure.threshold is not None:
+            yield (cell, 0.0), figures.measure(cell.metric)
+            continue
+        times, texts = _time_quads(pair, cell, work, slowdowns, clock)
+        if cell.batch_size:
+            on_last_call(pair, cell, texts)
+        for slowdown, (base, head) in times.items():
+            yield (cell, slowdown), summarise_pair(base, head)
+
+
+@dataclass(slots=True)
+class Times:
+    """Seconds of calls by the worker's clock, and what the client waited for each."""
+
+    seconds: list[float] = field(default_factory=list)
+    waited_s: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float, waited_s: float) -> None:
+        """Add a call."""
+        self.seconds.append(seconds)
+        self.waited_s.append(waited_s)
+
+    @property
+    def quartiles_s(self) -> tuple[float, float]:
+        """Lower quartiles of the calls, and of what the client waited besides: a busy machine only adds."""
+        besides = np.subtract(self.waited_s, self.seconds)
+        return float(np.percentile(self.seconds, 25)), float(np.percentile(besides, 25))
+
+
+def summarise_pair(base: Times, head: Times) -> ProcessPair:
+    """Return the record of a process pair: the trimmed mean of its quads' log ratios, and its calls.
+
+    Each two calls in a row are of one quad.
+    """
+    logs = np.log(np.reshape(head.seconds, (-1, 2))) - np.log(np.reshape(base.seconds, (-1, 2)))
+    return ProcessPair(
+        log_ratio=float(stats.trim_mean(logs.mean(axis=1), _TRIMMED)),
+        base_ms=tuple(round(1e3 * seconds, 4) for seconds in base.seconds),
+        head_ms=tuple(round(1e3 * seconds, 4) for seconds in head.seconds),
+        disagreement=disagreement(base, head),
+    )
+
+
+def disagreement(base: Times, head: Times) -> str:
+    """Return in words how the clocks at both ends of the pipe disagree; empty where they agree."""
+    (base_s, base_besides_s), (head_s, head_besides_s) = base.quartiles_s, head.quartiles_s
+    allowed_s = _CLOCKS_S + _CLOCKS_SHARE * max(base_s + base_besides_s, head_s + head_besides_s)
+    if abs(head_besides_s - base_besides_s) <= allowed_s:
+        return ""
+    sides = {"base": (base_s, base_besides_s), "head": (head_s, head_besides_s)}
+    shown = [
+        f"{name} says {1e3 * own_s:.2f} ms where its client waits {1e3 * (own_s + besides_s):.2f} ms"
+        for name, (own_s, besides_s) in sides.items()
+    ]
+    return f"{', '.join(shown)}; wanted clocks that agree: see time() in embedopt/measure/worker.py"
+
+
+def _time_quads(
+    pair: LivePair, cell: Cell, work: Work, slowdowns: Sequence[float], clock: Clock
+) -> tuple[dict[float, tuple[Times, Times]], list[str]]:
+    """Call A, B, B, A on each batch and slow-down.
+
+    Every other quad names the batch size: a call without one is planned, as a user makes it.
+
+    Returns:
+        The times of base and of head by slow-down, and the texts of the last call.
+    """
+    is_many, texts = cell.metric == "texts_per_s", list[str]()
+    size, fewest = (_MANY_TEXTS, _FEWEST_MANY) if is_many else (cell.batch_size, _FEWEST_QUADS)
+    all_texts = np.roll(np.asarray(work.texts, dtype=object), -_STRIDE * pair.number).tolist()
+    calls = zip(rotate(all_texts, size), itertools.cycle((None, None if is_many else size)), strict=False)
+    call_s = []
+    for batch, batch_size in itertools.islice(calls, _WARM_UP_MANY if is_many else _WARM_UP_CALLS):
+        texts, started_s = as_new(batch), clock()
+        for client in pair.in_order:
+            _time_call(client, cell.backend, texts, batch_size)
+        call_s.append((clock() - started_s) / 2)
+    times = {slowdown: (Times(), Times()) for slowdown in slowdowns}
+    quads = min(max(round(work.cell_s / (4 * min(call_s))), fewest), _MOST_QUADS)
+    for batch, batch_size in itertools.islice(calls, quads):
+        for slowdown, (base, head) in times.items():
+            early, late = as_new(batch), as_new(batch)
+            for client, texts in zip(pair.quad, (early, early, late, late), strict=True):
+                extra, own = (0.0, base) if client is pair.base else (slowdown, head)
+                own.add(_time_call(client, cell.backend, texts, batch_size, extra), client.waited_s)
+    return times, texts
+
+
+def _time_call(
+    client: WorkerClient,
+    backend: str,
+    batch: Sequence[str],
+    batch_size: int | None = None,
+    extra: float = 0.0,
+) -> float:
+    answer = client.ask("time", backend=backend, texts=batch, batch_size=batch_size, extra=extra)
+    return float(answer["seconds"])
+
+
+class _Figures:
+    """What a live pair measures of a backend besides calls; it loads the backend in both processes."""
+
+    def __init__(self, pair: LivePair, backend: str, work: Work) -> None:
+        self._pair, self._backend, self._work = pair, backend, work
+        # At the same time: the process that loads second is 5 to 14 % faster.
+        for client in pair.in_order:
+            client.send("load", **work.opening(backend, of_base=client is pair.base))
+        answers = {id(client): client.receive() for client in pair.in_order}
+        load_s = answers[id(pair.base)]["load_s"], answers[id(pair.head)]["load_s"]
+        self._measured: dict[PairedMetric, ProcessPair] = {"load_s": _summary("load_s", *load_s)}
+
+    def measure(self, metric: PairedMetric) -> ProcessPair:
+        """Return the figure of a metric; those that one measurement yields are measured once."""
+        if metric not in self._measured:
+            measures: Mapping[str, Callable[[], dict[PairedMetric, ProcessPair]]] = {
+                "peak_rss_bytes": self._peak,
+                "grown_rss_bytes": self._grown,
+            }
+            self._measured |= measures.get(metric, self._served)()
+        return self._measured[metric]
+
+    def _peak(self) -> dict[PairedMetric, ProcessPair]:
+        base, head = (client.memory_bytes()[1] for client in (self._pair.base, self._pair.head))
+        return {"peak_rss_bytes": _summary("peak_rss_bytes", base, head)}
+
+    def _grown(self) -> dict[PairedMetric, ProcessPair]:
+        """Weigh both processes before and after calls with texts of like length, the longest first."""
+        ordered = sorted(self._work.texts, key=len)
+        calls = itertools.cycle(reversed(ordered[len(ordered) // 4 :][: _SETTLING_CALLS + _WEIGHED_CALLS]))
+        texts = as_new(list(itertools.islice(calls, _SETTLING_CALLS + _WEIGHED_CALLS)))
+        grown = {}
+        for client in self._pair.in_order:
+            for text in texts[:_SETTLING_CALLS]:
+                _time_call(client, self._backend, [text])
+            before, _ = client.memory_bytes()
+            for text in texts[_SETTLING_CALLS:]:
+                _time_call(client, self._backend, [text])
+            growth = max(client.memory_bytes()[0] - before, 0) / _WEIGHED_CALLS
+            grown[id(client)] = before + _FORETOLD_CALLS * growth
+        base, head = grown[id(self._pair.base)], grown[id(self._pair.head)]
+        return {"grown_rss_bytes": _summary("grown_rss_bytes", base, head)}
+
+    def _served(self) -> dict[PairedMetric, ProcessPair]:
+        """Drive the batchers of base and head in turns, never both at once, at the same rate."""
+        pair, texts = self._pair, self._work.texts[:_TURN_REQUESTS]
+        alone_s = [_time_call(pair.base, self._backend, as_new(texts[:1])) for _ in range(_WARM_UP_CALLS)]
+        rate_per_s = _SERVED_SHARE / min(alone_s)
+        turns = min(max(round(self._work.cell_s * rate_per_s / (4 * len(texts))), 1), _MOST_TURNS)
+        for client in pair.in_order:  # a warm-up: both import what they need
+            self._load_test(client, as_new(texts[:2]), rate_per_s, 0)
+        times, latencies = (Times(), Times()), (list[float | None](), list[float | None]())
+        for seed in range(turns):
+            early, late = as_new(texts), as_new(texts)
+            for client, asked in zip(pair.quad, (early, early, late, late), strict=True):
+                answer = self._load_test(client, asked, rate_per_s, seed)
+                times[client is pair.head].add(answer["seconds"], client.waited_s)
+                latencies[client is pair.head].extend(answer["latencies_ms"])
+        return _served(*latencies, rate_per_s, disagreement(*times))
+
+    def _load_test(
+        self, client: WorkerClient, texts: Sequence[str], rate_per_s: float, seed: int
+    ) -> dict[str, Any]:
+        values = {"texts": texts, "rate_per_s": rate_per_s, "promise_ms": _PROMISE_MS, "seed": seed}
+        return client.ask("load_test", backend=self._backend, **values)
+
+
+def _served(
+    base: Sequence[float | None], head: Sequence[float | None], rate_per_s: float, disagreed: str
+) -> dict[PairedMetric, ProcessPair]:
+    """Return median, p99 and the answers within the promise of both sides' requests, in ms."""
+    answered = [latency for latency in (*base, *head) if latency is not None]
+    lost_ms = max([*answered, _LOST_PROMISES * _PROMISE_MS])
+    base_ms, head_ms = ([lost_ms if one is None else one for one in side] for side in (base, head))
+    figures: Mapping[PairedMetric, Callable[[list[float]], float]] = {
+        "served_p50_ms": lambda side: float(np.percentile(side, 50)),
+        "served_p99_ms": lambda side: float(np.percentile(side, 99)),
+        # Half a request where none kept the promise: a ratio has no zero.
+        "kept_per_s": lambda side: rate_per_s * max(sum(one <= _PROMISE_MS for one in side), 0.5) / len(side),
+    }
+    return {
+        metric: _summary(metric, figure(base_ms), figure(head_ms), disagreed)
+        for metric, figure in figures.items()
+    }
+
+
+def _summary(metric: PairedMetric, base: float, head: float, disagreed: str = "") -> ProcessPair:
+    """Return the record of one value of each side."""
+    log_ratio = math.log(head / base) * (-1 if PAIRED_FIGURES[metric].better == "higher" else 1)
+    return ProcessPair(
+        log_ratio=min(max(log_ratio, -_LARGEST_LOG), _LARGEST_LOG),
+        base_ms=(base,),
+        head_ms=(head,),
+        disagreement=disagreed,
+    )

@@ -1,0 +1,88 @@
+"""Measures process pairs of a gate run within its budget."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from embedopt.clock import Clock
+from embedopt.evidence import Cell
+from embedopt.measure.pairs.cells import measure_pair
+from embedopt.measure.pairs.last_calls import LastCalls
+from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair
+from embedopt.sampling import BESIDES_SHARE
+
+
+class PairSampler:
+    """Starts process pairs and measures cells in them, as long as the budget of ``budget_s`` seconds lasts.
+
+    The budget begins now. What is no call with a batch size gets a share of it.
+
+    Attributes:
+        pairs: number of process pairs so far.
+    """
+
+    def __init__(
+        self,
+        starts: tuple[StartWorker, StartWorker],
+        budget_s: float,
+        on_step: Callable[[str], None],
+        last_calls: LastCalls,
+        clock: Clock,
+    ) -> None:
+        self._starts, self._budget_s, self._on_step, self._clock = starts, budget_s, on_step, clock
+        self._on_last_call = last_calls.add
+        self._started_s = clock()
+        self._pair_s: dict[str, float] = {}
+        self._besides_s = 0.0
+        self._measured: Counter[Cell] = Counter()
+        self._disagreements: dict[Cell, list[str]] = {}
+        self.pairs = 0
+
+    def measure(self, cells: Sequence[Cell], work: Work) -> Mapping[Cell, float] | None:
+        """Measure a process pair of one backend; None if the last such pair took longer than is left.
+
+        Cells whose share of the budget is spent are left out.
+        """
+        if self._besides_s >= BESIDES_SHARE * self._budget_s:
+            allowed = [cell for cell in cells if not _is_besides(cell)]
+            if all(cell.figure.is_free for cell in allowed) and len(allowed) < len(cells):
+                return None
+            cells = allowed
+        backend, started_s = cells[0].backend, self._clock()
+        if self._left_s() <= self._pair_s.get(backend, 0.0):
+            return None
+        log_ratios = {}
+        with live_pair(self.pairs, *self._starts) as pair:
+            now_s = self._clock()
+            measured = measure_pair(pair, cells, work, clock=self._clock, on_last_call=self._on_last_call)
+            for (cell, _), process_pair in measured:
+                log_ratios[cell] = process_pair.log_ratio
+                self._note(cell, process_pair.disagreement)
+                before_s, now_s = now_s, self._clock()
+                self._besides_s += (now_s - before_s) if _is_besides(cell) else 0.0
+        self.pairs += 1
+        self._pair_s[backend] = self._clock() - started_s
+        self._on_step(
+            f"pair {self.pairs}: {backend} in {self._pair_s[backend]:.0f} s; "
+            f"{max(0.0, self._left_s()):.0f} of {self._budget_s:.0f} s left"
+        )
+        return log_ratios
+
+    def disagreeing(self) -> dict[Cell, str]:
+        """Return the cells in most of whose pairs the clocks at both ends of the pipe disagree, and how."""
+        return {
+            cell: reasons[-1]
+            for cell, reasons in self._disagreements.items()
+            if 2 * len(reasons) > self._measured[cell]
+        }
+
+    def _note(self, cell: Cell, disagreement: str) -> None:
+        self._measured[cell] += 1
+        if disagreement:
+            self._disagreements.setdefault(cell, []).append(disagreement)
+
+    def _left_s(self) -> float:
+        return self._budget_s - (self._clock() - self._started_s)
+
+
+def _is_besides(cell: Cell) -> bool:
+    return cell.metric != "latency" and not cell.figure.is_free
