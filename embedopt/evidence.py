@@ -66,6 +66,8 @@ PAIRED_FIGURES: Mapping[PairedMetric, PairedFigure] = {
     ),
     "grown_rss_bytes": PairedFigure(words="later memory", kind="memory", unit="bytes", threshold=0.15),
 }
+# Share of a pair's quads that is trimmed at each end: one call in ten is slowed by another process.
+TRIMMED_SHARE = 0.25
 # Up to 22,000 times as slow or as fast: a larger ratio can't come from two versions of one encoder.
 LogRatio = Annotated[float, Field(ge=-10.0, le=10.0)]
 
@@ -141,7 +143,7 @@ class NotComparable:
 
     backend: str
     why: str
-    cell: Annotated[Cell | None, Field(exclude_if=lambda value: value is None)] = None
+    cell: Annotated[Cell | None, OMIT_EMPTY] = None
 
 
 @record

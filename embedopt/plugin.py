@@ -6,7 +6,6 @@ It is the only file that touches pytest-benchmark's internals. In a run that col
 
 import math
 import os
-import shlex
 from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,15 +17,15 @@ import pytest
 from embedopt import fixtures
 from embedopt.errors import EmbedoptError, RecordError
 from embedopt.evidence import cell_name
-from embedopt.inference.backends import BACKENDS, REFERENCE, declared
+from embedopt.inference.backends import BACKENDS, REFERENCE
 from embedopt.inference.targets import declare_targets
 from embedopt.judge.gate.settings import GateSettings, read_settings
 from embedopt.judge.gate.whole_runs import judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun, differences, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
-from embedopt.measure.command_line import declare_options, parse_options
+from embedopt.measure.command_line import declare_options, given_words, parse_options
 from embedopt.measure.findings import NOT_FINITE, Findings
-from embedopt.measure.needs import meets
+from embedopt.measure.needs import is_for, meets
 from embedopt.measure.session import Session
 from embedopt.report.summary_tables import render_comparisons, render_summary
 from embedopt.report.verdict_tables import render_positions, render_verdicts
@@ -61,8 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     try:
         declare_targets(root)
-        given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
-        options = parse_options(config.option, root, [str(word) for word in given])
+        options = parse_options(config.option, root, given_words(config.invocation_params.args))
         settings = read_settings(root / "pyproject.toml", BACKENDS)
     except EmbedoptError as error:
         raise pytest.UsageError(str(error)) from error
@@ -165,10 +163,7 @@ class Suite:
         backend = parameters_of(node).get("encoder", "")
         only_for = [name for marker in node.iter_markers("only_for") for name in marker.args]
         needs = [need for marker in node.iter_markers("needs") for need in marker.args]
-        if "declared" in only_for:
-            only_for += [row.name for row in declared()]
-        meets_all = all(meets(self._session, need, backend) for need in needs)
-        return (not only_for or backend in only_for) and meets_all
+        return is_for(backend, only_for) and all(meets(self._session, need, backend) for need in needs)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Run the gate first: before anything is opened in this process."""

@@ -13,6 +13,8 @@ from embedopt.schema import OMIT_EMPTY, Interval, metric, record
 SCHEMA = 1
 # The batch size that stands for many texts at once.
 LARGE_BATCH = 32
+# A repeated call that takes less than this share of a new one's time was answered from kept results.
+KEPT_SHARE = 0.5
 
 
 @record

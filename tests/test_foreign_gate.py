@@ -181,14 +181,20 @@ def test_a_base_without_an_environment_says_what_makes_one(shop: Shop) -> None:
     assert line.startswith("shop: not comparable, base: python = '.venv/bin/python' can't be run in ")
 
 
+def _environment_for_both(shop: Shop, folder: Path) -> Path:
+    """Make one environment outside the repository, which base and head both name; return its packages."""
+    subprocess.run([sys.executable, str(shop.folder / "make_environment.py")], check=True)
+    (shop.folder / ".venv").rename(folder)
+    shop.change("pyproject.toml", ".venv/bin/python", str(folder / "bin" / "python"))
+    [packages] = folder.glob("lib/python*/site-packages")
+    return packages
+
+
 def test_an_installed_copy_that_both_sides_run_is_not_comparable(shop: Shop, tmp_path: Path) -> None:
     """The folder of the code is not where Python looks; so a change of it would change nothing."""
-    subprocess.run([sys.executable, str(shop.folder / "make_environment.py")], check=True)
-    (shop.folder / ".venv").rename(tmp_path / "environment")
-    [packages] = (tmp_path / "environment").glob("lib/python*/site-packages")
+    packages = _environment_for_both(shop, tmp_path / "environment")
     copytree(shop.folder / "src" / "shop", packages / "shop")
     (shop.folder / "src").rename(shop.folder / "code")
-    shop.change("pyproject.toml", ".venv/bin/python", str(tmp_path / "environment" / "bin" / "python"))
     shop.commit()
     shop.change("code/shop/embedding.py", "EFFORT = 20", "EFFORT = 60")
     code, [line] = _seen(shop.gate())
@@ -200,10 +206,7 @@ def test_an_installed_copy_that_both_sides_run_is_not_comparable(shop: Shop, tmp
 
 
 def test_another_lock_file_in_one_environment_for_both_is_not_comparable(shop: Shop, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, str(shop.folder / "make_environment.py")], check=True)
-    (shop.folder / ".venv").rename(tmp_path / "environment")
-    [packages] = (tmp_path / "environment").glob("lib/python*/site-packages")
-    shop.change("pyproject.toml", ".venv/bin/python", str(tmp_path / "environment" / "bin" / "python"))
+    packages = _environment_for_both(shop, tmp_path / "environment")
     shop.commit()
     shop.change("requirements.txt", "4.41.2", "4.41.1")
     code, [line] = _seen(shop.gate())

@@ -1,8 +1,10 @@
 """The options of a run on pytest's command line: declared, read and checked."""
 
+import os
+import shlex
 import shutil
 from argparse import ArgumentError, ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -65,6 +67,11 @@ def declare_options(add: Callable[..., object]) -> None:
 
 def _add_number(add: Callable[..., object], name: str, default: float, text: str) -> None:
     add(name, type=float, metavar="NUMBER", default=default, help=f"{text} (default: {default:g})")
+
+
+def given_words(arguments: Iterable[object]) -> list[str]:
+    """Return the words of the command line, after those of ``PYTEST_ADDOPTS``: they are the user's own."""
+    return [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, arguments)]
 
 
 def parse_options(option: Namespace, root: Path, given: Sequence[str] | None = None) -> Options:
@@ -224,10 +231,9 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
         return None
     resolve(head, option.against)  # refuses a wrong name before anything is measured
     rows = parse_backends(option.backends, option.profile, AGAINST_BACKENDS)
-    if not holds_embedopt(head) and REFERENCE not in (option.backends or ""):
-        rows = tuple(
-            row for row in rows if row.name != REFERENCE
-        )  # it is the installed one, in base and head
+    named = split_names(option.backends) if option.backends is not None else []
+    if not holds_embedopt(head) and REFERENCE not in named:  # it is the installed one, in base and head
+        rows = tuple(row for row in rows if row.name != REFERENCE)
     return _checked(
         GatePlan,
         ref=option.against,

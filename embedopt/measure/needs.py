@@ -1,7 +1,7 @@
 """What a benchmark may need of a run: the arguments of the marker ``needs``."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from embedopt.errors import UsageError
 from embedopt.inference.backend import NO_MODEL
@@ -17,6 +17,11 @@ _NEEDS: Mapping[str, Callable[[Session, str], bool]] = {
     "soak": lambda session, _: session.options.soak_s > 0,
     "turns": lambda session, _: session.profile.turns > 0,
 }
+
+
+def is_for(backend: str, names: Collection[str]) -> bool:
+    """Return whether a benchmark for ``names`` is for a backend; ``declared`` stands for a project's own."""
+    return not names or backend in names or ("declared" in names and get_backend(backend).project is not None)
 
 
 def meets(session: Session, need: str, backend: str) -> bool:

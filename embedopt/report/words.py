@@ -7,7 +7,7 @@ from embedopt.evidence import PAIRED_FIGURES, GateRun, cell_name
 from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.series import DEFAULT_METRIC, Roster
 from embedopt.judge.newest import Answer, Newest
-from embedopt.records import Latency, Run
+from embedopt.records import KEPT_SHARE, Latency, Run
 from embedopt.report.console import percent
 from embedopt.schema import Interval
 
@@ -19,8 +19,6 @@ _METRIC_NAMES = (
 )
 # Benchmarks that are named in one note.
 _LISTED = 5
-# A repeated call that takes less than this share of a new one's time was answered from what is kept.
-_KEPT_SHARE = 0.5
 
 
 def subject(verdict: Verdict) -> str:
@@ -100,7 +98,7 @@ def describe_kept_results(latencies: Sequence[Latency]) -> tuple[str, ...]:
         f"{name} keeps results: a repeated call takes {min(own):.0%} of a new one's time; its times are of "
         "new texts"
         for name, own in shares.items()
-        if min(own) < _KEPT_SHARE
+        if min(own) < KEPT_SHARE
     )
 
 

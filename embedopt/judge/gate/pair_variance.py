@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedopt.evidence import Cell, ProcessPair, SlowdownSamples
+from embedopt.evidence import TRIMMED_SHARE, Cell, ProcessPair, SlowdownSamples
 
 _Floats = NDArray[np.float64]
-# As process pairs are summarised from their quads.
-_TRIMMED = 0.25
 # Two halves of two quads each.
 _FEWEST_CALLS, _FEWEST_PAIRS = 8, 4
+# Logarithms of call times that differ by less are the same, but for the rounding of floats.
+_SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def _of_texts(quads: list[tuple[_Floats, _Floats]]) -> float:
     """Return the variance by which texts a pair meets, where the ratio depends on the time of a call."""
     sizes = [(base + head) / 2 - (base + head).mean() / 2 for base, head in quads]
     ratios = [head - base - (head - base).mean() for base, head in quads]
-    if not np.any(np.concatenate(sizes)):
+    if min(np.abs(np.concatenate(values)).max() for values in (sizes, ratios)) < _SAME:
         return 0.0
     # Imported here: it takes half a second, and every command imports this file.
     from scipy import stats
@@ -110,5 +110,5 @@ def _of_moments(logs: _Floats) -> float:
     from scipy import stats
 
     early, late = np.array_split(logs, 2)
-    difference = stats.trim_mean(early, _TRIMMED) - stats.trim_mean(late, _TRIMMED)
+    difference = stats.trim_mean(early, TRIMMED_SHARE) - stats.trim_mean(late, TRIMMED_SHARE)
     return float(difference) ** 2 / 4

@@ -14,13 +14,11 @@ import numpy as np
 from scipy import stats
 
 from embedopt.clock import Clock
-from embedopt.evidence import PAIRED_FIGURES, Cell, PairedMetric, ProcessPair
+from embedopt.evidence import PAIRED_FIGURES, TRIMMED_SHARE, Cell, PairedMetric, ProcessPair
 from embedopt.measure.latency import as_new, rotate
 from embedopt.measure.pairs.process_pair import LivePair, Work
 from embedopt.measure.pairs.worker_client import WorkerClient
 
-# Share of the quads' log ratios that is trimmed at each end: one call in ten is slowed by another process.
-_TRIMMED = 0.25
 _FEWEST_QUADS, _MOST_QUADS, _WARM_UP_CALLS = 5, 200, 3
 # A call with many texts is long: chance evens out within it.
 _MANY_TEXTS, _FEWEST_MANY, _WARM_UP_MANY = 200, 2, 1
@@ -97,7 +95,7 @@ def summarise_pair(base: Times, head: Times) -> ProcessPair:
     """
     logs = np.log(np.reshape(head.seconds, (-1, 2))) - np.log(np.reshape(base.seconds, (-1, 2)))
     return ProcessPair(
-        log_ratio=float(stats.trim_mean(logs.mean(axis=1), _TRIMMED)),
+        log_ratio=float(stats.trim_mean(logs.mean(axis=1), TRIMMED_SHARE)),
         base_ms=tuple(round(1e3 * seconds, 4) for seconds in base.seconds),
         head_ms=tuple(round(1e3 * seconds, 4) for seconds in head.seconds),
         disagreement=disagreement(base, head),

@@ -25,7 +25,7 @@ from embedopt.measure.pairs.exact_values import (
     measure_exact_values,
 )
 from embedopt.measure.pairs.last_calls import LastCalls
-from embedopt.measure.pairs.origins import Origins, why_not_own
+from embedopt.measure.pairs.origins import not_own
 from embedopt.measure.pairs.own_inputs import BaseInputs, own_inputs
 from embedopt.measure.pairs.pair_sampler import PairSampler
 from embedopt.measure.pairs.process_pair import StartWorker, Work, cells_of
@@ -243,7 +243,7 @@ class GateRunner:
         head = self._exact_values(self._start_head, of_base=False)
         self.add([name for name in self._plan.backends if name not in base.backends])
         self._leave_out(base.refused | head.refused)
-        self._leave_out(_not_own(self._projects, base, head))
+        self._leave_out(not_own(self._projects, base.files, head.files))
         gone = (name for name in base.backends if name not in head.backends)
         self.removed = (*self._lost, *gone)
         self._leave_out_cells(base.requests, head.requests)
@@ -291,16 +291,3 @@ class GateRunner:
             f"{kind} is not compared: the base's worker can't measure it; a newer base can" for kind in kinds
         ]
         self.cells = tuple(known for known in self.cells if known.cell not in lacking)
-
-
-def _not_own(projects: tuple[Path, Path], base: ExactValues, head: ExactValues) -> dict[str, str]:
-    """Return why code that a project declares was not that of base or of head, by name."""
-    reasons = {
-        name: why_not_own(
-            Origins("base", projects[0], frozenset(base.files[name]["files"])),
-            Origins("head", projects[1], frozenset(head.files[name]["files"])),
-        )
-        for name in base.files
-        if base.files[name] and head.files.get(name)
-    }
-    return {name: why for name, why in reasons.items() if why}

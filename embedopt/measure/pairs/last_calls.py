@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from embedopt.evidence import Cell, Drift
+from embedopt.measure.latency import as_new
 from embedopt.measure.pairs.drift import measure_drift
 from embedopt.measure.pairs.process_pair import LivePair
 from embedopt.measure.worker import unpack
+from embedopt.records import KEPT_SHARE
 
-# A repeated call that takes less than this share of a new one's time was answered from a cache.
-_KEPT_SHARE = 0.5
 _REQUEST = "timed"
 
 
@@ -39,7 +39,7 @@ class LastCalls:
             request = {"backend": cell.backend, "batch_size": cell.batch_size, "extra": 0.0}
             new_s, again_s = [
                 [client.ask("time", texts=asked, **request)["seconds"] for client in clients]
-                for asked in ([f"{text} again" for text in texts], texts)
+                for asked in (as_new(texts), texts)
             ]
             self._shares[cell.backend].append((again_s[0] / new_s[0], again_s[1] / new_s[1]))
         self._drift[cell.backend] = _worse(self._drift.get(cell.backend), drift)
@@ -59,7 +59,7 @@ class LastCalls:
             f"{name} keeps results: a repeated text takes {base:.0%} of a new one's time in base and "
             f"{head:.0%} in head; the times here are of new texts"
             for name, (base, head) in medians.items()
-            if min(base, head) < _KEPT_SHARE
+            if min(base, head) < KEPT_SHARE
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from embedopt.git import git
 from embedopt.measure.pairs.environment import changed
@@ -67,6 +68,21 @@ def why_not_own(base: Origins, head: Origins) -> str | None:
     if shared and (names := changed(base.project, head.project)):
         return f"base and head both ran {shared[0]}, though {', '.join(names)} changed; {_WANTED}"
     return None
+
+
+def not_own(
+    projects: tuple[Path, Path], base: Mapping[str, Mapping[str, Any]], head: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Return why base or head did not run its own code, by backend; ``files`` of each are by backend, too."""
+    reasons = {
+        name: why_not_own(
+            Origins("base", projects[0], frozenset(base[name]["files"])),
+            Origins("head", projects[1], frozenset(head[name]["files"])),
+        )
+        for name in base
+        if base[name] and head.get(name)
+    }
+    return {name: why for name, why in reasons.items() if why}
 
 
 def _import_paths(file: Path, fewest: int) -> Iterator[str]:
