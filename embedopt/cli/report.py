@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,11 +25,19 @@ from embedopt.judge.newest import choose
 from embedopt.measure.options import Options
 from embedopt.report.comment import NOTHING_TO_MEASURE, render_comment
 from embedopt.report.console import lines
+from embedopt.report.gitlab import render_code_quality, render_junit
 from embedopt.report.judged_run import JudgedRun, judge_run
 from embedopt.report.markdown import render_annotations, render_markdown
 from embedopt.report.page import render_page
 from embedopt.report.words import describe_damaged
 
+# The shapes of a verdict for people and programs: from a judged run and the price of the machine.
+_SHAPES: Mapping[str, Callable[[JudgedRun, float], str]] = {
+    "markdown": render_markdown,
+    "annotations": lambda judged, _: render_annotations(judged),
+    "junit": lambda judged, _: render_junit(judged),
+    "codequality": lambda judged, _: render_code_quality(judged),
+}
 PriceOption = Annotated[float, typer.Option(min=0, help="Dollars for an hour of the machine.")]
 
 
@@ -36,8 +45,12 @@ def report(
     run: RunArgument = None,
     folder: HistoryOption = STORAGE,
     shape: Annotated[
-        Literal["html", "markdown", "annotations"],
-        typer.Option("--format", help="A page, a summary for a job or a comment, or annotations of a job."),
+        Literal["html", "markdown", "annotations", "junit", "codequality"],
+        typer.Option(
+            "--format",
+            help="A page, a summary for a job or a comment, annotations of a job on GitHub, a test report "
+            "as JUnit XML, or GitLab's code quality.",
+        ),
     ] = "html",
     output: Annotated[
         Path | None,
@@ -45,7 +58,7 @@ def report(
     ] = None,
     price_per_hour: PriceOption = Options.price_per_hour,
 ) -> None:
-    """Show a run and its history: as a page, as a summary for a job or a comment, as annotations of a job."""
+    """Show a run and its history: as a page, or its verdict in a shape for GitHub, GitLab and others."""
     saved = read_history(folder)
     newest = choose(saved, run, folder)
     inputs = [*run_files(folder), *([run] if run else ())]
@@ -56,8 +69,7 @@ def report(
         message = lines([message, *describe_damaged(saved.damaged)])
         typer.echo(message, nl=False, err=is_standard_output(file))
         return
-    verdict = judge_run(saved, newest, gate_settings())
-    text = render_annotations(verdict) if shape == "annotations" else render_markdown(verdict, price_per_hour)
+    text = _SHAPES[shape](judge_run(saved, newest, gate_settings()), price_per_hour)
     if output is None:
         typer.echo(text, nl=False)
     else:

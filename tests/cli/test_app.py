@@ -202,7 +202,7 @@ def test_wrong_usage_is_exit_code_2(argv: list[str], capsys: pytest.CaptureFixtu
     ("argv", "choices"),
     [
         (["tune", "--mode", "fast"], "'fast' is not one of 'latency', 'throughput', 'both'"),
-        (["report", "--format", "pdf"], "'pdf' is not one of 'html', 'markdown', 'annotations'"),
+        (["report", "--format", "pdf"], "'pdf' is not one of 'html', 'markdown', 'annotations', 'junit', "),
     ],
 )
 def test_an_unknown_choice_is_refused_with_the_known_ones(

@@ -64,6 +64,14 @@ def test_annotations_are_commands_of_the_runner(capsys: pytest.CaptureFixture[st
     )
 
 
+@pytest.mark.parametrize(("shape", "begins"), [("junit", "<?xml version="), ("codequality", "[\n")])
+def test_reports_for_gitlab_go_into_a_file(tmp_path: Path, shape: str, begins: str) -> None:
+    assert main(["report", str(_save("one.json")), "--format", shape, "-o", "report"]) == 0
+    written = (tmp_path / "report").read_text(encoding="utf8")
+    assert written.startswith(begins)
+    assert "onnx-int8 batch 32" in written
+
+
 def test_the_page_holds_the_history_and_a_named_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

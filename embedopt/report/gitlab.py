@@ -1,0 +1,73 @@
+"""A judged run for GitLab, and for whatever else reads JUnit: a report of tests, and one on code quality."""
+
+import hashlib
+import json
+from xml.etree import ElementTree
+
+from embedopt.judge.gate.verdict import Outcome, Verdict, exit_code, headline
+from embedopt.report.escape import plain
+from embedopt.report.judged_run import JudgedRun
+from embedopt.report.words import sentence, subject
+
+# GitLab's words; a time that looked slower when the budget ended is inconclusive, and fails.
+_SEVERITIES: dict[Outcome, str] = {
+    "regressed": "critical",
+    "vectors changed": "critical",
+    "not comparable": "major",
+    "inconclusive": "major",
+}
+# GitLab shows a finding beside a line of a file; the targets and the settings of the gate stand in this one.
+_FILE = "pyproject.toml"
+
+
+def render_junit(judged: JudgedRun) -> str:
+    """Return JUnit XML: a test case for the run as a whole, and one for each verdict.
+
+    What fails the gate is a failure, and what is inconclusive is skipped, in the words of the verdict. The
+    first case fails whenever the gate does, also where no single verdict does.
+    """
+    verdicts = judged.verdicts
+    suite = ElementTree.Element("testsuite", name="embedopt", tests=str(len(verdicts) + 1))
+    whole = ElementTree.SubElement(suite, "testcase", classname="embedopt", name="the gate")
+    if exit_code(verdicts):
+        ElementTree.SubElement(whole, "failure", message=plain(headline(verdicts))).text = plain(judged.title)
+    for verdict in verdicts:
+        name = {"classname": f"embedopt.{plain(verdict.backend)}", "name": plain(subject(verdict))}
+        case = ElementTree.SubElement(suite, "testcase", name)
+        kind = "failure" if _fails(verdict) else "skipped" if verdict.is_unclear else "system-out"
+        words = plain(sentence(verdict))
+        ElementTree.SubElement(case, kind, {} if kind == "system-out" else {"message": words}).text = words
+    failures = str(len(suite.findall("testcase/failure")))
+    suite.attrib |= {"failures": failures, "skipped": str(len(suite.findall("testcase/skipped")))}
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def render_code_quality(judged: JudgedRun) -> str:
+    """Return GitLab's code quality report, a list in JSON: what fails the gate, the gravest first.
+
+    Where the gate fails and no single verdict does, the headline is the one finding.
+    """
+    order = list(_SEVERITIES)
+    failing = sorted(filter(_fails, judged.verdicts), key=lambda verdict: order.index(verdict.outcome))
+    findings = [
+        _finding(subject(verdict), sentence(verdict), _SEVERITIES[verdict.outcome]) for verdict in failing
+    ]
+    if not findings and exit_code(judged.verdicts):
+        findings = [_finding("the gate", headline(judged.verdicts), "major")]
+    return json.dumps(findings, indent=2) + "\n"
+
+
+def _fails(verdict: Verdict) -> bool:
+    return verdict.is_worse or (verdict.fails and verdict.outcome == "not comparable")
+
+
+def _finding(name: str, words: str, severity: str) -> dict[str, object]:
+    """Return a finding; its fingerprint stays while figures change, so that GitLab knows it again."""
+    return {
+        "description": plain(f"{name}: {words}"),
+        "check_name": "embedopt",
+        "fingerprint": hashlib.sha256(name.encode("utf8", "surrogatepass")).hexdigest(),
+        "severity": severity,
+        "location": {"path": _FILE, "lines": {"begin": 1}},
+    }
