@@ -66,7 +66,7 @@ _RUN = str(Path(__file__).parent / "data" / "run_of_the_old_house.json")
         (["report", _RUN, "--format", "markdown"], 0),
         (["summary", _RUN], 0),
         (["history", "--history", _RUN], 5),  # 5: inconclusive
-        (["compare", _RUN, _RUN], 0),
+        (["compare", _RUN, _RUN], 5),
         (["gate", _RUN], 5),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else str(value),

@@ -44,8 +44,10 @@ def render_verdicts(
 
 def render_positions(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
     """Return the position of each time of a run in the prediction interval of its own history."""
-    times = [verdict for verdict in verdicts if verdict.metric == DEFAULT_METRIC]
-    if not times:
+    all_times = [verdict for verdict in verdicts if verdict.metric == DEFAULT_METRIC]
+    times = [verdict for verdict in all_times if not verdict.unanswered]
+    notes = [*(f"{subject(v)}: {v.why}" for v in all_times if v.unanswered), *notes]
+    if not all_times:
         return "history: no time over torch-fp32's in this run\n"
     shown = [_position(verdict) for verdict in times if verdict.interval]
     if shown:

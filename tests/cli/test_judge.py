@@ -69,9 +69,9 @@ def _with_scores(**scores: Any) -> Run:
 @pytest.mark.parametrize(
     ("head", "code", "line"),
     [
-        ({}, 0, "pass: 5 inconclusive, "),
+        ({}, 5, "inconclusive: no time could be decided: 5 inconclusive, "),
         ({"factor": 2.0}, 1, "slower or bigger: 4 regressed, 1 inconclusive, "),
-        ({"factor": 1.2}, 0, "pass: 5 inconclusive, "),
+        ({"factor": 1.2}, 5, "inconclusive: no time could be decided: 5 inconclusive, "),
         ({"run": _with_scores(cosine_mean=0.96)}, 3, "less accurate: 1 regressed, "),
         ({"run": make_run(profile="quick")}, 4, "not comparable: 1 not comparable"),
         ({"embedopt": {"schema": 9}}, 2, ""),
@@ -98,7 +98,7 @@ def test_runs_that_share_nothing_are_inconclusive(save: Save, capsys: pytest.Cap
 def test_a_comparison_names_what_came_and_went(save: Save, capsys: pytest.CaptureFixture[str]) -> None:
     base, content = save(1), make_file(make_run())
     content["benchmarks"][-1]["fullname"] = "test_another"
-    assert main(["compare", str(base), str(save(2, benchmarks=content["benchmarks"]))]) == 0
+    assert main(["compare", str(base), str(save(2, benchmarks=content["benchmarks"]))]) == 5
     assert capsys.readouterr().out.splitlines()[-1] == "1 renamed: test_other -> test_another"
 
 
@@ -169,7 +169,7 @@ def test_scores_are_compared_with_the_last_run_that_has_them(
 ) -> None:
     save(1)
     save(2, run=make_run(accuracy={}))
-    assert main(["gate"]) == 0
+    assert main(["gate"]) == 5
     assert "onnx-int8 scores and sizes: not in this run: batch_invariance_min, " in capsys.readouterr().out
     save(3, run=_with_scores(cosine_mean=0.5))
     assert main(["gate"]) == 3
@@ -229,7 +229,7 @@ def test_what_failed_in_a_part_of_a_run_is_missing(save: Save, capsys: pytest.Ca
     save(2)
     failed = Part(failed={"accuracy": ("onnx-int8",)})
     save(3, **_turns_alone(part=failed))
-    assert main(["gate"]) == 0
+    assert main(["gate"]) == 5
     assert "onnx-int8 scores and sizes: not in this run: batch_invariance_min, " in " ".join(
         capsys.readouterr().out.split()
     )
@@ -248,9 +248,46 @@ def test_scores_are_not_compared_across_profiles(save: Save) -> None:
 def test_a_short_history_says_how_many_runs_are_missing(
     save: Save, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _save_all(save, (1.0, 1.0, 1.0))
-    assert main(["gate"]) == 0  # scores and sizes are equivalent
-    assert "onnx-int8 batch 32 time: 3 of 5 earlier runs are missing" in capsys.readouterr().out
+    """Though scores and sizes are equivalent: they say nothing of a time three times as long."""
+    _save_all(save, (1.0, 1.0, 3.0))
+    assert main(["gate"]) == 5
+    out = capsys.readouterr().out
+    assert out.startswith("inconclusive: no time could be decided: 5 inconclusive, ")
+    assert "onnx-int8 batch 32 time: 3 of 5 earlier runs are missing" in out
+
+
+_LOST = "inconclusive: figures are missing that the runs before have: "
+
+
+def test_a_benchmark_that_vanished_is_named_and_does_not_pass(
+    save: Save, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _save_all(save, _NOISE)
+    kept = [bench for bench in make_file(make_run())["benchmarks"] if "[onnx-int8-32]" not in str(bench)]
+    save(11, benchmarks=kept)
+    assert main(["gate"]) == 5
+    out = capsys.readouterr().out
+    assert out.startswith(_LOST)
+    assert "onnx-int8 time: not in this run, or not above 0: batch 32" in out
+    save(12, benchmarks=kept)  # once is enough: the run before this one has none either
+    assert main(["gate"]) == 0
+
+
+@pytest.mark.parametrize("time_ms", [0.0, -2.0])
+@pytest.mark.parametrize("name", ["onnx-int8", "torch-fp32"])
+def test_a_time_that_is_none_does_not_pass(
+    save: Save, capsys: pytest.CaptureFixture[str], name: str, time_ms: float
+) -> None:
+    """Nor a time over such a time of the reference."""
+    _save_all(save, _NOISE)
+    benchmarks = make_file(make_run())["benchmarks"]
+    [bench] = [bench for bench in benchmarks if bench["fullname"] == f"test_latency[{name}-8]"]
+    bench["extra_info"]["p50_ms"] = time_ms
+    save(11, benchmarks=benchmarks)
+    assert main(["gate"]) == 5
+    out = capsys.readouterr().out
+    assert out.startswith(_LOST)
+    assert "onnx-int8 time: not in this run, or not above 0: batch 8" in out
 
 
 def test_a_first_run_is_inconclusive(save: Save) -> None:
@@ -339,4 +376,4 @@ def test_a_verdict_can_be_had_without_a_runtime(save: Save, tmp_path: Path, comm
     files = [str(save(day)) for day in (1, 2)] if command == "compare" else []
     code = f"{_BLOCKER}\nfrom embedopt.cli.app import main\nsys.exit(main({[command, *files]!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (5 if command == "compare" else 0, "")

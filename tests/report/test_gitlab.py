@@ -77,7 +77,7 @@ def test_a_finding_is_known_again_when_its_figures_change() -> None:
 
 
 def test_code_quality_of_a_run_that_decides_nothing_is_the_headline() -> None:
-    suspected = dataclasses.replace(OPEN, suspected=True)
+    suspected = dataclasses.replace(OPEN, unanswered=True)
     for verdict, words in (
         (OPEN, "the gate: inconclusive: no time could be decided: 1 inconclusive"),
         (suspected, "b batch 1: inconclusive, few pairs"),

@@ -10,6 +10,8 @@ from embedopt.judge.history.series import BULK_METRICS
 from embedopt.records import Accuracy, Footprint, Run
 from embedopt.schema import metrics
 
+# Measured only where a run names sentence pairs.
+_OF_PAIRS = frozenset({"spearman", "spearman_distance"})
 _METRICS = {"disk_bytes": metrics(Footprint)["disk_bytes"], **metrics(Accuracy)}
 
 
@@ -60,7 +62,7 @@ def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> t
     """Compare each score and size of a run with that of the last earlier run that has it.
 
     The earlier runs come the oldest first. What a backend had since the last whole run and lacks now is one
-    inconclusive verdict, unless this run is a part that left it out.
+    verdict without an answer, unless this run is a part that left it out.
     """
     known: dict[tuple[str, str], float] = {}
     for run in earlier:
@@ -119,8 +121,13 @@ def _not_comparable(pair: ExactPair, why: str) -> Verdict:
 def _missing(lost: set[tuple[str, str]], head: Run) -> Iterator[Verdict]:
     for backend in sorted(head.backends):
         if metrics_lost := sorted(metric for name, metric in lost if name == backend):
-            why = f"not in this run: {', '.join(metrics_lost)}"
-            yield Verdict(backend=backend, metric=SCORES_AND_SIZES, outcome="inconclusive", why=why)
+            yield Verdict(
+                backend=backend,
+                metric=SCORES_AND_SIZES,
+                outcome="inconclusive",
+                why=f"not in this run: {', '.join(metrics_lost)}",
+                unanswered=not _OF_PAIRS.issuperset(metrics_lost),
+            )
 
 
 def _exact_values(run: Run) -> dict[tuple[str, str], float]:

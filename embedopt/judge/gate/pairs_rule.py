@@ -125,8 +125,8 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
     if not first:
         return measured
     outcome, why = _outcome(cell, pooled, rule)
-    suspected = rule.flagged.get(cell.cell, 0.0) > 0 and len(cell.fresh) < fewest
-    return replace(measured, outcome=outcome, why=why, suspected=suspected)
+    looked_slower = rule.flagged.get(cell.cell, 0.0) > 0 and len(cell.fresh) < fewest
+    return replace(measured, outcome=outcome, why=why, unanswered=looked_slower)
 
 
 def _change(cell: Cell, log_ratio: float) -> float:

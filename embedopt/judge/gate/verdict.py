@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from embedopt.evidence import PAIRED_FIGURES, FigureKind
+from embedopt.judge.history.series import DEFAULT_METRIC
 from embedopt.records import Accuracy
 from embedopt.schema import Interval, metrics
 
@@ -31,6 +32,9 @@ EXIT_CODES = {
     6: "vectors changed: embeddings stored before this change no longer fit",
 }
 _SUSPECTED = "inconclusive: a time looked slower when the budget ended"
+_MISSING = "inconclusive: figures are missing that the runs before have"
+# Where a run has any of these, they decide: scores and sizes do not vary, and are always decided.
+_TIMES = frozenset({"latency", DEFAULT_METRIC, "bulk_per_s", "bulk_resume_s"})
 # In place of a metric: scores and sizes that a run lacks.
 SCORES_AND_SIZES = "scores and sizes"
 DRIFT = "drift"
@@ -60,7 +64,8 @@ class Verdict:
         smallest_effect: smallest effect that would have been detected nine times out of ten.
         pairs: number of process pairs, or of earlier runs, that the verdict rests on.
         why: the reason, where the figures do not show it.
-        suspected: whether the cell looked slower, and the budget ended before fresh pairs could confirm it.
+        unanswered: whether it fails a check though it is not decided: a cell looked slower when the budget
+            ended, before fresh pairs could confirm it, or a run lacks a figure of the runs before.
         fails: whether it fails a check where it is worse or unclear; else it is shown only.
     """
 
@@ -73,13 +78,13 @@ class Verdict:
     smallest_effect: float | None = None
     pairs: int = 0
     why: str = ""
-    suspected: bool = False
+    unanswered: bool = False
     fails: bool = True
 
     @property
     def is_worse(self) -> bool:
-        """Whether it fails a check: a time that looked slower when the budget ended does, too."""
-        return self.fails and (self.outcome in ("regressed", "vectors changed") or self.suspected)
+        """Whether it fails a check: what has to be decided and is not does, too."""
+        return self.fails and (self.outcome in ("regressed", "vectors changed") or self.unanswered)
 
     @property
     def is_unclear(self) -> bool:
@@ -99,8 +104,8 @@ class Verdict:
 def exit_code(verdicts: Sequence[Verdict]) -> int:
     """Return the gravest of 3 (accuracy), 6 (vectors), 1 (cost), 4 (not comparable), 5 (inconclusive) or 0.
 
-    A cell that stays inconclusive neither passes nor fails a run in which another is decided, unless it
-    looked slower and the budget ended.
+    A time that stays inconclusive neither passes nor fails a run in which another is decided, unless it is
+    unanswered.
     """
     verdicts = [verdict for verdict in verdicts if verdict.fails]
     regressed = [verdict for verdict in verdicts if verdict.outcome == "regressed"]
@@ -110,24 +115,24 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
         6: "vectors changed" in outcomes,
         1: bool(regressed),
         4: "not comparable" in outcomes,
-        5: decides_nothing(verdicts) or any(verdict.suspected for verdict in verdicts),
+        5: decides_nothing(verdicts) or any(verdict.unanswered for verdict in verdicts),
     }
     return next((code for code, applies in checks.items() if applies), 0)
 
 
 def decides_nothing(verdicts: Sequence[Verdict]) -> bool:
-    """Return whether no verdict is clear.
-
-    Where calls were timed beside a base, only their times count: scores and sizes are always decided.
-    """
-    timed = [verdict for verdict in verdicts if verdict.metric == "latency"] or verdicts
-    return all(verdict.is_unclear for verdict in timed)
+    """Return whether no time is clear, or where none was asked for, no backend as a whole."""
+    timed = [verdict for verdict in verdicts if verdict.metric in _TIMES]
+    return all(verdict.is_unclear for verdict in timed or [v for v in verdicts if not v.metric])
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
     """Return what the exit code means and how many verdicts there are of each outcome, the gravest first."""
     code = exit_code(verdicts)
-    meaning = _SUSPECTED if code == 5 and not decides_nothing(verdicts) else EXIT_CODES[code]
+    meaning = EXIT_CODES[code]
+    if code == 5 and not decides_nothing(verdicts):
+        suspected = any(verdict.unanswered and verdict.metric in PAIRED_FIGURES for verdict in verdicts)
+        meaning = _SUSPECTED if suspected else _MISSING
     counts = Counter(verdict.outcome for verdict in verdicts)
     counted = ", ".join(f"{counts[outcome]} {outcome}" for outcome in get_args(Outcome) if counts[outcome])
     return f"{meaning}: {counted or 'no verdict'}"

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from embedopt.evidence import GateRun
 from embedopt.judge.gate.exact_rule import judge_drift, judge_exact, judge_scores, question_of
@@ -14,7 +14,7 @@ from embedopt.judge.gate.verdict import Outcome, Verdict
 from embedopt.judge.history.saved_runs import History, SavedRun, differences
 from embedopt.judge.history.series import BULK_METRICS, DEFAULT_METRIC, Series, series_of
 from embedopt.judge.history.trend import FEWEST_RUNS, Position, position_of
-from embedopt.judge.newest import Answer, Newest
+from embedopt.judge.newest import Answer, Newest, newest_answers
 
 # In two separate runs of the same code, each time over the reference's moves by 9 to 14 %, and their ratio by
 # up to 20 %. A change of this size, among a dozen cells, is hardly chance. Process pairs and histories detect
@@ -79,6 +79,7 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
     The figures of the bulk benchmark are judged as times are, by the runs that encoded as many texts. A time
     has changed when it lies outside what the earlier runs predict, after Holm over all times, by the
     threshold or more. Scores and sizes are compared with the last run of the same profile that has them.
+    What the runs before had and this one lacks has no answer.
     The earlier runs come the oldest first.
     """
     current = [series for series in _judged_series((*earlier, head)) if series.runs[-1] is head]
@@ -88,11 +89,43 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
         _judge_position(series, place, p, settings)
         for series, place, p in zip(current, positions, adjusted, strict=True)
     )
+    judged = {(verdict.backend, verdict.batch_size) for verdict in times}
+    times += tuple(_missing_times(head, earlier, judged))
     if head.run is None:
         return times
     # Profiles measure batch invariance on different texts.
     alike = [run.run for run in earlier if run.run and run.run.profile == head.run.profile]
     return (*times, *judge_scores(alike, head.run, settings))
+
+
+def _missing_times(
+    head: SavedRun, earlier: Sequence[SavedRun], judged: Collection[tuple[str, int]]
+) -> Iterator[Verdict]:
+    """Yield a verdict on each backend that lacks a time which it had before, or has one that is none.
+
+    What a part of a run left out is not missing. A time is divided by the reference's: both are above 0.
+    """
+    alike = [run for run in earlier if _profile(run) == _profile(head)]
+    before = series_of([newest_answers(alike[-1], alike[:-1]).run]) if alike else ()
+    wanted = {(series.backend, series.batch_size) for series in before}
+    if head.run and head.run.part is not None:
+        failed = head.run.part.failed.get("latency", ())
+        wanted = {(backend, size) for backend, size in wanted if backend in failed}
+    reference = head.run.reference if head.run else ""
+    wanted |= {(time.backend, time.batch_size) for time in head.latencies if time.backend != reference}
+    sizes: dict[str, list[int]] = {}
+    for backend, size in sorted(wanted.difference(judged)):
+        sizes.setdefault(backend, []).append(size)
+    for backend, lost in sizes.items():
+        batches = f": batch {', '.join(map(str, lost))}" if any(lost) else ""
+        why = f"not in this run, or not above 0{batches}"
+        yield Verdict(
+            backend=backend, metric=DEFAULT_METRIC, outcome="inconclusive", why=why, unanswered=True
+        )
+
+
+def _profile(saved: SavedRun) -> str:
+    return saved.run.profile if saved.run else ""
 
 
 def judge_newest(newest: Newest, history: History, settings: GateSettings) -> tuple[Verdict, ...]:

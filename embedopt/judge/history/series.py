@@ -114,7 +114,7 @@ def _values(run: SavedRun, kind: str, field: str, *, relative: bool) -> Iterator
     of_shard = {backend: _of_reference(shard, kind, field) for backend, shard in shards.items()}
     for (backend, batch_size), value in cells.items():
         divisor = of_shard.get(backend, own).get(batch_size) if relative else 1.0
-        usable = value is not None and divisor and (value > 0 or kind == "accuracy")
+        usable = value is not None and divisor and divisor > 0 and (value > 0 or kind == "accuracy")
         if usable and math.isfinite(value / divisor) and not (relative and backend == reference):
             yield (backend, batch_size), value / divisor
 

@@ -83,7 +83,7 @@ def test_why_a_flagged_cell_does_not_fail() -> None:
     assert pending.why == (
         "+5.0% at first, but the budget ended before fresh pairs confirmed it: raise --against-budget"
     )
-    assert (pending.suspected, refuted.suspected) == (True, False)
+    assert (pending.unanswered, refuted.unanswered) == (True, False)
     assert refuted.why == "+5.0% at first, not confirmed by fresh pairs"
 
 
