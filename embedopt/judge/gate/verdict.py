@@ -107,23 +107,28 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
     A time that stays inconclusive neither passes nor fails a run in which another is decided, unless it is
     unanswered.
     """
-    verdicts = [verdict for verdict in verdicts if verdict.fails]
-    regressed = [verdict for verdict in verdicts if verdict.outcome == "regressed"]
-    outcomes = {verdict.outcome for verdict in verdicts}
+    failing = [verdict for verdict in verdicts if verdict.fails]
+    regressed = [verdict for verdict in failing if verdict.outcome == "regressed"]
+    outcomes = {verdict.outcome for verdict in failing}
     checks = {
         3: any(verdict.is_accuracy for verdict in regressed),
         6: "vectors changed" in outcomes,
         1: bool(regressed),
         4: "not comparable" in outcomes,
-        5: decides_nothing(verdicts) or any(verdict.unanswered for verdict in verdicts),
+        5: decides_nothing(verdicts) or any(verdict.unanswered for verdict in failing),
     }
     return next((code for code, applies in checks.items() if applies), 0)
 
 
 def decides_nothing(verdicts: Sequence[Verdict]) -> bool:
-    """Return whether no time is clear, or where none was asked for, no backend as a whole."""
+    """Return whether no time is clear, or where none was asked for, no backend as a whole.
+
+    Times that the settings switch off need no decision.
+    """
     timed = [verdict for verdict in verdicts if verdict.metric in _TIMES]
-    return all(verdict.is_unclear for verdict in timed or [v for v in verdicts if not v.metric])
+    asked = timed or [verdict for verdict in verdicts if not verdict.metric]
+    unclear = [verdict.is_unclear for verdict in asked if verdict.fails]
+    return all(unclear) if unclear else not asked
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:

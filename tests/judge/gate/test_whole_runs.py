@@ -64,6 +64,7 @@ def test_a_metric_that_is_switched_off_is_shown_and_never_fails() -> None:
     why = "[tool.embedopt.gate] metrics switches it off"
     assert (verdict.outcome, verdict.is_worse, verdict.why) == ("regressed", False, why)
     assert exit_code([verdict, dataclasses.replace(verdict, outcome="equivalent", fails=True)]) == 0
+    assert exit_code([dataclasses.replace(verdict, outcome="inconclusive")]) == 0
 
 
 def test_the_threshold_of_a_gate_run_replaces_that_of_the_settings() -> None:
