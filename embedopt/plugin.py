@@ -23,7 +23,7 @@ from embedopt.judge.gate.settings import GateSettings, read_settings
 from embedopt.judge.gate.whole_runs import judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun, differences, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
-from embedopt.measure.command_line import declare_options, given_words, parse_options
+from embedopt.measure.command_line import declare_options, given_words, head_folder, parse_options
 from embedopt.measure.findings import NOT_FINITE, Findings
 from embedopt.measure.needs import is_for, meets
 from embedopt.measure.session import Session
@@ -59,9 +59,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     try:
-        declare_targets(root)
-        options = parse_options(config.option, root, given_words(config.invocation_params.args))
-        settings = read_settings(root / "pyproject.toml", BACKENDS)
+        head = head_folder(config.option, root)
+        declare_targets(head)
+        options = parse_options(config.option, head, given_words(config.invocation_params.args))
+        settings = read_settings(head / "pyproject.toml", BACKENDS)
     except EmbedoptError as error:
         raise pytest.UsageError(str(error)) from error
     if options.against and (hasattr(config, "workerinput") or getattr(config.option, "numprocesses", None)):
@@ -125,10 +126,6 @@ class Suite:
         config.stash[fixtures.SETTINGS] = settings
         self._compared: list[SavedRun | RecordError] = []
         self._started = datetime.now(UTC).isoformat()
-
-    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
-        """Leave the gate's file out without ``--against``; any other file of that name is collected."""
-        return True if collection_path == self._gate_file and not self._options.against else None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Give each benchmark its backends and batch sizes."""

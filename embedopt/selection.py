@@ -16,10 +16,24 @@ class Selection:
     """Hooks that follow what happens to the benchmarks of the folder ``benchmarks``."""
 
     def __init__(self, config: pytest.Config, benchmarks: Path, options: Options) -> None:
+        self._benchmarks, self._against = benchmarks, options.against
         self._is_narrowed = not _collects_all(config, benchmarks) or _leaves_cells_out(options)
         self._questions: dict[str, tuple[str, str]] = {}
         self._passed: dict[str, bool] = {}
         self._skipped: set[str] = set()
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Leave the gate's file out without ``--against``, and all others where the head is elsewhere.
+
+        They would measure the code of this checkout.
+        """
+        if collection_path.parent != self._benchmarks or collection_path.suffix != ".py":
+            return None
+        is_gate = collection_path.name == "test_against.py"
+        if self._against is None:
+            return True if is_gate else None
+        is_elsewhere = self._against.head != self._benchmarks.parent
+        return True if is_elsewhere and not is_gate else None
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Note that a benchmark was left out by ``-k``, ``-m`` or ``--deselect``."""

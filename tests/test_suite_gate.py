@@ -352,6 +352,60 @@ def test_a_change_that_adopts_the_suite_is_run_by_its_own_options(
     assert (plan.threshold, plan.moved) == (0.04, ())
 
 
+def test_another_folder_may_be_the_head_and_nothing_else_of_this_checkout_is_measured(
+    suite: pytest.Pytester, gate_run: FakeGateRun
+) -> None:
+    """The head has its own model and texts, and only what it moves of the base's configuration is named."""
+    suite.makepyprojecttoml(f"[tool.pytest.ini_options]\naddopts = {_BASE!r}\n")
+    _commit(suite)
+    head = suite.path.parent / "head"
+    git(suite.path, "worktree", "add", "-q", str(head))
+    (head / "texts.txt").write_text("text 1\ntext 2\n", encoding="utf8")
+    options = f"{_BASE} --corpus texts.txt --against-budget 1"
+    (head / "pyproject.toml").write_text(f"[tool.pytest.ini_options]\naddopts = {options!r}\n", "utf8")
+    others = (
+        "-p",
+        "no:cacheprovider",
+        "--against",
+        "HEAD",
+        "--head-python",
+        "python",
+        "--benchmark-json",
+        "run.json",
+    )
+    result = suite.runpytest_inprocess("benchmarks", "--head", str(head), *others)
+    result.assert_outcomes(passed=19)
+    plan = gate_run.plan
+    assert plan is not None
+    assert (plan.head, plan.budget_s) == (head, 100.0)
+    assert plan.head_python is not None
+    assert plan.moved == ("--corpus default -> texts.txt", "--against-budget 100.0 -> 1.0")
+    saved = json.loads((suite.path / "run.json").read_text(encoding="utf8"))
+    assert saved["embedopt"]["corpus"]["texts"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--head", "."), "*--head . has no base; wanted --against REF with it"),
+        (
+            ("--head", "none", "--against", "HEAD"),
+            "*--head none is no folder; wanted one of the project in a clone of it",
+        ),
+        (
+            ("--against", "HEAD", "--head-python", "none"),
+            "*--head-python none can't be run; wanted a Python interpreter",
+        ),
+    ],
+)
+def test_a_head_that_cant_be_measured_is_refused(
+    suite: pytest.Pytester, gate_run: FakeGateRun, arguments: tuple[str, ...], message: str
+) -> None:
+    result = suite.runpytest_inprocess("benchmarks", "-p", "no:cacheprovider", *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
 def test_a_gate_run_in_several_processes_at_once_is_refused(
     suite: pytest.Pytester, gate_run: FakeGateRun
 ) -> None:

@@ -34,7 +34,9 @@ _AS_GIVEN = (
 
 # What each side has for itself, and what belongs to the machine: the base's rules don't replace it.
 _OWN = ("model", "revision", "trust_remote_code", "corpus", "pairs")
-_OF_THIS_MACHINE = ("cache_dir", "against", "against_python")
+_OF_THIS_MACHINE = ("cache_dir", "against", "against_python", "head", "head_python")
+# Paths in a project's configuration are relative to the project.
+_PATHS = ("model", "corpus", "pairs")
 
 
 def declare_options(add: Callable[..., object]) -> None:
@@ -60,6 +62,8 @@ def declare_options(add: Callable[..., object]) -> None:
     _add_number(add, "--bulk-texts", Options.bulk_texts, "texts of the bulk benchmark, 0 for none")
     add("--against", metavar="REF", help="compare this code with a commit or branch, and judge")
     add("--against-python", metavar="PATH", help="interpreter of the base's own environment")
+    add("--head", type=Path, metavar="FOLDER", help="the code that is compared (default: this checkout)")
+    add("--head-python", metavar="PATH", help="interpreter of the head's own environment")
     _add_number(add, "--against-budget", GatePlan.budget_s, "seconds that the comparison may take")
     threshold = "smallest change of a time that counts, as a share (default: that of pyproject.toml)"
     add("--gate-threshold", type=float, metavar="SHARE", help=threshold)
@@ -72,6 +76,21 @@ def _add_number(add: Callable[..., object], name: str, default: float, text: str
 def given_words(arguments: Iterable[object]) -> list[str]:
     """Return the words of the command line, after those of ``PYTEST_ADDOPTS``: they are the user's own."""
     return [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, arguments)]
+
+
+def head_folder(option: Namespace, root: Path) -> Path:
+    """Return the folder of the code that is measured: that of ``--head``, else ``root``.
+
+    Raises:
+        UsageError: there is no such folder, or nothing to compare it with.
+    """
+    if option.head is None:
+        return root
+    if option.against is None:
+        raise UsageError(f"--head {option.head} has no base; wanted --against REF with it")
+    if not option.head.is_dir():
+        raise UsageError(f"--head {option.head} is no folder; wanted one of the project in a clone of it")
+    return Path(os.path.abspath(option.head))  # noqa: PTH100  # links are kept, as pytest does
 
 
 def parse_options(option: Namespace, root: Path, given: Sequence[str] | None = None) -> Options:
@@ -108,18 +127,21 @@ def _of_base(own: Namespace, head: Path, given: Sequence[str]) -> Namespace:
 
     It also has the base's model and texts, and what the change moves, as :class:`GatePlan` has them.
     """
-    commit = resolve(head, own.against)
+    commit, configured = resolve(head, own.against), base_commit.given_addopts(given)
+    if own.head is not None:  # pytest has read the configuration of the checkout that it runs in
+        own = _parse([*(base_commit.addopts(head) if configured is None else configured), *given])
     suite = base_commit.suite_folder(head, commit)
     if suite is None:  # it adopts the suite: there are no rules yet
         return own
-    configured = base_commit.given_addopts(given)
     if configured is None:
         configured = base_commit.addopts(head, commit, suite)
     base, given_alone = _parse([*configured, *given]), _parse(given)
     names = [name for name in vars(base) if name not in _OF_THIS_MACHINE]
     moved = [name for name in names if getattr(base, name) != getattr(own, name)]
+    values = {name: getattr(own, name) for name in (*_OWN, *_OF_THIS_MACHINE)}
+    elsewhere = [name for name in _PATHS if own.head is not None and getattr(given_alone, name) is None]
     return Namespace(
-        **vars(base) | {name: getattr(own, name) for name in (*_OWN, *_OF_THIS_MACHINE)},
+        **vars(base) | values | {name: _inside(head, values[name]) for name in elsewhere},
         moved=tuple(
             f"--{name.replace('_', '-')} {_shown(base, name)} -> {_shown(own, name)}" for name in moved
         ),
@@ -130,6 +152,13 @@ def _of_base(own: Namespace, head: Path, given: Sequence[str]) -> Namespace:
             corpus=None if given_alone.corpus else base.corpus or Path("benchmarks", "corpus"),
         ),
     )
+
+
+def _inside(folder: Path, path: T) -> T:
+    """Return what a path in the configuration of a folder's project names; a name that is none as it is."""
+    if path is None or not (folder / str(path)).exists():
+        return path
+    return type(path)(folder / str(path))  # type: ignore[call-arg]  # a string or a path
 
 
 def _parse(words: Sequence[str]) -> Namespace:
@@ -238,7 +267,8 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
         GatePlan,
         ref=option.against,
         head=head,
-        base_python=_interpreter(option.against_python) if option.against_python else None,
+        head_python=_interpreter("--head-python", option.head_python),
+        base_python=_interpreter("--against-python", option.against_python),
         backends=tuple(row.name for row in rows),
         batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
         base_inputs=getattr(option, "base_inputs", BaseInputs()),
@@ -250,11 +280,13 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
     )
 
 
-def _interpreter(name: str) -> str:
-    """Return the absolute path of an interpreter: the base's worker starts in another folder."""
+def _interpreter(option: str, name: str | None) -> str | None:
+    """Return the absolute path of an interpreter: a worker starts in another folder; None where none is."""
+    if name is None:
+        return None
     path = shutil.which(name)
     if path is None:
-        raise UsageError(f"--against-python {name} can't be run; wanted a Python interpreter")
+        raise UsageError(f"{option} {name} can't be run; wanted a Python interpreter")
     # Symbolic links are kept: a virtual environment's python is one, and its place selects the environment.
     return str(Path(path).absolute())
 

@@ -1,9 +1,12 @@
-"""What git shows of the base before it is checked out: the folder of its suite, and its pytest options."""
+"""What git shows of the base before it is checked out: the folder of its suite, and its pytest options.
+
+Those of the head are read from its files in the same way.
+"""
 
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import cast
 
@@ -29,11 +32,11 @@ def suite_folder(head: Path, commit: str) -> PurePosixPath | None:
         UsageError: the change removes several suites, and nothing says which one head's was.
         GitError: git can't read the commit.
     """
-    own = PurePosixPath(_git(head, "rev-parse", "--show-prefix").strip())
+    own = _below_top(head)
     suites = _suites(head, commit)
     if own in suites:
         return own
-    top = Path(_git(head, "rev-parse", "--show-toplevel").rstrip("\n"))
+    top = _top(head)
     gone = sorted(suite for suite in suites if not (top / suite / "benchmarks").is_dir())
     if len(gone) > 1:
         raise UsageError(
@@ -43,21 +46,33 @@ def suite_folder(head: Path, commit: str) -> PurePosixPath | None:
     return gone[0] if gone else None
 
 
-def addopts(head: Path, commit: str, suite: PurePosixPath) -> list[str]:
+def addopts(head: Path, commit: str | None = None, suite: PurePosixPath | None = None) -> list[str]:
     """Return ``addopts`` of the configuration that pytest reads at a commit to run a suite.
+
+    Without a commit, of the files as they lie in the folder ``head``, and of the suite in it.
 
     Raises:
         UsageError: pytest can't read it.
         GitError: git can't read the commit.
     """
-    files = set(_git(head, "ls-tree", "-r", "--full-tree", "--name-only", commit).splitlines())
-    start = suite / "benchmarks"
-    for path in (str(place / name) for place in (start, *start.parents) for name in _CONFIGURATION):
-        if path in files:
-            words = _addopts_in(PurePosixPath(path).name, _git(head, "show", f"{commit}:{path}"))
+    read = _reader(head, commit)
+    suite = _below_top(head) if suite is None else suite
+    for place in (suite / "benchmarks", suite, *suite.parents):
+        for name in _CONFIGURATION:
+            content = read(place / name)
+            words = None if content is None else _addopts_in(name, content)
             if words is not None:
                 return words
     return []
+
+
+def _reader(head: Path, commit: str | None) -> Callable[[PurePosixPath], str | None]:
+    """Return what reads a file by its path below the top of the worktree: None where there is none."""
+    if commit is None:
+        top = _top(head)
+        return lambda path: (top / path).read_text(encoding="utf8") if (top / path).is_file() else None
+    files = set(_git(head, "ls-tree", "-r", "--full-tree", "--name-only", commit).splitlines())
+    return lambda path: _git(head, "show", f"{commit}:{path}") if str(path) in files else None
 
 
 def given_addopts(words: Sequence[str]) -> list[str] | None:
@@ -99,6 +114,14 @@ def _adopting(head: Path, commit: str) -> Iterator[PurePosixPath]:
     for line in named.stdout.splitlines():
         folder = PurePosixPath(line.removeprefix(f"{commit}:")).parent
         yield folder.parent if folder.name == "benchmarks" else folder
+
+
+def _top(head: Path) -> Path:
+    return Path(_git(head, "rev-parse", "--show-toplevel").rstrip("\n"))
+
+
+def _below_top(head: Path) -> PurePosixPath:
+    return PurePosixPath(_git(head, "rev-parse", "--show-prefix").strip())
 
 
 def _git(head: Path, *arguments: str) -> str:

@@ -43,8 +43,8 @@ class GatePlan:
     Attributes:
         ref: commit, branch or tag of the base.
         head: folder of the code that is compared with the base, a git worktree.
-        head_python: interpreter that runs the head.
-        base_python: interpreter of the base's own environment; None to run the base with the head's.
+        head_python: interpreter of the head's own environment; None for the one that runs us.
+        base_python: likewise of the base; None for the head's.
         backends: backends that are timed in process pairs, at each of the batch sizes.
         base_inputs: model and texts of the base, where they are not head's.
         moved: what head's configuration changes of the base's, such as ``--min-cosine 0.95 -> 0.5``.
@@ -54,7 +54,7 @@ class GatePlan:
 
     ref: str
     head: Path
-    head_python: str = sys.executable
+    head_python: str | None = None
     base_python: str | None = None
     backends: tuple[str, ...]
     batch_sizes: tuple[int, ...]
@@ -98,9 +98,10 @@ def measure_gate_run(
     cache_dir = cache_root(Path(work.cache_dir) if work.cache_dir else None)
     suite = base_commit.suite_folder(plan.head, commit)
     with ended_by_signals(), worktree.checked_out(plan.head, commit, cache_dir, suite) as folder:
-        python = plan.base_python or plan.head_python
-        base = Checkout(name="base", root=folder, python=python, installed=installed)
-        own = Checkout(name="head", root=plan.head, python=plan.head_python, installed=installed)
+        head_python = plan.head_python or sys.executable
+        base_python = plan.base_python or head_python
+        base = Checkout(name="base", root=folder, python=base_python, installed=installed)
+        own = Checkout(name="head", root=plan.head, python=head_python, installed=installed)
         if project.has_suite(folder, installed=installed):
             environment.install(folder, project.install_command(plan.head, folder), on_step)
         started_s = clock()
@@ -124,7 +125,11 @@ def measure_gate_run(
         removed=runner.removed,
         accepted=project.newly_accepted(own_rules, base_rules or {}),
         rules=base_rules,
-        moved_rules=(*runner.moved, *project.moved_rules(own_rules, base_rules or {})),
+        moved_rules=(
+            *runner.moved,
+            *project.moved_rules(own_rules, base_rules or {}),
+            *(project.moved_judges(plan.head, commit) if base_rules is not None else ()),
+        ),
         notes=tuple(runner.notes),
     )
 

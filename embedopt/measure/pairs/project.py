@@ -10,10 +10,16 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from embedopt.errors import MeasureError, first_line
+from embedopt.git import git
 from embedopt.measure.pairs import environment
 
 _WORKER_FILE = Path("embedopt", "measure", "worker.py")
 _ADOPTING = ("pyproject.toml", "conftest.py", "benchmarks/conftest.py")
+# What measures and judges, where embedopt itself is changed; the rest is measured, or shows.
+_JUDGES = (
+    *("embedopt", "conftest.py", "benchmarks/test_against.py"),
+    *(f":(exclude)embedopt/{part}" for part in ("bulk", "ci", "inference", "report", "serving")),
+)
 # The versions that decide a measurement.
 _CONSTRAINTS_FILE = Path(".ci", "constraints.txt")
 
@@ -95,6 +101,18 @@ def moved_rules(head: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, 
         for name in sorted((base.keys() | head.keys()) - {"accept"})
         if base.get(name) != head.get(name)
     )
+
+
+def moved_judges(head: Path, commit: str) -> tuple[str, ...]:
+    """Return in words which code that measures and judges is head's own, and not that of the base's commit.
+
+    It is the base's where ``--head`` names the code that is measured, or where embedopt is installed.
+    """
+    if not Path(__file__).resolve().is_relative_to(head.resolve()):
+        return ()
+    changed = git(head, "diff", "--name-only", "--relative", commit, "--", *_JUDGES).stdout.splitlines()
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return (f"{changed[0]}{more}, which measured and judged here",) if changed else ()
 
 
 def pins(root: Path) -> dict[str, str]:

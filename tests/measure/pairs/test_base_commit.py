@@ -57,6 +57,9 @@ def test_addopts_are_read_from_every_file_that_pytest_reads(
 ) -> None:
     commit = _commit(repository, {name: content})
     assert addopts(repository, commit, TOP) == ["-q", "--model", "theirs"]
+    _commit(repository, {name: ""})
+    _write(repository, {name: content})
+    assert addopts(repository) == ["-q", "--model", "theirs"], "of the files as they lie there"
 
 
 def test_the_first_file_that_configures_pytest_counts(repository: Path) -> None:
