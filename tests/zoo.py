@@ -169,7 +169,6 @@ class Model:
         change: what was done to the folder at last.
         refused: words of the message by which every backend refuses it; empty for a sound model.
         refused_by: the same for backends, by patterns of their names.
-        prompt_refused_by: the same for a prompt that is named.
         texts: number of the texts that are tried; the library fails on the others.
         is_tried_everywhere: whether it is tried on every backend, or on the fast ones only.
     """
@@ -188,7 +187,6 @@ class Model:
     change: Callable[[Path], object] = lambda _: None
     refused: str = ""
     refused_by: Mapping[str, str] = field(default_factory=dict)
-    prompt_refused_by: Mapping[str, str] = field(default_factory=dict)
     texts: int | None = None
     is_tried_everywhere: bool = False
 
@@ -197,10 +195,9 @@ class Model:
         """The names of its prompts, and None for its default prompt."""
         return [None, *self.library_config.get("prompts", {})]
 
-    def refusal_by(self, backend: str, prompt: str | None) -> str:
-        """Return words of the message by which a backend refuses model or prompt; empty if it answers."""
+    def refusal_by(self, backend: str) -> str:
+        """Return words of the message by which a backend refuses the model; empty if it answers."""
         named = {"static-fp32": "the model is made of Transformer", **self.refused_by}
-        named |= self.prompt_refused_by if prompt else {}
         words = [words for pattern, words in named.items() if fnmatch.fnmatch(backend, pattern)]
         return "|".join([*words, *([self.refused] if self.refused else [])])
 
@@ -465,17 +462,30 @@ MODELS = (
     Model(name="prompts", is_tried_everywhere=True, library_config=_PROMPTS),
     Model(name="null-prompts", library_config=_NULL_PROMPTS),
     Model(name="default-prompt", is_tried_everywhere=True, library_config=_DEFAULT_PROMPT),
-    Model(
-        name="default-prompt-not-pooled",
-        refused_by=dict.fromkeys(_PIPELINES, "leaves out its default prompt"),
-        library_config=_DEFAULT_PROMPT,
-        modules=_pooled("mean", include_prompt=False),
+    *(
+        Model(
+            name=f"default-prompt-not-pooled-{mode}",
+            is_tried_everywhere=mode == "mean",
+            library_config=_DEFAULT_PROMPT,
+            modules=_pooled(mode, include_prompt=False),
+        )
+        for mode in ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+    ),
+    *(
+        Model(
+            name=f"{architecture.name}-prompts-not-pooled",
+            architecture=architecture,
+            library_config={"prompts": {**_PROMPTS["prompts"], "special": special}},
+            modules=_pooled("mean", include_prompt=False),
+        )
+        for architecture, special in ((BERT, "nurse: [SEP]"), (ROBERTA, "nurse </s>"), (GPT2, "a: "))
     ),
     Model(
-        name="prompts-not-pooled",
-        prompt_refused_by=dict.fromkeys(_PIPELINES, "leaves out the prompt"),
-        library_config=_PROMPTS,
-        modules=_pooled("mean", include_prompt=False),
+        name="prompt-not-pooled-left",
+        architecture=QWEN3,
+        library_config=_DEFAULT_PROMPT,
+        tokenizer_config={"truncation_side": "left", **_LEFT},
+        modules=_pooled("mean", "lasttoken", include_prompt=False),
     ),
     Model(name="default-prompt-cls", library_config=_DEFAULT_PROMPT, modules=_pooled("cls")),
     Model(name="default-prompt-roberta", architecture=ROBERTA, library_config=_DEFAULT_PROMPT),

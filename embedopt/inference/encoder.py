@@ -87,7 +87,6 @@ class Encoder(ABC):
         Raises:
             InputError: ``texts`` is a single string, an item is not a string of valid Unicode, or
                 ``batch_size`` is below 1.
-            UnsupportedModelError: the backend can't leave the prompt out of the pooling, as the model does.
             EmbedoptError: the encoder is closed.
         """
         checked = self._checked(texts, batch_size)

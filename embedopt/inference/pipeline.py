@@ -67,16 +67,15 @@ class Pipeline(Encoder):
 
     @override
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
-        return self._encode_tokens(list(self._token_ids(texts)), batch_size)
+        return self._encode_after(self._settings.prompt, texts, batch_size)
 
     @override
     def _encode_prompted(self, texts: list[str], batch_size: int | None, prompt: str) -> FloatArray:
-        return self._encode_tokens(
-            list(self._token_ids(texts, self._settings.prompt_text(prompt))), batch_size
-        )
+        return self._encode_after(self._settings.prompt_text(prompt), texts, batch_size)
 
-    def _encode_tokens(self, tokens: list[Sequence[int]], batch_size: int | None) -> FloatArray:
-        return self._embed(tokens, self._planned(_lengths(tokens), batch_size))
+    def _encode_after(self, prompt: str, texts: list[str], batch_size: int | None) -> FloatArray:
+        tokens = list(self._token_ids(texts, prompt))
+        return self._embed(tokens, self._planned(_lengths(tokens), batch_size), prompt)
 
     @override
     def _encode_as_one_batch(self, texts: list[str]) -> FloatArray:
@@ -89,11 +88,16 @@ class Pipeline(Encoder):
             tokens = list(self._token_ids([text.text for text in texts]))
         return self._embed(tokens, CallPlan([np.arange(len(texts))], self.replicas))
 
-    def _embed(self, tokens: Sequence[Sequence[int]], plan: CallPlan) -> FloatArray:
+    def _embed(
+        self, tokens: Sequence[Sequence[int]], plan: CallPlan, prompt: str | None = None
+    ) -> FloatArray:
         embeddings = np.empty((len(tokens), self.dim), dtype=np.float32)
+        unpooled = self._settings.unpooled(
+            self._tokenizer, self._settings.prompt if prompt is None else prompt
+        )
 
         def encode(forward: Forward, batch: IntArray) -> None:
-            embeddings[batch] = forward(*self._settings.pad([tokens[index] for index in batch]))
+            embeddings[batch] = forward(*self._settings.pad([tokens[index] for index in batch], unpooled))
 
         self._ways[plan.replicas].run(encode, plan.batches)
         return embeddings

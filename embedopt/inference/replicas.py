@@ -21,7 +21,10 @@ class Forward(Protocol):
     """A model in one runtime."""
 
     def __call__(self, ids: IntArray, mask: IntArray) -> FloatArray:
-        """Return ``(n, dim) float32``, L2-normalised, for ids and mask, each ``(n, length) int64``."""
+        """Return ``(n, dim) float32``, L2-normalised, for ids and mask, each ``(n, length) int64``.
+
+        A mask of 1 is for a token, 0 for padding, 2 for a prompt's token that the pooling leaves out.
+        """
         ...
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedopt.errors import UnsupportedModelError
 from embedopt.inference.encoder import IntArray
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ class TextSettings:
         split_special_tokens: whether a special token in a text is read as ordinary characters.
         prompts: the model's prompts by name.
         pools_prompt: whether the tokens of a prompt are pooled with those of the text.
+        special_ids: special tokens, of which a last one is none of a prompt's.
     """
 
     dim: int
@@ -44,6 +44,7 @@ class TextSettings:
     split_special_tokens: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     pools_prompt: bool = True
+    special_ids: Sequence[int] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
         """Write the settings into the folder of an artifact."""
@@ -55,18 +56,15 @@ class TextSettings:
         return cls(**json.loads((folder / _TEXT_SETTINGS).read_text(encoding="utf8")))
 
     def prompt_text(self, prompt: str) -> str:
-        """Return the string that a prompt's name stands for; any other string is a prompt itself.
+        """Return the string that a prompt's name stands for; any other string is a prompt itself."""
+        return self.prompts.get(prompt, prompt)
 
-        Raises:
-            UnsupportedModelError: the model's pooling leaves out prompts.
-        """
-        text = self.prompts.get(prompt, prompt)
-        if text and not self.pools_prompt:
-            raise UnsupportedModelError(
-                f"the model's pooling leaves out the prompt {text!r}; wanted a prompt that is pooled: "
-                "take torch-fp32, or leave the prompt out"
-            )
-        return text
+    def unpooled(self, tokenizer: "Tokenizer", prompt: str) -> int:
+        """Return how many of a text's first tokens the pooling leaves out, counted as the library does."""
+        if self.pools_prompt or not prompt:
+            return 0
+        ids = tokenizer.encode(prompt).ids
+        return len(ids) - (ids[-1] in self.special_ids)
 
     def configure(self, tokenizer: "Tokenizer") -> None:
         """Make a tokenizer cut texts to :attr:`max_length`, without padding."""
@@ -77,14 +75,19 @@ class TextSettings:
         else:
             tokenizer.enable_truncation(self.max_length, direction=self.truncation_side)
 
-    def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
-        """Return ids and mask of a batch of texts, each ``(n, length) int64``, padded on the right."""
+    def pad(self, tokens: Sequence[Sequence[int]], unpooled: int = 0) -> tuple[IntArray, IntArray]:
+        """Return ids and mask of a batch of texts, each ``(n, length) int64``, padded on the right.
+
+        The mask is 0 for padding, 2 for the first ``unpooled`` tokens of a text and 1 for its others.
+        """
         lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
         # A text may have no tokens at all, as the empty one of GPT-2; graphs take no batch without a column.
         mask = np.arange(max(lengths.max(), 1)) < lengths[:, None]
         ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
         ids[mask] = np.concatenate(tokens)
-        return ids, mask.astype(np.int64)
+        numbers = mask.astype(np.int64)
+        numbers[:, :unpooled] *= 2
+        return ids, numbers
 
 
 def graph_inputs(folder: Path, batches: Iterable[Sequence[str]]) -> list[dict[str, IntArray]]:
@@ -96,7 +99,8 @@ def graph_inputs(folder: Path, batches: Iterable[Sequence[str]]) -> list[dict[st
     inputs = []
     for texts in batches:
         encodings = tokenizer.encode_batch_fast([settings.prompt + text for text in texts])
-        ids, mask = settings.pad([encoding.ids for encoding in encodings])
+        unpooled = settings.unpooled(tokenizer, settings.prompt)
+        ids, mask = settings.pad([encoding.ids for encoding in encodings], unpooled)
         inputs.append({"input_ids": ids, "attention_mask": mask})
     return inputs
 

@@ -109,10 +109,29 @@ def _lower_limit(model: "SentenceTransformer") -> None:
 
 
 def open_source_model(folder: Path, **model_kwargs: object) -> "SentenceTransformer":
-    """Open a model folder by :func:`open_model`; ``model_kwargs`` go to transformers' ``from_pretrained``."""
+    """Open a model folder by :func:`open_model`; ``model_kwargs`` go to transformers' ``from_pretrained``.
+
+    A pooling that leaves out prompts takes their tokens from the mask, see :meth:`TextSettings.pad`.
+    """
     model = open_model(folder, model_kwargs=model_kwargs)
     model.eval()
+    for module in _poolings_without_prompt(model):
+        model[0].register_forward_pre_hook(_attend_to_prompt)
+        module.register_forward_pre_hook(_leave_prompt_out)
     return model
+
+
+def _poolings_without_prompt(model: "SentenceTransformer") -> list[Any]:
+    return [module for module in model if not getattr(module, "include_prompt", True)]
+
+
+def _attend_to_prompt(_: object, features: Sequence[dict[str, Any]]) -> None:
+    mask = features[0]["attention_mask"]
+    features[0]["pooling_mask"], features[0]["attention_mask"] = (mask == 1).long(), (mask > 0).long()
+
+
+def _leave_prompt_out(_: object, features: Sequence[dict[str, Any]]) -> None:
+    features[0]["attention_mask"] = features[0].pop("pooling_mask")
 
 
 def rust_tokenizer(model: "SentenceTransformer") -> "Tokenizer":
@@ -149,7 +168,8 @@ def text_settings(model: "SentenceTransformer") -> TextSettings:
         truncation_side=model.tokenizer.truncation_side,
         split_special_tokens=model.tokenizer.split_special_tokens,
         prompts={name: prompt or "" for name, prompt in model.prompts.items()},
-        pools_prompt=all(getattr(module, "include_prompt", True) for module in model),
+        pools_prompt=not _poolings_without_prompt(model),
+        special_ids=model.tokenizer.all_special_ids,
     )
 
 
@@ -161,11 +181,6 @@ def save_text_files(model: "SentenceTransformer", folder: Path) -> None:
             sentence-transformers makes other tokens than the tokenizer by itself.
     """
     tokenizer, settings = rust_tokenizer(model), text_settings(model)
-    if settings.prompt and not settings.pools_prompt:
-        raise UnsupportedModelError(
-            f"the model's pooling leaves out its default prompt {settings.prompt!r}; wanted a prompt that is "
-            "pooled: leave the backend out for this model"
-        )
     settings.configure(tokenizer)
     prompts = dict.fromkeys([settings.prompt, *settings.prompts.values()])
     for prompt, text in itertools.product(prompts, itertools.chain(*probes.texts_for(model))):

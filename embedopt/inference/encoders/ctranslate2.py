@@ -58,10 +58,10 @@ def open_forwards(backend: Backend, folder: Path, replicas: int, threads: int) -
     def forward(ids: IntArray, mask: IntArray) -> FloatArray:
         output = encoder.forward_batch(
             ctranslate2.StorageView.from_array(ids.astype(np.int32)),
-            ctranslate2.StorageView.from_array(mask.sum(axis=1, dtype=np.int32)),
+            ctranslate2.StorageView.from_array((mask > 0).sum(axis=1, dtype=np.int32)),
         )
         states = np.asarray(output.last_hidden_state)
-        sums = np.einsum("nld,nl->nd", states, mask.astype(np.float32))
+        sums = np.einsum("nld,nl->nd", states, (mask == 1).astype(np.float32))
         pooled: FloatArray = sums / np.linalg.norm(sums, axis=1, keepdims=True)
         return pooled
 

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from embedopt.errors import UnsupportedModelError
-from embedopt.inference.artifacts.layout import TextSettings
 from embedopt.inference.loading import load_encoder
 from tests.models import UNUSUAL_TEXTS, Pooling
 
@@ -53,12 +51,3 @@ def test_a_prompt_is_given_by_its_name_or_as_a_text(tiny_model: Callable[..., Pa
         for prompt, text in [("search", "baker for "), ("nurse: ", "nurse: "), ("", "")]:
             expected = library.encode(UNUSUAL_TEXTS, prompt=text, normalize_embeddings=True)
             np.testing.assert_allclose(encoder.encode(UNUSUAL_TEXTS, prompt=prompt), expected, atol=1e-5)
-
-
-def test_a_prompt_that_is_not_pooled_is_refused() -> None:
-    settings = TextSettings(
-        dim=2, max_length=8, pad_id=0, prompt="", prompts={"query": "q: ", "document": ""}, pools_prompt=False
-    )
-    assert settings.prompt_text("document") == ""
-    with pytest.raises(UnsupportedModelError, match="pooling leaves out the prompt 'q: '"):
-        settings.prompt_text("query")

@@ -34,6 +34,21 @@ def test_inputs_have_the_prompt_are_cut_and_are_padded_in_their_batch(folder: Pa
     assert second["input_ids"].tolist() == [[5, 6]]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "unpooled", "mask"),
+    [("", 0, [[1, 1, 1], [1, 0, 0]]), ("5 ", 1, [[2, 1, 1], [2, 0, 0]]), ("5 8 ", 1, [[2, 1, 1], [2, 0, 0]])],
+)
+def test_a_prompt_that_is_not_pooled_is_2_in_the_mask(
+    folder: Path, prompt: str, unpooled: int, mask: list[list[int]]
+) -> None:
+    """A special token at the end of a prompt is not counted, since the text stands before it."""
+    settings = TextSettings(dim=2, max_length=3, pad_id=7, prompt="", pools_prompt=False, special_ids=[8])
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    settings.configure(tokenizer)
+    assert settings.unpooled(tokenizer, prompt) == unpooled
+    assert settings.pad([[5, 1, 2], [5]], unpooled)[1].tolist() == mask
+
+
 def test_a_copy_leaves_the_graph_and_the_manifest_out(folder: Path, tmp_path: Path) -> None:
     for name in ("model.onnx", "manifest.json"):
         (folder / name).write_text("", encoding="utf8")
