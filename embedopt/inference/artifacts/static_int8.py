@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedopt.errors import ArtifactError
+from embedopt.inference.artifacts.attention import with_fused_attention
 from embedopt.inference.artifacts.graph import save_graph, session_of
 from embedopt.inference.artifacts.layout import copy_without_graph
 from embedopt.inference.artifacts.quantization_texts import quantization_inputs
@@ -85,9 +86,21 @@ def static_int8(source: Path, target: Path) -> str | None:
         for has_bias in _quantize_products(model.graph, name, products[name], observed)
     ]
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model = with_fused_attention(model, source)
     save_graph(model, target)
-    without = with_bias.count(False)
-    return f"{without} of {len(with_bias)} products have no bias to put inside" if without else None
+    return _what_was_left(model, with_bias)
+
+
+def _what_was_left(model: "ModelProto", with_bias: Sequence[bool]) -> str | None:
+    kinds = [node.op_type for node in model.graph.node]
+    without, single = with_bias.count(False), kinds.count("Softmax")
+    notes = []
+    if without:
+        notes.append(f"{without} of {len(with_bias)} products have no bias to put inside")
+    if single:
+        layers = single + kinds.count("QAttention")
+        notes.append(f"the attention of {single} of {layers} layers does not fit into one node")
+    return "; ".join(notes) or None
 
 
 def _observe(model: "ModelProto", source: Path, names: Sequence[str]) -> Mapping[str, _Observed]:

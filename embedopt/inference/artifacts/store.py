@@ -52,6 +52,7 @@ _LONGEST = 200
 _RECIPES = tuple(
     Path(__file__).with_name(name)
     for name in (
+        "attention.py",
         "graph.py",
         "layout.py",
         "probes.py",

@@ -1,0 +1,126 @@
+"""Attention of a static INT8 graph in one node a layer: ONNX Runtime's ``QAttention``.
+
+An export writes some twenty nodes for it, which compute next to nothing with a single text, and each node of
+a session costs microseconds. The one node stands in their place only where the graph keeps every bit.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedopt.inference.artifacts.graph import session_of
+from embedopt.inference.artifacts.layout import graph_inputs
+from embedopt.inference.artifacts.quantization_texts import quantization_texts
+from embedopt.inference.encoder import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+_PRODUCT = "MatMulIntegerToFloat"
+_MASK = "attention_mask_int32"
+
+
+@dataclass(frozen=True, slots=True)
+class _Attention:
+    """The nodes of a layer that one node can stand for.
+
+    Attributes:
+        products: those that make query, key and value of one quantised tensor.
+        last: the one whose output is the attention's.
+    """
+
+    products: tuple["NodeProto", ...]
+    softmax: "NodeProto"
+    last: "NodeProto"
+
+
+def with_fused_attention(model: "ModelProto", source: Path) -> "ModelProto":
+    """Return the graph with one node for the attention of each layer, or as it is where a bit would change.
+
+    Args:
+        model: a graph whose products are quantised.
+        source: an artifact with the tokenizer.
+    """
+    from onnx import ModelProto
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    names = [attention.softmax.output[0] for attention in _attentions(model.graph)]
+    if not names:
+        return model
+    texts = quantization_texts()
+    inputs = graph_inputs(source, [texts[::8], texts[:1]])  # the first of them padded
+    expected = _run(model, names, inputs)
+    fused = ModelProto()
+    fused.CopyFrom(model)
+    for attention, shares in zip(list(_attentions(fused.graph)), expected[0][1:], strict=True):
+        _fuse(fused.graph, attention, heads=shares.shape[1])  # (texts, heads, tokens, tokens)
+    OnnxModel(fused).prune_graph()
+    same = all(
+        one[0].tobytes() == other[0].tobytes()
+        for one, other in zip(expected, _run(fused, [], inputs), strict=True)
+    )
+    return fused if same else model
+
+
+def _run(
+    model: "ModelProto", names: Sequence[str], inputs: Sequence[dict[str, IntArray]]
+) -> list[list[FloatArray]]:
+    """Return the embeddings and the tensors called ``names`` for each of the inputs."""
+    names = [model.graph.output[0].name, *names]
+    with session_of(model, names) as session:
+        return [session.run(names, arrays) for arrays in inputs]
+
+
+def _attentions(graph: "GraphProto") -> Iterator[_Attention]:
+    makers = {output: node for node in graph.node for output in node.output}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+
+    def above(node: "NodeProto | None", place: int, kind: str, *passed: str) -> "NodeProto | None":
+        """Return the node of a kind that makes an input of ``node``, above nodes of the kinds ``passed``."""
+        maker = makers.get(node.input[place]) if node is not None else None
+        if maker is not None and maker.op_type in passed:
+            return above(maker, 0, kind, *passed)
+        return maker if maker is not None and maker.op_type == kind else None
+
+    for last in [node for node in graph.node if node.op_type == "Reshape"]:
+        mixed = above(last, 0, "MatMul", "Transpose")
+        softmax = above(mixed, 0, "Softmax")
+        scores = above(softmax, 0, "MatMul", "Add", "Div", "Mul")
+        makers_of = ((scores, 0), (scores, 1), (mixed, 1))
+        products = [above(node, place, _PRODUCT, "Transpose", "Reshape") for node, place in makers_of]
+        whole = tuple(product for product in products if product is not None)
+        alike = {(product.input[0], shapes[product.input[1]]) for product in whole}
+        if softmax is not None and len(whole) == len(products) and len(alike) == 1:
+            yield _Attention(whole, softmax, last)
+
+
+def _fuse(graph: "GraphProto", attention: _Attention, heads: int) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    output = attention.last.output[0]
+    values, _, scale, _, zero = attention.products[0].input[:5]
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    made = [f"{output}{suffix}" for suffix in ("_weights", "_bias", "_scales", "_weights_zero")]
+    for place, name in zip((1, 6, 3), made, strict=False):
+        parts = [numpy_helper.to_array(tensors[product.input[place]]) for product in attention.products]
+        graph.initializer.append(numpy_helper.from_array(np.concatenate(parts, axis=-1), name))
+    graph.initializer.append(numpy_helper.from_array(np.array(0, dtype=np.int8), made[3]))
+    if not any(_MASK in node.output for node in graph.node):
+        graph.node.insert(
+            0, helper.make_node("Cast", ["attention_mask"], [_MASK], _MASK, to=TensorProto.INT32)
+        )
+    node = helper.make_node(
+        "QAttention",
+        [values, *made[:2], scale, made[2], _MASK, zero, made[3]],
+        [output],
+        f"{output}_fused",
+        domain="com.microsoft",
+        num_heads=heads,
+        mask_filter_value=float(np.finfo(np.float32).min),
+    )
+    index = list(graph.node).index(attention.last)
+    graph.node.remove(attention.last)
+    graph.node.insert(index, node)
