@@ -11,7 +11,7 @@ from embedopt.evidence import Cell, PairedCell, PairsWanted
 # Seconds that a gate run may take, unless --against-budget says otherwise.
 BUDGET_S = 480.0
 # Share of it for what is no call with a batch size: calls with many texts, the batcher, growing memory.
-BESIDES_SHARE = 0.2
+BESIDES_SHARE = 0.3
 
 PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
 # Measures cells of one backend in one process pair: log ratios of those that the budget allows, or None.

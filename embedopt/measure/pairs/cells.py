@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,13 @@ from scipy import stats
 from embedopt.clock import Clock
 from embedopt.evidence import PAIRED_FIGURES, TRIMMED_SHARE, Cell, PairedMetric, ProcessPair
 from embedopt.measure.latency import as_new, rotate
+from embedopt.measure.pairs.neighbours import Turn, calm
 from embedopt.measure.pairs.process_pair import LivePair, Work
 from embedopt.measure.pairs.worker_client import WorkerClient
 
 _FEWEST_QUADS, _MOST_QUADS, _WARM_UP_CALLS = 5, 200, 3
 # A call with many texts is long: chance evens out within it.
-_MANY_TEXTS, _FEWEST_MANY, _WARM_UP_MANY = 200, 2, 1
+_MANY_TEXTS, _FEWEST_MANY, _WARM_UP_MANY = 100, 2, 1
 # Pair n starts at text 97 n, so that each pair times other texts.
 _STRIDE = 97
 # Both ends of the pipe time a call. What the client waits for beyond the worker's own time, above all for
@@ -29,9 +30,10 @@ _STRIDE = 97
 # one code, on a machine four times overbooked, differed in it by 2.3 ms where a call took 11 ms, and by 4 ms
 # where it took 2.5 s.
 _CLOCKS_S, _CLOCKS_SHARE = 5e-4, 0.2
-# The batcher gets half of what base encodes one by one, in turns of so many requests.
-_SERVED_SHARE, _TURN_REQUESTS, _MOST_TURNS = 0.5, 40, 4
-_PROMISE_MS = 50.0
+# The batcher gets this share of what base encodes one by one, in turns of so many requests: with more, what
+# varies is mostly the queue. It promises 50 ms, or so many calls of a slower backend, which would miss that.
+_SERVED_SHARE, _TURN_REQUESTS, _MOST_TURNS = 0.4, 20, 10
+_PROMISE_MS, _PROMISE_CALLS = 50.0, 8
 # A request without an answer counts as the slowest, and as so many promises at least.
 _LOST_PROMISES = 10
 # Calls with one text before and while memory is weighed, and the calls whose growth is foretold. An encoder
@@ -65,8 +67,8 @@ def measure_pair(
         times, texts = _time_quads(pair, cell, work, slowdowns, clock)
         if cell.batch_size:
             on_last_call(pair, cell, texts)
-        for slowdown, (base, head) in times.items():
-            yield (cell, slowdown), summarise_pair(base, head)
+        for slowdown, (base, head, turns) in times.items():
+            yield (cell, slowdown), summarise_pair(base, head, turns)
 
 
 @dataclass(slots=True)
@@ -88,17 +90,20 @@ class Times:
         return float(np.percentile(self.seconds, 25)), float(np.percentile(besides, 25))
 
 
-def summarise_pair(base: Times, head: Times) -> ProcessPair:
-    """Return the record of a process pair: the trimmed mean of its quads' log ratios, and its calls.
+def summarise_pair(base: Times, head: Times, turns: Sequence[Turn]) -> ProcessPair:
+    """Return the record of a process pair: the trimmed mean of its calm quads' log ratios, and their calls.
 
-    Each two calls in a row are of one quad.
+    Each two calls in a row are of one quad, and each of ``turns`` says how calm a quad was.
     """
-    logs = np.log(np.reshape(head.seconds, (-1, 2))) - np.log(np.reshape(base.seconds, (-1, 2)))
+    counts, disturbed = calm(turns)
+    base_s, head_s = (np.reshape(side.seconds, (-1, 2))[counts] for side in (base, head))
     return ProcessPair(
-        log_ratio=float(stats.trim_mean(logs.mean(axis=1), TRIMMED_SHARE)),
-        base_ms=tuple(round(1e3 * seconds, 4) for seconds in base.seconds),
-        head_ms=tuple(round(1e3 * seconds, 4) for seconds in head.seconds),
+        log_ratio=float(stats.trim_mean(np.log(head_s / base_s).mean(axis=1), TRIMMED_SHARE)),
+        base_ms=tuple((1e3 * base_s).round(4).ravel().tolist()),
+        head_ms=tuple((1e3 * head_s).round(4).ravel().tolist()),
         disagreement=disagreement(base, head),
+        quads=len(turns),
+        disturbed=disturbed,
     )
 
 
@@ -118,13 +123,13 @@ def disagreement(base: Times, head: Times) -> str:
 
 def _time_quads(
     pair: LivePair, cell: Cell, work: Work, slowdowns: Sequence[float], clock: Clock
-) -> tuple[dict[float, tuple[Times, Times]], list[str]]:
+) -> tuple[dict[float, tuple[Times, Times, list[Turn]]], list[str]]:
     """Call A, B, B, A on each batch and slow-down.
 
     Every other quad names the batch size: a call without one is planned, as a user makes it.
 
     Returns:
-        The times of base and of head by slow-down, and the texts of the last call.
+        The times of base, those of head, and the quads by slow-down, and the texts of the last call.
     """
     is_many, texts = cell.metric == "texts_per_s", list[str]()
     size, fewest = (_MANY_TEXTS, _FEWEST_MANY) if is_many else (cell.batch_size, _FEWEST_QUADS)
@@ -136,14 +141,17 @@ def _time_quads(
         for client in pair.in_order:
             _time_call(client, cell.backend, texts, batch_size)
         call_s.append((clock() - started_s) / 2)
-    times = {slowdown: (Times(), Times()) for slowdown in slowdowns}
+    times = {slowdown: (Times(), Times(), list[Turn]()) for slowdown in slowdowns}
+    now_s, others_s = clock(), pair.others_s()
     quads = min(max(round(work.cell_s / (4 * min(call_s))), fewest), _MOST_QUADS)
     for batch, batch_size in itertools.islice(calls, quads):
-        for slowdown, (base, head) in times.items():
+        for slowdown, (base, head, turns) in times.items():
             early, late = as_new(batch), as_new(batch)
             for client, texts in zip(pair.quad, (early, early, late, late), strict=True):
                 extra, own = (0.0, base) if client is pair.base else (slowdown, head)
                 own.add(_time_call(client, cell.backend, texts, batch_size, extra), client.waited_s)
+            (before_s, now_s), (others_before_s, others_s) = (now_s, clock()), (others_s, pair.others_s())
+            turns.append(Turn(seconds=now_s - before_s, others_s=others_s - others_before_s))
     return times, texts
 
 
@@ -204,52 +212,61 @@ class _Figures:
     def _served(self) -> dict[PairedMetric, ProcessPair]:
         """Drive the batchers of base and head in turns, never both at once, at the same rate."""
         pair, texts = self._pair, self._work.texts[:_TURN_REQUESTS]
-        alone_s = [_time_call(pair.base, self._backend, as_new(texts[:1])) for _ in range(_WARM_UP_CALLS)]
-        rate_per_s = _SERVED_SHARE / min(alone_s)
+        alone_s = float(np.median([_time_call(pair.base, self._backend, as_new([text])) for text in texts]))
+        rate_per_s, promise_ms = _SERVED_SHARE / alone_s, max(_PROMISE_MS, _PROMISE_CALLS * 1e3 * alone_s)
+        load: dict[str, object] = {"rate_per_s": rate_per_s, "promise_ms": promise_ms}
         turns = min(max(round(self._work.cell_s * rate_per_s / (4 * len(texts))), 1), _MOST_TURNS)
         for client in pair.in_order:  # a warm-up: both import what they need
-            self._load_test(client, as_new(texts[:2]), rate_per_s, 0)
+            self._load_test(client, texts=as_new(texts[:2]), seed=0, **load)
         times, latencies = (Times(), Times()), (list[float | None](), list[float | None]())
         for seed in range(turns):
             early, late = as_new(texts), as_new(texts)
             for client, asked in zip(pair.quad, (early, early, late, late), strict=True):
-                answer = self._load_test(client, asked, rate_per_s, seed)
+                answer = self._load_test(client, texts=asked, seed=seed, **load)
                 times[client is pair.head].add(answer["seconds"], client.waited_s)
                 latencies[client is pair.head].extend(answer["latencies_ms"])
-        return _served(*latencies, rate_per_s, disagreement(*times))
+        return _served(*latencies, rate_per_s, promise_ms, disagreement(*times))
 
-    def _load_test(
-        self, client: WorkerClient, texts: Sequence[str], rate_per_s: float, seed: int
-    ) -> dict[str, Any]:
-        values = {"texts": texts, "rate_per_s": rate_per_s, "promise_ms": _PROMISE_MS, "seed": seed}
+    def _load_test(self, client: WorkerClient, **values: object) -> dict[str, Any]:
         return client.ask("load_test", backend=self._backend, **values)
 
 
 def _served(
-    base: Sequence[float | None], head: Sequence[float | None], rate_per_s: float, disagreed: str
+    base: Sequence[float | None],
+    head: Sequence[float | None],
+    rate_per_s: float,
+    promise_ms: float,
+    disagreed: str,
 ) -> dict[PairedMetric, ProcessPair]:
     """Return median, p99 and the answers within the promise of both sides' requests, in ms."""
     answered = [latency for latency in (*base, *head) if latency is not None]
-    lost_ms = max([*answered, _LOST_PROMISES * _PROMISE_MS])
+    lost_ms = max([*answered, _LOST_PROMISES * promise_ms])
     base_ms, head_ms = ([lost_ms if one is None else one for one in side] for side in (base, head))
     figures: Mapping[PairedMetric, Callable[[list[float]], float]] = {
         "served_p50_ms": lambda side: float(np.percentile(side, 50)),
         "served_p99_ms": lambda side: float(np.percentile(side, 99)),
         # Half a request where none kept the promise: a ratio has no zero.
-        "kept_per_s": lambda side: rate_per_s * max(sum(one <= _PROMISE_MS for one in side), 0.5) / len(side),
+        "kept_per_s": lambda side: rate_per_s * max(sum(one <= promise_ms for one in side), 0.5) / len(side),
     }
-    return {
+    measured = {
         metric: _summary(metric, figure(base_ms), figure(head_ms), disagreed)
         for metric, figure in figures.items()
     }
+    # Both sides got the same requests: what the queue does to one of them mostly cancels in its ratio.
+    ratio = float(np.median(np.log(head_ms) - np.log(base_ms)))
+    return {**measured, "served_p50_ms": replace(measured["served_p50_ms"], log_ratio=_bounded(ratio))}
 
 
 def _summary(metric: PairedMetric, base: float, head: float, disagreed: str = "") -> ProcessPair:
     """Return the record of one value of each side."""
     log_ratio = math.log(head / base) * (-1 if PAIRED_FIGURES[metric].better == "higher" else 1)
     return ProcessPair(
-        log_ratio=min(max(log_ratio, -_LARGEST_LOG), _LARGEST_LOG),
+        log_ratio=_bounded(log_ratio),
         base_ms=(base,),
         head_ms=(head,),
         disagreement=disagreed,
     )
+
+
+def _bounded(log_ratio: float) -> float:
+    return min(max(log_ratio, -_LARGEST_LOG), _LARGEST_LOG)

@@ -237,7 +237,7 @@ class GateRunner:
             self._cell_reasons |= disagreeing
             self.cells = tuple(known for known in sampled if known.cell not in disagreeing)
         self.drift = self._last_calls.with_drift(self.drift)
-        self.notes += self._last_calls.notes
+        self.notes += [*self.sampler.notes, *self._last_calls.notes]
 
     def _measure_exact_values(self) -> None:
         try:

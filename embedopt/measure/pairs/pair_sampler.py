@@ -4,11 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from embedopt.clock import Clock
-from embedopt.evidence import Cell
+from embedopt.evidence import Cell, ProcessPair
 from embedopt.measure.pairs.cells import measure_pair
 from embedopt.measure.pairs.last_calls import LastCalls
 from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair
 from embedopt.sampling import BESIDES_SHARE
+
+# Up to this share of disturbed quads, at least half of each pair's are calm.
+_MANY_DISTURBED = 0.25
 
 
 class PairSampler:
@@ -35,6 +38,7 @@ class PairSampler:
         self._besides_s = 0.0
         self._measured: Counter[Cell] = Counter()
         self._disagreements: dict[Cell, list[str]] = {}
+        self._quads = self._disturbed = 0
         self.pairs = 0
 
     def measure(self, cells: Sequence[Cell], work: Work) -> Mapping[Cell, float] | None:
@@ -56,7 +60,7 @@ class PairSampler:
             measured = measure_pair(pair, cells, work, clock=self._clock, on_last_call=self._on_last_call)
             for (cell, _), process_pair in measured:
                 log_ratios[cell] = process_pair.log_ratio
-                self._note(cell, process_pair.disagreement)
+                self._note(cell, process_pair)
                 before_s, now_s = now_s, self._clock()
                 self._besides_s += (now_s - before_s) if _is_besides(cell) else 0.0
         self.pairs += 1
@@ -75,10 +79,22 @@ class PairSampler:
             if 2 * len(reasons) > self._measured[cell]
         }
 
-    def _note(self, cell: Cell, disagreement: str) -> None:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line on the quads in which other processes took the CPU, if there were any."""
+        if not self._disturbed:
+            return ()
+        taken = f"other processes took the CPU in {self._disturbed} of {self._quads} turns"
+        if self._disturbed <= _MANY_DISTURBED * self._quads:
+            return (f"{taken}, which are left out",)
+        return (f"{taken}, so intervals are wide: measure on a quieter machine",)
+
+    def _note(self, cell: Cell, pair: ProcessPair) -> None:
         self._measured[cell] += 1
-        if disagreement:
-            self._disagreements.setdefault(cell, []).append(disagreement)
+        self._quads += pair.quads
+        self._disturbed += pair.disturbed
+        if pair.disagreement:
+            self._disagreements.setdefault(cell, []).append(pair.disagreement)
 
     def _left_s(self) -> float:
         return self._budget_s - (self._clock() - self._started_s)

@@ -7,6 +7,7 @@ so each process pair yields one number, and the evidence is many pairs.
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -62,6 +63,11 @@ class LivePair:
         """The clients in the order of four calls: A, B, B, A."""
         first, second = self.in_order
         return (first, second, second, first)
+
+    def others_s(self) -> float:
+        """Return the CPU seconds so far of all processes but these two and this one, and stolen ones."""
+        (machine_s, base_s), (_, head_s) = self.base.cpu_s(), self.head.cpu_s()
+        return machine_s - base_s - head_s - time.process_time()
 
 
 @contextlib.contextmanager

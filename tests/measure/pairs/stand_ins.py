@@ -52,6 +52,7 @@ class FakeClient(WorkerClient):
         self.idle_s = self.hidden_s = 0.0
         self.resident_bytes = self.peak_bytes = 100_000_000
         self.kept_bytes = 0
+        self.others_share = self.machine_s = 0.0
         self.latencies_ms: list[float | None] = [10.0]
         self.rates_per_s: list[float] = []
         self._sent: tuple[str, dict[str, Any]] | None = None
@@ -94,11 +95,15 @@ class FakeClient(WorkerClient):
         self.resident_bytes += self.kept_bytes
         seconds = self.call_s * (0.1 if is_kept else 1.0 + values["extra"])
         self.clock.advance(seconds)
+        self.machine_s += self.others_share * seconds
         self.waited_s = self.idle_s + seconds
         return {"seconds": seconds}
 
     def memory_bytes(self) -> tuple[int, int]:
         return self.resident_bytes, self.peak_bytes
+
+    def cpu_s(self) -> tuple[float, float]:
+        return self.machine_s, 0.0  # the machine's as the base sees it
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ import pytest
 from embedopt.clock import Clock
 from embedopt.evidence import Cell, PairedMetric, ProcessPair
 from embedopt.measure.pairs import cells
+from embedopt.measure.pairs.neighbours import Turn
 from embedopt.measure.pairs.process_pair import LivePair, Work
 from tests.fakes import FakeClock
 from tests.measure.pairs.stand_ins import FakeClient
@@ -106,7 +107,25 @@ def test_calls_fill_the_planned_time_but_their_number_is_bounded(call_s: float, 
 def test_a_few_disturbed_quads_do_not_change_the_log_ratio() -> None:
     base = cells.Times([0.1] * 16, [0.1] * 16)
     head = cells.Times([0.1] * 14 + [5.0, 7.0], [0.1] * 14 + [5.0, 7.0])
-    assert cells.summarise_pair(base, head).log_ratio == pytest.approx(0.0)
+    calm = [Turn(seconds=1.0, others_s=0.0)] * 8
+    assert cells.summarise_pair(base, head, calm).log_ratio == pytest.approx(0.0)
+
+
+def test_quads_in_which_others_took_the_cpu_are_left_out_of_base_and_head() -> None:
+    """Three quads of eight: more than trimming bears."""
+    base, head = cells.Times([0.1] * 16, [0.1] * 16), cells.Times([0.1] * 10 + [0.2] * 6, [0.1] * 16)
+    turns = [Turn(seconds=1.0, others_s=0.0)] * 5 + [Turn(seconds=1.0, others_s=0.9)] * 3
+    pair = cells.summarise_pair(base, head, turns)
+    assert pair.log_ratio == pytest.approx(0.0)
+    assert (pair.base_ms, pair.head_ms) == ((100.0,) * 10, (100.0,) * 10)
+    assert (pair.quads, pair.disturbed) == (8, 3)
+
+
+def test_what_the_machine_does_besides_the_two_workers_is_read_around_each_quad() -> None:
+    clock, base, head, _ = _clients()
+    base.others_share = 0.5  # while the base is called
+    measured = measure_pair(LivePair(number=0, base=base, head=head), [BATCH], WORK, clock=clock)
+    assert (measured[BATCH, 0.0].quads, measured[BATCH, 0.0].disturbed) == (10, 10)
 
 
 def test_every_other_quad_names_the_batch_size_and_a_call_with_many_texts_is_planned() -> None:
@@ -116,32 +135,33 @@ def test_every_other_quad_names_the_batch_size_and_a_call_with_many_texts_is_pla
     calls = 3 + 2 * 10  # the warm-up, then two a quad
     assert base.batch_sizes[:calls] == [None, 2, None, *([2] * 2 + [None] * 2) * 5]
     assert base.batch_sizes[calls:] == [None] * (1 + 2 * 10)
-    assert {len(texts) for texts in base.texts[calls:]} == {200}
+    assert {len(texts) for texts in base.texts[calls:]} == {100}
     assert measured[many, 0.0].base_ms == pytest.approx((100.0,) * 20)
 
 
 def test_a_rate_that_falls_has_a_log_ratio_above_0() -> None:
     clock, base, head, _ = _clients(head_s=0.2)
     pair = LivePair(number=0, base=base, head=head)
-    head.latencies_ms = [20.0, 60.0]
+    base.latencies_ms, head.latencies_ms = [10.0, 10.0], [20.0, 801.0]  # promised: eight calls, 800 ms
     many, kept = _figure("texts_per_s"), _figure("kept_per_s")
     measured = measure_pair(pair, [many, kept], WORK, clock=clock)
     assert measured[many, 0.0].log_ratio == pytest.approx(math.log(2))
     assert measured[kept, 0.0].log_ratio == pytest.approx(math.log(2))
-    # Half of the ten texts a second that base encodes one by one.
-    assert (measured[kept, 0.0].base_ms, measured[kept, 0.0].head_ms) == ((5.0,), (2.5,))
+    # Two fifths of the ten texts a second that base encodes one by one.
+    assert (measured[kept, 0.0].base_ms, measured[kept, 0.0].head_ms) == ((4.0,), (2.0,))
 
 
 def test_batchers_are_driven_in_turns_at_the_same_rate_and_measured_once() -> None:
     clock, base, head, log = _clients(head_s=0.2)
-    head.latencies_ms = [60.0, None]
+    base.latencies_ms, head.latencies_ms = [10.0, 50.0, 20.0], [60.0, 50.0, None]
     p50, p99 = _figure("served_p50_ms"), _figure("served_p99_ms")
     measured = measure_pair(LivePair(number=1, base=base, head=head), [p50, p99], WORK, clock=clock)
     driven = [line.removesuffix(" load_test") for line in log if line.endswith("load_test")]
     assert driven == ["head", "base", "head", "base", "base", "head"]  # a warm-up, then one turn
-    assert {*base.rates_per_s, *head.rates_per_s} == {5.0}
-    assert measured[p50, 0.0].log_ratio == pytest.approx(math.log(280.0 / 10.0))
-    assert measured[p99, 0.0].head_ms == (500.0,)  # no answer counts as ten promises
+    assert {*base.rates_per_s, *head.rates_per_s} == {4.0}
+    # The median of 6, 1 and 400: each request is compared with the same one of base.
+    assert measured[p50, 0.0].log_ratio == pytest.approx(math.log(6))
+    assert measured[p99, 0.0].head_ms == (8000.0,)  # no answer counts as ten promises
 
 
 def test_a_backend_that_opens_with_more_memory_has_a_log_ratio_above_0() -> None:
@@ -189,7 +209,7 @@ def test_a_batcher_whose_worker_counts_less_time_disagrees_too() -> None:
     p50 = _figure("served_p50_ms")
     measured = measure_pair(LivePair(number=0, base=base, head=head), [p50], WORK, clock=clock)
     assert measured[p50, 0.0].disagreement.startswith(
-        "base says 2000.00 ms where its client waits 2000.00 ms"
+        "base says 2500.00 ms where its client waits 2500.00 ms"
     )
 
 

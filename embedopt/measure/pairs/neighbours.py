@@ -1,0 +1,47 @@
+"""Which quads of a process pair were disturbed: other processes took the CPU, or the hypervisor did.
+
+Only CPU time of others counts. What the threads of a worker take from each other is its own doing, and a head
+that does more of it is slower.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# The system counts CPU time in steps of 10 ms, each kind on its own: over 0.2 s, what is left for others is
+# known to some 7 % of a core.
+_BLOCK_S, _LARGEST_SHARE = 0.2, 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Seconds that a quad took, and CPU seconds of others in them."""
+
+    seconds: float
+    others_s: float
+
+
+def calm(turns: Sequence[Turn]) -> tuple[list[bool], int]:
+    """Return which turns count, and how many were disturbed.
+
+    Disturbed ones count only where more than half are: then the calmest half does. Turns in a row are
+    looked at together until they last long enough to tell.
+    """
+    numbers = _blocks(turns)
+    shares = []
+    for _, block in itertools.groupby(zip(numbers, turns, strict=True), key=lambda pair: pair[0]):
+        together = [turn for _, turn in block]
+        taken = sum(turn.others_s for turn in together) / max(
+            sum(turn.seconds for turn in together), _BLOCK_S
+        )
+        shares += [taken] * len(together)
+    allowed = max(_LARGEST_SHARE, float(np.median(shares)))
+    return [share <= allowed for share in shares], sum(share > _LARGEST_SHARE for share in shares)
+
+
+def _blocks(turns: Sequence[Turn]) -> list[int]:
+    """Return the number of each turn's block: those that begin in the same 0.2 s are of one."""
+    before_s = itertools.accumulate((turn.seconds for turn in turns[:-1]), initial=0.0)
+    return [int(seconds / _BLOCK_S) for seconds in before_s]
