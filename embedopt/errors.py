@@ -37,6 +37,10 @@ class Overloaded(EmbedoptError):  # noqa: N818  # a state of the service, which 
     """A request was refused: the queue is full, or it can't be answered before its deadline."""
 
 
+class Refused(Overloaded):
+    """An endpoint that is not ours answered that it is overloaded."""
+
+
 class MeasureError(EmbedoptError):
     """A quantity can't be measured here."""
 

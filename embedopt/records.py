@@ -175,7 +175,8 @@ class LoadPoint(Percentiles):
         refusal_ms: latency of the slowest refusal.
         lost: number of requests that got an error or no answer.
         worst_cosine: smallest cosine between an answer and the same text encoded alone.
-        generator_cpu: share of a core that sending the requests took.
+        generator_cpu: share of a core that sending the requests took; to an endpoint, all of this process.
+        late_ms: 99th percentile of how late the generator sent the requests.
         fell_behind: whether the generator sent too late for latencies to mean anything; there are none then.
     """
 
@@ -187,6 +188,7 @@ class LoadPoint(Percentiles):
     lost: int | None = metric("", "lower")
     worst_cosine: float | None = metric("", "higher")
     generator_cpu: float | None = None
+    late_ms: Annotated[float | None, OMIT_EMPTY] = None
     fell_behind: bool = False
 
 

@@ -59,6 +59,7 @@ class Encoder(ABC):
         replicas: number of batches that can be encoded at a time.
         clock: tells the time of a call on one thread.
         pid: process that computes; None for this one, or where it is out of reach.
+        is_endpoint: whether single requests are its own to queue, batch or refuse.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Encoder(ABC):
     replicas: int = 1
     clock: Clock = time.perf_counter
     pid: int | None = None
+    is_endpoint: bool = False
     _closed = False
 
     def encode(

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -117,7 +118,7 @@ class Worker:
     def load_test(
         self, backend: str, texts: Sequence[str], rate_per_s: float, promise_ms: float, seed: int
     ) -> dict[str, Any]:
-        """Send each text once to an adaptive batcher, at Poisson arrivals of a fixed rate.
+        """Send each text once to an adaptive batcher, or to an endpoint, at Poisson arrivals of a fixed rate.
 
         Returns:
             ``latencies_ms``: that of each text from its intended arrival, None without an answer;
@@ -125,15 +126,14 @@ class Worker:
         """
         # Imported here, so that a process that is timed does not hold them.
         from embedopt.measure.load_test.open_loop import Traffic, latencies_ms, poisson
-        from embedopt.serving.batcher import AdaptiveBatcher
-        from embedopt.serving.policy import Limits
+        from embedopt.measure.load_test.servers import batchings_of, open_server
 
         clock = self._clock or time.perf_counter
         arrivals_s = poisson(rate_per_s, len(texts) / rate_per_s, seed)
         traffic = Traffic(texts=texts, promise_ms=promise_ms)
-        started_s = clock()
-        with AdaptiveBatcher(self._encoders[backend], Limits(promise_ms=promise_ms)) as batcher:
-            latencies = latencies_ms(batcher, arrivals_s, traffic, clock=clock)
+        encoder, started_s = self._encoders[backend], clock()
+        with closing(open_server(batchings_of(encoder)[-1], encoder, promise_ms)) as server:
+            latencies = latencies_ms(server, arrivals_s, traffic, clock=clock)
         return {"latencies_ms": latencies, "seconds": clock() - started_s}
 
     def accuracy(

@@ -120,6 +120,7 @@ def _arrival_rates(rows: Sequence[LoadRow]) -> Sheet:
             "generator\nCPU",
             lambda entry: "too late" if entry[1].fell_behind else percent(entry[1].generator_cpu),
         ),
+        ("sent late\nms (p99)", lambda entry: number(entry[1].late_ms, 2)),
     )
     title = f"Under load: latency at each arrival rate (in time: answered within {promise(rows)})"
     points = [

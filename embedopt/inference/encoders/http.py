@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 from typing_extensions import override
 
-from embedopt.errors import MeasureError, Overloaded, first_line
+from embedopt.errors import MeasureError, Refused, first_line
 from embedopt.inference.backend import NO_MODEL, Backend
 from embedopt.inference.encoder import CallPlan, FloatArray, IntArray, closed_error
 from embedopt.inference.foreign import START_S, ForeignEncoder, interpreter, source_folders, start_worker
@@ -43,6 +43,8 @@ class HttpEncoder(ForeignEncoder):
     Raises:
         MeasureError: the endpoint can't be started or reached, or gives no embeddings.
     """
+
+    is_endpoint = True
 
     def __init__(self, backend: Backend, folder: Path) -> None:
         options = backend.open_options
@@ -92,7 +94,7 @@ class HttpEncoder(ForeignEncoder):
         """Send one request.
 
         Raises:
-            Overloaded: the endpoint refuses it for now.
+            Refused: the endpoint refuses it for now.
             MeasureError: there is no answer, or it is no embeddings.
         """
         if self._closed:
@@ -114,7 +116,11 @@ class HttpEncoder(ForeignEncoder):
     def _read(self, answer: httpx.Response, texts: int) -> FloatArray:
         shown = answer.text[:_SHOWN_CHARACTERS].replace("\n", " ")
         if answer.status_code in _REFUSALS:
-            raise Overloaded(f"{self.name} refused a request with {answer.status_code}: {shown}")
+            raise Refused(
+                f"{self.name} refused a request with {answer.status_code}: {shown}; wanted an answer with up "
+                f"to {self.replicas} requests at a time: lower concurrency of "
+                f"[tool.embedopt.targets.{self.name}], or let it take more"
+            )
         if not answer.is_success:
             raise MeasureError(
                 f"{self.name} answered a request of {texts} texts with {answer.status_code}: {shown}; wanted "
@@ -252,7 +258,7 @@ class _Server:
     def _fault(self, request: Callable[[], object]) -> str | None:
         try:
             request()
-        except (MeasureError, Overloaded) as error:
+        except (MeasureError, Refused) as error:
             code = self._ask(do="ended")["code"]
             if code is None:
                 return str(error)

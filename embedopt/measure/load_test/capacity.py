@@ -14,7 +14,7 @@ from embedopt.clock import Clock
 from embedopt.inference.encoder import Encoder
 from embedopt.measure.footprint import resident_bytes
 from embedopt.measure.load_test.open_loop import LEAST_ARRIVALS, P99_SHARE, Traffic, drive, poisson
-from embedopt.measure.load_test.servers import BATCHINGS, Batching, open_server
+from embedopt.measure.load_test.servers import Batching, batchings_of, open_server
 from embedopt.measure.profiles import LoadTestPlan
 from embedopt.records import LoadPoint, LoadTest
 
@@ -34,6 +34,7 @@ _IN_WORDS: Mapping[Batching, str] = {
     "none": "without batching",
     "window": "a fixed window",
     "adaptive": "adaptive batching",
+    "own": "its own batching",
 }
 _SOAK_SHARE = 0.8
 _SOAK_PARTS = 4
@@ -136,13 +137,14 @@ class CapacityTest:
         texts = texts[: plan.texts]
         alone = np.concatenate([encoder.encode([text]) for text in texts])
         self._encoder, self._plan, self._on_detail = encoder, plan, on_detail
-        self._traffic = Traffic(texts=texts, promise_ms=promise_ms, alone=alone)
+        cpu_clock = time.process_time if encoder.is_endpoint else time.thread_time
+        self._traffic = Traffic(texts=texts, promise_ms=promise_ms, alone=alone, cpu_clock=cpu_clock)
         self._single_per_s = single_rate(encoder, texts, plan.point_s)
 
     def measure(self) -> dict[Batching, LoadTest]:
         """Measure fixed rates, the highest that keeps the promise and, for adaptive batching, an overload."""
         # Rate by rate: what is compared at a rate is measured at nearly the same time, on the same machine.
-        curves: dict[Batching, list[LoadPoint]] = {batching: [] for batching in BATCHINGS}
+        curves: dict[Batching, list[LoadPoint]] = {batching: [] for batching in batchings_of(self._encoder)}
         for share in self._plan.shares:
             for batching, points in curves.items():
                 points.append(self._point(batching, share * self._single_per_s, self._plan.point_s))

@@ -1,4 +1,4 @@
-"""Open-loop load generator for a server in the same process.
+"""Open-loop load generator for a server in the same process, or for an endpoint.
 
 Arrival times are drawn before the run and kept whatever the server does, and the latency of a request counts
 from its intended arrival: a server that stalls can't put off the requests that would show the stall (no
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedopt.clock import Clock
-from embedopt.errors import MeasureError, Overloaded
+from embedopt.errors import MeasureError, Overloaded, Refused
 from embedopt.inference.encoder import FloatArray
 from embedopt.measure.latency import percentiles
-from embedopt.measure.load_test.servers import Server
+from embedopt.measure.load_test.servers import SentRequest, Server
 from embedopt.records import LoadPoint
 
 Times = NDArray[np.float64]
@@ -56,11 +56,14 @@ class Traffic:
         promise_ms: latency within which a request should be answered.
         alone: ``(len(texts), dim) float32``, the same texts encoded one by one, which the answers are
             compared with; None for no comparison.
+        cpu_clock: tells the CPU time that sending takes: of the thread that sends, since a server is in the
+            same process; where it is not, of this process.
     """
 
     texts: Sequence[str]
     promise_ms: float
     alone: FloatArray | None = None
+    cpu_clock: Clock = time.thread_time
 
 
 @dataclass(slots=True, eq=False)
@@ -91,15 +94,24 @@ class _Log:
     def settle(self, number: int, future: "Future[FloatArray]") -> None:
         ended_s = self.clock() - self.started_s
         with self.changed:
-            self.settled += 1
+            if isinstance(future, SentRequest) and future.sent_s is not None:
+                self.sent_s[number] = future.sent_s - self.started_s
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, Refused):
+                self.refused_after_s.append(ended_s - self.sent_s[number])
+            else:
+                self.settled += 1
             self.changed.notify()
-            if future.cancelled() or future.exception() is not None:
+            if future.cancelled() or error is not None:
                 return
             self.answered_s[number] = ended_s
-            alone = self.traffic.alone
-            if alone is not None:
-                cosine = float(future.result() @ alone[number % len(alone)])
-                self.worst_cosine = float(np.minimum(self.worst_cosine, cosine))  # propagates NaN
+            if self.traffic.alone is not None:
+                self._compare(future.result(), self.traffic.alone[number % len(self.traffic.alone)])
+
+    def _compare(self, answer: FloatArray, alone: FloatArray) -> None:
+        lengths = np.linalg.norm(answer) * np.linalg.norm(alone)
+        cosine = float(answer @ alone / lengths) if lengths else 0.0
+        self.worst_cosine = float(np.minimum(self.worst_cosine, cosine))  # propagates NaN
 
 
 def drive(
@@ -147,12 +159,12 @@ def _send_all(
 ) -> _Log:
     nothing = np.full(len(arrivals_s), np.nan)
     log = _Log(traffic, clock, clock(), nothing, nothing.copy())
-    cpu_s = time.thread_time()
+    cpu_s = traffic.cpu_clock()
     for number, arrival_s in enumerate(arrivals_s.tolist()):
         while (left_s := log.started_s + arrival_s - clock()) > 0:
             sleep(left_s)
         log.send(server, number)
-    log.cpu_s = time.thread_time() - cpu_s
+    log.cpu_s = traffic.cpu_clock() - cpu_s
     with log.changed:
         log.changed.wait_for(
             lambda: log.settled + len(log.refused_after_s) == len(arrivals_s), timeout=_PATIENCE_S
@@ -175,6 +187,7 @@ def _summary(log: _Log, arrivals_s: Times) -> LoadPoint:
         lost=requests - refused - len(latencies_s),
         worst_cosine=None if log.worst_cosine == math.inf else log.worst_cosine,
         generator_cpu=log.cpu_s / seconds,
+        late_ms=1e3 * lateness_s,
         fell_behind=lateness_s > promise_s * _LATE_PROMISE_SHARE,
     )
     if point.fell_behind:

@@ -1,22 +1,28 @@
-"""Three ways to serve single requests from one encoder: without batching, in fixed windows, adaptively."""
+"""Ways to serve single requests from one encoder: without batching, in fixed windows, adaptively.
+
+An endpoint, which is a server already, gets them as they are.
+"""
 
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, Full, Queue
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
+from embedopt.clock import Clock
 from embedopt.errors import Overloaded
 from embedopt.inference.encoder import Encoder, FloatArray
 from embedopt.serving.batcher import AdaptiveBatcher
 from embedopt.serving.policy import Limits
 
-Batching = Literal["none", "window", "adaptive"]
-BATCHINGS: tuple[Batching, ...] = get_args(Batching)
+Batching = Literal["none", "window", "adaptive", "own"]
+BATCHINGS: tuple[Batching, ...] = ("none", "window", "adaptive")
 
 # The batcher of the seed study.
 WINDOW_TEXTS, WINDOW_S = 32, 0.05
 _MAX_WAITING = Limits().max_waiting
+# Each has a thread and a connection, and a process may open 1,024 files.
+_MOST_SENT = 256
 
 _Request = tuple[str, "Future[FloatArray]"]
 
@@ -102,6 +108,44 @@ class WindowServer:
             thread.join()
 
 
+class SentRequest(Future[FloatArray]):
+    """A request that a thread of its own sends, at ``sent_s`` by the clock."""
+
+    sent_s: float | None = None
+
+
+class EndpointServer:
+    """An endpoint as it is: each text is a request of its own, sent at once, up to 256 at a time."""
+
+    def __init__(self, encoder: Encoder, clock: Clock = time.perf_counter) -> None:
+        self._encoder, self._clock = encoder, clock
+        self._threads = ThreadPoolExecutor(_MOST_SENT, "embedopt-sender")
+
+    def submit(self, text: str) -> SentRequest:
+        """See :class:`Server`."""
+        request = SentRequest()
+        self._threads.submit(self._send, text, request)
+        return request
+
+    def _send(self, text: str, request: SentRequest) -> None:
+        request.sent_s = self._clock()
+        try:
+            [embedding] = self._encoder.encode([text])
+        except BaseException as error:  # whatever it is, it becomes the answer
+            request.set_exception(error)
+        else:
+            request.set_result(embedding)
+
+    def close(self) -> None:
+        """See :class:`Server`; what was not sent yet is not sent any more."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+def batchings_of(encoder: Encoder) -> tuple[Batching, ...]:
+    """Return the ways in which a load test serves an encoder: an endpoint has its own."""
+    return ("own",) if encoder.is_endpoint else BATCHINGS
+
+
 def open_server(batching: Batching, encoder: Encoder, promise_ms: float) -> Server:
     """Start a server on an encoder, which stays open when the server is closed."""
     match batching:
@@ -111,3 +155,5 @@ def open_server(batching: Batching, encoder: Encoder, promise_ms: float) -> Serv
             return WindowServer(encoder, WINDOW_TEXTS, WINDOW_S)
         case "adaptive":
             return AdaptiveBatcher(encoder, Limits(promise_ms=promise_ms))
+        case "own":
+            return EndpointServer(encoder)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedopt.errors import EmbedoptError, MeasureError, Overloaded
+from embedopt.errors import EmbedoptError, MeasureError, Refused
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import declare, get_backend
 from embedopt.inference.encoders.http import HttpEncoder, open_endpoint
@@ -153,10 +153,10 @@ def test_requests_keep_to_the_limits_and_go_out_together(tmp_path: Path) -> None
         (
             429,
             {"error": "slow down"},
-            Overloaded,
-            r"^shop refused a request with 429: \{\"error\": \"slow down\"\}$",
+            Refused,
+            r"^shop refused a request with 429: \{\"error\": \"slow down\"\}; wanted an answer with up to 8",
         ),
-        (503, b"busy", Overloaded, r"^shop refused a request with 503: busy$"),
+        (503, b"busy", Refused, r"^shop refused a request with 503: busy; wanted an answer with up to 8 req"),
         (
             413,
             b"batch size 2 > 1",

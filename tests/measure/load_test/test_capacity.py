@@ -1,6 +1,7 @@
 """The search ends at a rate that was verified; all runs are kept."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from embedopt.inference.encoder import FloatArray
 from embedopt.measure.load_test import capacity as capacity_module
 from embedopt.measure.load_test.capacity import CapacityTest, RateSearch, keeps_promise, single_rate, soak
 from embedopt.measure.load_test.open_loop import Times, Traffic
-from embedopt.measure.load_test.servers import BATCHINGS
+from embedopt.measure.load_test.servers import BATCHINGS, EndpointServer
 from embedopt.measure.profiles import LoadTestPlan
 from embedopt.records import LoadPoint, LoadTest
 from tests.fakes import FakeClock, FakeEncoder, MoodyEncoder
@@ -166,6 +167,27 @@ def test_all_three_servers_get_the_same_rates_and_adaptive_batching_an_overload(
     adaptive = tests["adaptive"]
     assert (adaptive.replicas, adaptive.promise_ms, adaptive.single_per_s) == (1, 50.0, 100.0)
     assert adaptive.highest_per_s == pytest.approx(225.0, rel=0.01)
+
+
+@pytest.mark.usefixtures("single_per_s")
+def test_an_endpoint_is_tested_as_it_is_and_not_overloaded_on_purpose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The rates of the search show what it does beyond its capacity; sending takes all CPU of the process."""
+    opened: list[object] = []
+
+    def drive(server: object, arrivals_s: Times, traffic: Traffic) -> LoadPoint:
+        assert traffic.cpu_clock is time.process_time
+        opened.append(type(server))
+        rate_per_s = len(arrivals_s) / arrivals_s[-1]
+        return _point(rate_per_s, float(rate_per_s <= 250))
+
+    monkeypatch.setattr(capacity_module, "drive", drive)
+    encoder = FakeEncoder()
+    encoder.is_endpoint = True
+    [(batching, test)] = CapacityTest(encoder, ["a"], 50.0, PLAN).measure().items()
+    assert (batching, set(opened), test.overload) == ("own", {EndpointServer}, None)
+    assert test.highest_per_s == pytest.approx(225.0, rel=0.01)
 
 
 @pytest.mark.usefixtures("single_per_s")

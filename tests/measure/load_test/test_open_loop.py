@@ -1,17 +1,17 @@
 """Latency counts from the intended arrival, and a generator that falls behind has no latencies."""
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
 import pytest
 
-from embedopt.errors import MeasureError, Overloaded
+from embedopt.errors import MeasureError, Overloaded, Refused
 from embedopt.inference.encoder import FloatArray
 from embedopt.measure.latency import percentiles
 from embedopt.measure.load_test.open_loop import Traffic, drive, poisson
+from embedopt.measure.load_test.servers import SentRequest
 from embedopt.records import LoadPoint
 from tests.fakes import FakeClock, fake_embedding
 from tests.measure.load_test.fake_server import FakeServer, at_once
@@ -119,6 +119,44 @@ def test_a_refused_request_misses_the_promise_and_its_time_is_measured() -> None
     assert point.refusal_ms == pytest.approx(2.0)
 
 
+def test_an_endpoints_refusal_is_an_answer_and_the_overload_of_a_batcher_in_an_answer_is_none() -> None:
+    """The batcher refuses before it takes a request: one that it took and then refuses is lost."""
+    clock = FakeClock()
+
+    def refuse(number: int, text: str, future: "Future[FloatArray]") -> None:
+        if number % 4 == 0:
+            clock.advance(0.002)
+            future.set_exception(Refused("429") if number % 8 == 0 else Overloaded("late"))
+        else:
+            at_once(number, text, future)
+
+    point = _drive(FakeServer(refuse), clock, requests=80)
+    assert (point.refused_share, point.lost, point.kept_share) == (0.125, 10, 0.75)
+    assert point.refusal_ms == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("late_s", "fell_behind"), [(0.009, False), (0.011, True)])
+def test_a_request_is_late_by_when_a_thread_has_sent_it(late_s: float, fell_behind: bool) -> None:
+    class Sender(FakeServer):
+        def submit(self, text: str) -> "Future[FloatArray]":
+            request = SentRequest()
+            request.sent_s = clock() + late_s
+            at_once(0, text, request)
+            return request
+
+    clock = FakeClock()
+    point = _drive(Sender(at_once), clock)
+    assert point.late_ms == pytest.approx(1e3 * late_s)
+    assert point.fell_behind == fell_behind
+
+
+def test_vectors_of_any_length_are_compared_by_their_cosine() -> None:
+    def longer(number: int, text: str, future: "Future[FloatArray]") -> None:
+        future.set_result(3 * fake_embedding(text))
+
+    assert _drive(FakeServer(longer)).worst_cosine == pytest.approx(1.0)
+
+
 def test_a_request_that_gets_an_error_is_lost() -> None:
     def fail(number: int, text: str, future: "Future[FloatArray]") -> None:
         future.set_exception(ValueError("no"))
@@ -168,10 +206,11 @@ def test_all_answers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert point.worst_cosine == pytest.approx(1.0)
 
 
-def test_the_generators_share_of_a_core_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_generators_share_of_a_core_is_measured() -> None:
     cpu_s = iter([3.0, 5.475])
-    monkeypatch.setattr(time, "thread_time", lambda: next(cpu_s))
-    assert _drive(FakeServer(at_once)).generator_cpu == pytest.approx(0.25)
+    clock, traffic = FakeClock(), Traffic(texts=TEXTS, promise_ms=50.0, cpu_clock=lambda: next(cpu_s))
+    point = drive(FakeServer(at_once), np.arange(100) / 10.0, traffic, clock=clock, sleep=clock.advance)
+    assert point.generator_cpu == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("requests", [0, 1])

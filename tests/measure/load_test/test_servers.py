@@ -1,12 +1,29 @@
 """Each server answers every request with its own embedding, and refuses requests when its queue is full."""
 
+import threading
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from embedopt.errors import Overloaded
+from embedopt.errors import Overloaded, Refused
+from embedopt.inference.artifacts.weights import resolve_weights
+from embedopt.inference.backends import declare, get_backend
+from embedopt.inference.encoders.http import open_endpoint
+from embedopt.inference.targets import declare_targets
 from embedopt.measure.load_test import servers as servers_module
-from embedopt.measure.load_test.servers import BATCHINGS, Batching, WindowServer, open_server
+from embedopt.measure.load_test.open_loop import Traffic, drive
+from embedopt.measure.load_test.servers import (
+    BATCHINGS,
+    Batching,
+    EndpointServer,
+    WindowServer,
+    batchings_of,
+    open_server,
+)
 from embedopt.serving.batcher import AdaptiveBatcher
-from tests.fakes import FakeEncoder
+from tests.fakes import FakeClock, FakeEncoder
+from tests.inference.endpoints import API, make_service, rows_of
 from tests.serving.stand_ins import Gate, ShortEncoder, is_answer
 
 
@@ -103,3 +120,64 @@ def test_adaptive_batching_gets_the_promise() -> None:
     assert isinstance(server, AdaptiveBatcher)
     assert server.limits.promise_ms == 70.0
     server.close()
+
+
+def test_an_endpoint_gets_each_text_as_a_request_and_as_many_at_a_time_as_come() -> None:
+    together = threading.Barrier(20, timeout=60)
+    encoder = FakeEncoder(on_encode=lambda _: together.wait())
+    encoder.is_endpoint = True
+    server = open_server(batchings_of(encoder)[-1], encoder, 50.0)
+    futures = [server.submit(f"text {number}") for number in range(20)]
+    assert all(is_answer(future, f"text {number}", timeout_s=60) for number, future in enumerate(futures))
+    server.close()
+    assert sorted(encoder.calls) == sorted([[f"text {number}"] for number in range(20)])
+
+
+def test_what_an_endpoint_answers_is_the_answer_to_the_request() -> None:
+    error = Refused("429")
+
+    def refuse(_: int) -> None:
+        raise error
+
+    clock = FakeClock()
+    clock.advance(7.0)
+    server = EndpointServer(FakeEncoder(on_encode=refuse), clock)
+    request = server.submit("a")
+    assert request.exception(timeout=60) is error
+    assert request.sent_s == clock()
+    server.close()
+
+
+# Holds four requests, until it has refused two others.
+_FULL = API.replace(
+    '    rows = embed(request["input"])\n',
+    """
+    if request["input"][0].startswith("held"):
+        if len(held) == 4:
+            refused.append(request)
+            if len(refused) == 2:
+                full.set()
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+            return await send({"type": "http.response.body", "body": b"full"})
+        held.append(request)
+        await full.wait()
+    rows = embed(request["input"])
+""",
+).replace("async def app", "import asyncio\nheld, refused, full = [], [], asyncio.Event()\n\nasync def app")
+
+
+def test_a_real_server_answers_right_and_refuses_with_503_what_is_beyond_its_capacity(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    texts = [f"held {number}" for number in range(6)]
+    declare_targets(make_service(tmp_path, _FULL))
+    try:
+        encoder = open_endpoint(get_backend("shop"), resolve_weights().path)
+    finally:
+        declare([])
+    with encoder:
+        server = open_server(batchings_of(encoder)[-1], encoder, 60_000.0)
+        traffic = Traffic(texts=texts, promise_ms=60_000.0, alone=np.asarray(rows_of(texts)))
+        point = drive(server, np.arange(6) / 1e4, traffic)
+        server.close()
+    assert (point.refused_share, point.kept_share, point.lost) == (2 / 6, 4 / 6, 0)
+    assert point.worst_cosine == pytest.approx(1.0)
