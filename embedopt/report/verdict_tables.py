@@ -7,7 +7,7 @@ from rich.console import RenderableType
 
 from embedopt.evidence import Cell, cell_name
 from embedopt.judge.gate.error_rates import GATE, ErrorRate
-from embedopt.judge.gate.pair_variance import PairVariance
+from embedopt.judge.gate.pair_variance import PARTS, PairVariance
 from embedopt.judge.gate.verdict import Verdict, headline
 from embedopt.judge.history.series import DEFAULT_METRIC, Series
 from embedopt.judge.history.trend import FEWEST_RUNS, changes
@@ -101,8 +101,11 @@ def render_pair_variances(title: str, variances: Sequence[PairVariance], *, colo
         ("pairs", lambda known: str(known.pairs)),
         ("spread", lambda known: f"{known.spread:.2%}"),
         ("mean", lambda known: f"{known.mean:+.2%} +- {known.error:.2%}"),
-        *((part, lambda known, part=part: f"{known.shares[part]:.0%}") for part in variances[0].shares),
-        ("cancelled", lambda known: f"{known.cancelled:.1%}"),
+        *(
+            (part, lambda known, part=part: f"{known.shares[part]:.0%}" if known.shares else "-")
+            for part in PARTS
+        ),
+        ("cancelled", lambda known: "-" if known.cancelled is None else f"{known.cancelled:.1%}"),
     )
     shown = f"{title}: spread of a pair's log ratio on identical sides, and shares of its variance"
     return rendered([sheet(shown, columns, variances), ""], color=color)

@@ -99,11 +99,12 @@ def error_rates(
 
     ``on_step`` is called with a line of text before the runs of each slow-down are drawn.
 
+    What has too few pairs as yet is left out, and named by ``on_step``.
+
     Raises:
-        RecordError: there are no identical sides among the samples, or a sample has too few pairs.
+        RecordError: no cell has enough pairs of identical sides.
     """
-    samples = {(sample.cell, sample.slowdown): sample for sample in collected.samples}
-    _check(samples, settings)
+    samples = _enough(collected, settings, on_step)
     draw = _Draw(collected, settings, drawing)
     cells = [cell for cell, slowdown in samples if slowdown == 0]
     rates: list[ErrorRate] = []
@@ -270,13 +271,26 @@ def _effective_draws(counts: Sequence[int], runs: int) -> float:
     return of_a_run / (max(between, 0.0) + of_a_run / draws)
 
 
-def _check(samples: _Samples, settings: GateSettings) -> None:
-    fewest = fewest_pairs(settings.level)
-    for (cell, slowdown), sample in samples.items():
+def _enough(
+    collected: SlowdownSamples, settings: GateSettings, on_step: Callable[[str], None]
+) -> dict[tuple[Cell, float], SlowdownSample]:
+    """Return the samples that have enough pairs, of cells that have enough of identical sides, too."""
+    fewest, samples = fewest_pairs(settings.level), {}
+    # Identical sides first.
+    for sample in sorted(collected.samples, key=lambda sample: sample.slowdown):
+        key = (sample.cell, sample.slowdown)
         if len(sample.pairs) < fewest:
             pairs = f"{len(sample.pairs)} pairs, wanted {fewest}"
-            raise RecordError(f"{cell}, {slowdown:.0%} slower: {pairs}: collect more with --resume")
-        if (cell, 0.0) not in samples:
-            raise RecordError(f"{cell} has no pairs of identical sides: collect them first")
+            on_step(
+                f"left out: {sample.cell}, {sample.slowdown:.0%} slower: {pairs}: collect more with --resume"
+            )
+        elif sample.slowdown and (sample.cell, 0.0) not in samples:
+            on_step(f"left out: {sample.cell} has no pairs of identical sides: collect them first")
+        else:
+            samples[key] = sample
     if not samples:
-        raise RecordError("there are no process pairs to draw from: collect some with --budget above 0")
+        wanted = f"wanted {fewest} of identical sides of a cell"
+        raise RecordError(
+            f"there are too few process pairs to draw from, {wanted}: collect some with --budget above 0"
+        )
+    return samples

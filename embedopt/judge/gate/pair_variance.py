@@ -5,7 +5,7 @@ moment, such as another process on the machine. What is alike in base and head c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from embedopt.evidence import TRIMMED_SHARE, Cell, ProcessPair, SlowdownSamples
 _Floats = NDArray[np.float64]
 # Two halves of two quads each.
 _FEWEST_CALLS, _FEWEST_PAIRS = 8, 4
+PARTS = ("process", "order", "texts", "neighbours")
 # Logarithms of call times that differ by less are the same, but for the rounding of floats.
 _SAME = 1e-9
 
@@ -29,8 +30,9 @@ class PairVariance:
         spread: standard deviation of a pair's log ratio.
         shares: parts of its square, the variance: ``process``, ``order`` (whether base or head is called
             first), ``texts`` (longer texts with another ratio than shorter ones) and ``neighbours`` (what
-            differs between the two halves of a pair's calls).
-        cancelled: standard deviation over pairs of what base and head have in common: texts and machine.
+            differs between the two halves of a pair's calls). Empty where a pair has few calls, or one value.
+        cancelled: standard deviation over pairs of what base and head have in common: texts and machine;
+            None where a pair has few calls.
     """
 
     cell: Cell
@@ -38,24 +40,34 @@ class PairVariance:
     mean: float
     error: float
     spread: float
-    shares: Mapping[str, float]
-    cancelled: float
+    shares: Mapping[str, float] = field(default_factory=dict)
+    cancelled: float | None = None
 
 
 def pair_variances(collected: SlowdownSamples) -> tuple[PairVariance, ...]:
-    """Return the parts of each cell's variance; cells with few pairs or with single calls are left out."""
+    """Return the parts of each cell's variance; cells with few pairs are left out."""
     return tuple(
         _of_cell(sample.cell, sample.pairs)
         for sample in collected.samples
-        if sample.slowdown == 0
-        and len(sample.pairs) >= _FEWEST_PAIRS
-        and all(len(pair.base_ms) >= _FEWEST_CALLS for pair in sample.pairs)
+        if sample.slowdown == 0 and len(sample.pairs) >= _FEWEST_PAIRS
     )
 
 
 def _of_cell(cell: Cell, pairs: tuple[ProcessPair, ...]) -> PairVariance:
     log_ratios = np.array([pair.log_ratio for pair in pairs])
     variance = float(np.var(log_ratios, ddof=1))
+    whole = PairVariance(
+        cell=cell,
+        pairs=len(pairs),
+        mean=float(log_ratios.mean()),
+        error=float(np.sqrt(variance / len(pairs))),
+        spread=float(np.sqrt(variance)),
+    )
+    has_parts = all(len(pair.base_ms) >= _FEWEST_CALLS for pair in pairs)
+    return _with_parts(whole, log_ratios, pairs) if has_parts else whole
+
+
+def _with_parts(known: PairVariance, log_ratios: _Floats, pairs: tuple[ProcessPair, ...]) -> PairVariance:
     quads = [(_quads(pair.base_ms), _quads(pair.head_ms)) for pair in pairs]
     texts = _of_texts(quads)
     moments = float(np.mean([_of_moments(head - base) for base, head in quads]))
@@ -65,14 +77,10 @@ def _of_cell(cell: Cell, pairs: tuple[ProcessPair, ...]) -> PairVariance:
         "neighbours": max(moments - texts, 0.0),
     }
     # Each part is an estimate: together they may exceed the whole, and then nothing is left.
-    whole = max(variance, sum(parts.values()))
+    whole = max(known.spread**2, sum(parts.values()))
     parts = {"process": whole - sum(parts.values()), **parts}
-    return PairVariance(
-        cell=cell,
-        pairs=len(pairs),
-        mean=float(log_ratios.mean()),
-        error=float(np.sqrt(variance / len(pairs))),
-        spread=float(np.sqrt(variance)),
+    return replace(
+        known,
         shares={name: part / whole if whole else 0.0 for name, part in parts.items()},
         cancelled=float(np.std([(base + head).mean() / 2 for base, head in quads], ddof=1)),
     )

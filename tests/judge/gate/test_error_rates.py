@@ -143,14 +143,22 @@ def test_simulated_pairs_spread_as_those_collected_and_take_as_long() -> None:
     assert made.samples[0].pairs[0].base_ms == pytest.approx([305.0], rel=0.1)
 
 
-@pytest.mark.parametrize(
-    ("samples", "message"),
-    [
-        ([], "there are no process pairs to draw from: collect some"),
-        ([_sample(CELLS[0], 0.05)], "onnx-int8 batch 1 has no pairs of identical sides"),
-        ([_sample(CELLS[0], 0.0, pairs=5)], "onnx-int8 batch 1, 0% slower: 5 pairs, wanted 6: collect more"),
-    ],
-)
-def test_too_few_samples_are_an_error_in_one_line(samples: list[SlowdownSample], message: str) -> None:
+def test_what_has_too_few_pairs_is_left_out_and_named() -> None:
+    steps: list[str] = []
+    samples = [_sample(CELLS[0], 0.0), _sample(CELLS[0], 0.05, pairs=5), _sample(CELLS[1], 0.05)]
+    drawing = Drawing(resamples=1, runs=1, other_tool_runs=0)
+    rates = error_rates(_collected(*samples), SETTINGS, drawing, steps.append)
+    assert [(rate.slowdown, rate.cell) for rate in rates] == [(0.0, CELLS[0]), (0.0, None)]
+    assert steps[:2] == [
+        "left out: onnx-int8 batch 1, 5% slower: 5 pairs, wanted 6: collect more with --resume",
+        "left out: onnx-int8 batch 8 has no pairs of identical sides: collect them first",
+    ]
+
+
+@pytest.mark.parametrize("samples", [[], [_sample(CELLS[0], 0.0, pairs=5)]], ids=["none", "five"])
+def test_nothing_to_draw_from_is_an_error_in_one_line(samples: list[SlowdownSample]) -> None:
+    message = (
+        "there are too few process pairs to draw from, wanted 6 of identical sides of a cell: collect some"
+    )
     with pytest.raises(RecordError, match=message):
         error_rates(_collected(*samples), SETTINGS, Drawing())

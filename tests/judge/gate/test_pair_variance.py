@@ -69,11 +69,13 @@ def test_pairs_without_any_spread_have_no_parts() -> None:
     assert variance.shares == dict.fromkeys(("process", "order", "texts", "neighbours"), 0.0)
 
 
-def test_a_cold_start_and_too_few_pairs_are_left_out() -> None:
+def test_single_values_have_no_parts_and_too_few_pairs_are_left_out() -> None:
     single = ProcessPair(log_ratio=0.0, base_ms=(1.0,), head_ms=(1.0,))
     calls = ProcessPair(log_ratio=0.0, base_ms=(1.0,) * 8, head_ms=(1.0,) * 8)
     samples = tuple(
         SlowdownSample(cell=CELL, slowdown=slowdown, pairs=pairs)
         for slowdown, pairs in ((0.0, (single,) * 4), (0.0, (calls,) * 3), (0.05, (calls,) * 4))
     )
-    assert pair_variances(SlowdownSamples(hardware_class="Test CPU", samples=samples, seconds=1.0)) == ()
+    expected = PairVariance(cell=CELL, pairs=4, mean=0.0, error=0.0, spread=0.0)
+    collected = SlowdownSamples(hardware_class="Test CPU", samples=samples, seconds=1.0)
+    assert pair_variances(collected) == (expected,)
