@@ -11,6 +11,7 @@ import io
 import itertools
 import logging
 import os
+import socket
 import tarfile
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from embedopt.inference.hardware import thread_count, usable_cores
 from embedopt.schema import from_json, to_json
 
 LOCAL = "local"
+_REACHED_S = 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,12 +156,20 @@ def _connect(address: str) -> None:
     if address == LOCAL:
         options |= {"num_cpus": usable_cores(), "include_dashboard": False}
     try:
+        _check_reachable(address)
         ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"--ray {address}: no cluster answers ({first_line(error)}); wanted local or an address such as "
             "head:6379: start one with ray start --head"
         ) from None
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError at once where nothing listens at ``HOST:PORT``, for which Ray would wait minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _REACHED_S).close()
 
 
 def _results(work: Work) -> Any:

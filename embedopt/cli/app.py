@@ -23,7 +23,7 @@ from embedopt.inference.backends import BACKENDS, get_backend, select_backends, 
 from embedopt.inference.hardware import fitted
 from embedopt.inference.loading import open_encoder
 from embedopt.inference.saved_settings import forget, save
-from embedopt.inference.targets import PYPROJECT, declare_targets
+from embedopt.inference.targets import declare_targets, project_folder
 from embedopt.judge.history.saved_runs import History, read_history
 from embedopt.judge.newest import Newest, choose
 from embedopt.judge.recommend import Requirements, candidates, cheapest
@@ -206,8 +206,7 @@ for _other in (
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 2 wrong input, 70 a bug, 141 a closed pipe."""
     try:
-        folders = (folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / PYPROJECT).is_file())
-        declare_targets(next(folders, Path.cwd()))
+        declare_targets(project_folder())
         _call(argv)
     except EmbedoptError as error:
         with contextlib.suppress(BrokenPipeError):

@@ -12,18 +12,20 @@ import rich.progress
 import typer
 
 from embedopt.cli.encode import CacheOption
+from embedopt.cli.judge import gate_settings
 from embedopt.evidence import SlowdownSamples
 from embedopt.files import write_whole
 from embedopt.inference.backends import BACKENDS, select_backends, split_names
+from embedopt.inference.targets import project_folder
 from embedopt.judge.gate.error_rates import Drawing, error_rates, simulated
 from embedopt.judge.gate.pair_variance import pair_variances
-from embedopt.judge.gate.settings import read_settings
 from embedopt.measure.command_line import parse_batch_sizes
 from embedopt.measure.corpus import load_corpus
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES
 from embedopt.measure.pairs.known_slowdowns import SLOWDOWNS, SamplingPlan, collect_samples, read_samples
 from embedopt.measure.pairs.process_pair import Work, cells_of
+from embedopt.measure.pairs.project import holds_embedopt
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
 from embedopt.report.verdict_tables import render_error_rates, render_pair_variances
 from embedopt.schema import to_json
@@ -50,20 +52,23 @@ def calibrate(
 
     The samples are saved after each pair: continue a run that was stopped with --resume, on this machine or
     another: the samples of each hardware class have rates of their own. With --budget 0, none are collected,
-    and those of --resume are judged.
+    and those of --resume are judged. In a repository with targets, theirs are measured, with the texts of
+    its benchmarks/corpus, if it has one, and judged by its own rules.
     """
+    project = project_folder()
+    corpora = [folder / "benchmarks" / "corpus" for folder in (project, _ROOT)]
     names = [row.name for row in select_backends(split_names(backends))]
     plan = SamplingPlan(
         cells=cells_of(names, parse_batch_sizes(batch_sizes, "full")),
         work=Work(
-            texts=load_corpus(_ROOT / "benchmarks" / "corpus").mixed_texts,
+            texts=load_corpus(next(filter(Path.is_dir, corpora), corpora[0])).mixed_texts,
             cache_dir=str(cache_dir) if cache_dir else None,
         ),
         pairs=pairs,
         budget_s=budget,
     )
     by_class = {samples.hardware_class: samples for samples in (read_samples(resume) if resume else ())}
-    collected = _collect(plan, by_class, resume or output).values()
+    collected = _collect(project, plan, by_class, resume or output).values()
     for samples in [samples for samples in collected if samples.samples] or collected:
         # First, since drawing runs takes minutes.
         variances, color = pair_variances(samples), sys.stdout.isatty()
@@ -72,7 +77,7 @@ def calibrate(
 
 
 def _report(samples: SlowdownSamples) -> str:
-    settings, console = read_settings(_ROOT / "pyproject.toml", BACKENDS), rich.console.Console(stderr=True)
+    settings, console = gate_settings(), rich.console.Console(stderr=True)
     with console.status("drawing gate runs") as spinner:
         # Without a terminal a spinner shows nothing, so each step is printed as a line.
         on_step = spinner.update if console.is_terminal else console.print
@@ -84,10 +89,12 @@ def _report(samples: SlowdownSamples) -> str:
 
 
 def _collect(
-    plan: SamplingPlan, by_class: Mapping[str, SlowdownSamples], output: Path
+    project: Path, plan: SamplingPlan, by_class: Mapping[str, SlowdownSamples], output: Path
 ) -> Mapping[str, SlowdownSamples]:
     """Return the samples of each hardware class, with those of this machine that are collected now."""
-    checkout = Checkout(name="worker", root=_ROOT, python=sys.executable)
+    checkout = Checkout(
+        name="worker", root=project, python=sys.executable, installed=not holds_embedopt(project)
+    )
     machine = this_machine().hardware_class
     earlier = by_class.get(machine, SlowdownSamples(hardware_class=machine, samples=(), seconds=0.0))
     progress = rich.progress.Progress(

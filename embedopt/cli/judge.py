@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from embedopt.inference.backends import BACKENDS
-from embedopt.inference.targets import declare_targets
+from embedopt.inference.targets import declare_targets, project_folder
 from embedopt.judge.gate.settings import GateSettings, read_settings
 from embedopt.judge.gate.verdict import EXIT_CODES, exit_code
 from embedopt.judge.gate.whole_runs import compare_runs
@@ -90,8 +90,7 @@ def gate(
 
 def gate_settings() -> GateSettings:
     """Read the settings of the gate from the pyproject.toml of the current folder, or of one around it."""
-    folders = (Path.cwd(), *Path.cwd().parents)
-    project = next((folder for folder in folders if (folder / "pyproject.toml").is_file()), Path.cwd())
+    project = project_folder()
     declare_targets(project)  # its rules may name them
     return read_settings(project / "pyproject.toml", BACKENDS)
 

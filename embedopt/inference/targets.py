@@ -89,6 +89,15 @@ class Target:
         return None
 
 
+def project_folder() -> Path:
+    """Return the folder whose ``pyproject.toml`` counts: the current one or, without the file, one around it.
+
+    Where none has the file, it is the current one.
+    """
+    folders = (Path.cwd(), *Path.cwd().parents)
+    return next((folder for folder in folders if (folder / PYPROJECT).is_file()), Path.cwd())
+
+
 def read_targets(project: Path) -> dict[str, Target]:
     """Return the targets that the ``pyproject.toml`` of a folder declares, by name; none without the file.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -13,9 +14,10 @@ import pyarrow as pa
 import pytest
 
 from embedopt.bulk.job import Columns, Job
-from embedopt.bulk.ray import Actor, Work, unpack
+from embedopt.bulk.ray import Actor, Work, _connect, unpack
 from embedopt.bulk.sources import Source, parts_of, stamp_of
 from embedopt.cli.app import main
+from embedopt.errors import UsageError
 from tests.bulk.jobs import TEXTS, vectors, write_texts
 from tests.fakes import FakeEncoder, fake_embedding
 
@@ -102,3 +104,18 @@ def test_an_artifact_is_unpacked_once(tmp_path: Path) -> None:
         unpack("fake-1", stream.getvalue(), tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["fake-1"]
     assert (tmp_path / "cache" / "fake-1" / "model.onnx").read_bytes() == b"model"
+
+
+def test_an_address_where_nothing_listens_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray, which would wait for minutes, is not asked."""
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'embedopt[ray]'")
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray was asked"))
+    with socket.socket() as free:  # bound, and nobody listens
+        free.bind(("127.0.0.1", 0))
+        address = f"ray://127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(UsageError) as caught:
+            _connect(address)
+    assert str(caught.value) == (
+        f"--ray {address}: no cluster answers ([Errno 111] Connection refused); wanted local or an address "
+        "such as head:6379: start one with ray start --head"
+    )

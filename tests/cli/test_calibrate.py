@@ -1,16 +1,21 @@
 """``embedopt calibrate`` on samples that an earlier run has saved."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from embedopt.cli import calibrate as cli_calibrate
 from embedopt.cli.app import main
+from embedopt.evidence import SlowdownSamples
 from embedopt.judge.gate.error_rates import Drawing
 from embedopt.measure.machine import this_machine
+from embedopt.measure.pairs.known_slowdowns import SamplingPlan
 from embedopt.measure.pairs.process_pair import cells_of
+from embedopt.measure.pairs.worker_client import WorkerClient
 from embedopt.schema import to_json
+from tests.inference.projects import make_project
 from tests.slowdowns import make_samples
 
 CELLS = cells_of(["onnx-int8"], [1])
@@ -55,6 +60,34 @@ def test_samples_of_each_hardware_class_have_rates_of_their_own(
     assert main(["calibrate", "--resume", str(samples), "--budget", "0"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.endswith("CPU")] == ["one CPU", "another CPU"]
+
+
+def test_a_target_of_a_project_is_measured_with_known_slow_downs(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[SamplingPlan] = []
+
+    def collect(
+        start: Callable[[], WorkerClient], plan: SamplingPlan, samples: SlowdownSamples, *_: object
+    ) -> SlowdownSamples:
+        plans.append(plan)
+        with start() as client:
+            client.ask("load", **plan.work.opening("shop", of_base=True))
+            times = [
+                client.ask("time", backend="shop", texts=["a"], batch_size=1, extra=extra)["seconds"]
+                for extra in (0.0, 1e4)
+            ]
+        assert times[1] > times[0]
+        return samples
+
+    project = make_project(tmp_path / "project")
+    (project / "benchmarks" / "corpus").mkdir(parents=True)
+    (project / "benchmarks" / "corpus" / "own.jsonl").write_text('{"text": "a lamp"}', encoding="utf8")
+    monkeypatch.chdir(project / "src")
+    monkeypatch.setattr(cli_calibrate, "collect_samples", collect)
+    assert main(["calibrate", "--resume", str(samples), "--backends", "shop", "--batch-sizes", "1"]) == 0
+    [plan] = plans
+    assert (plan.work.texts, plan.cells) == (("a lamp",), cells_of(["shop"], [1]))
 
 
 def test_without_samples_nothing_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
