@@ -1,11 +1,13 @@
 """The pytest plugin of the suite: options and hooks, which call the logic of other modules.
 
 It is the only file that touches pytest-benchmark's internals. In a run that collects nothing from
-``benchmarks/``, it only declares its options.
+``benchmarks/``, it only declares its options: after those of others, whether ``-p embedopt.plugin`` in
+``benchmarks/pytest.ini`` loads it, before the plugins of the environment, or a ``conftest.py``, after them.
 """
 
 import math
 import os
+import re
 from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,17 +18,17 @@ import pytest
 
 from embedopt import fixtures
 from embedopt.errors import EmbedoptError, RecordError
-from embedopt.evidence import cell_name
-from embedopt.inference.backends import BACKENDS, REFERENCE
+from embedopt.inference.backends import BACKENDS
 from embedopt.inference.targets import declare_targets
 from embedopt.judge.gate.settings import GateSettings, read_settings
 from embedopt.judge.gate.whole_runs import judge_history
 from embedopt.judge.history.saved_runs import History, SavedRun, differences, parse_run, read_history
 from embedopt.judge.recommend import with_pareto_front
-from embedopt.measure.command_line import declare_options, given_words, head_folder, parse_options
+from embedopt.measure.command_line import given_words, head_folder, parse_options
+from embedopt.measure.declared_options import declare_options, long_name
 from embedopt.measure.findings import NOT_FINITE, Findings
-from embedopt.measure.needs import is_for, meets
 from embedopt.measure.session import Session
+from embedopt.questions import Questions
 from embedopt.report.summary_tables import render_comparisons, render_summary
 from embedopt.report.verdict_tables import render_positions, render_verdicts
 from embedopt.report.words import describe_damaged, title_of
@@ -34,24 +36,48 @@ from embedopt.run_display import RunDisplay, parameters_of
 from embedopt.schema import clear_not_finite, to_json
 from embedopt.selection import Selection
 
-_Collecting = Generator[None, pytest.CollectReport, pytest.CollectReport]
 # Name and benchmarks of each table of pytest-benchmark.
 _Groups = list[tuple[str | None, list[dict[str, Any]]]]
 # Options of pytest-benchmark whose value may be left out.
 _OPTIONAL_VALUES = ("benchmark_compare", "benchmark_histogram", "benchmark_cprofile_dump")
+_BENCHMARK_NAMES = ("benchmark", "pytest_benchmark.plugin")
+# Every run is history: saved by itself, with its raw samples. Its tables have what decides.
+_BENCHMARK_OPTIONS = (
+    *("--benchmark-autosave", "--benchmark-save-data"),
+    *("--benchmark-columns=median,iqr,rounds,ops", "--benchmark-name=short"),
+)
 _MARKERS = (
     "only_for(*backends): collect the benchmark for these backends only; declared: those of pyproject.toml",
     "needs(*needs): collect the benchmark only where the run has these, see embedopt.measure.needs",
 )
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the options of the suite."""
-    declare_options(parser.getgroup("embedopt", "sentence-embedding inference").addoption)
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the options of the suite, where those of other plugins are declared already."""
+    if any(map(pluginmanager.hasplugin, _BENCHMARK_NAMES)):
+        _declare_options(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Iterator[None]:
+    """Declare them after those of plugins and of conftest.py, whose names they leave alone."""
+    yield
+    if any(map(early_config.pluginmanager.hasplugin, _BENCHMARK_NAMES)):
+        _declare_options(parser)
+        args[:0] = _BENCHMARK_OPTIONS  # what the user gives comes later, and so holds
+
+
+def _declare_options(parser: pytest.Parser) -> None:
+    taken = declare_options(parser.getgroup("embedopt", "sentence-embedding inference").addoption)
+    parser.optparser.set_defaults(embedopt_taken=taken)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the suite where the run collects from ``benchmarks/``."""
+    if not hasattr(config.option, "embedopt_taken"):
+        raise pytest.UsageError("pytest-benchmark is not loaded; wanted it: pip install 'embedopt[suite]'")
     _check_order(config)
     root = _root(config, config.args)
     if root is None:
@@ -64,7 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
         options = parse_options(config.option, head, given_words(config.invocation_params.args))
         settings = read_settings(head / "pyproject.toml", BACKENDS)
     except EmbedoptError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.UsageError(_in_long_names(str(error), config.option.embedopt_taken)) from error
     if options.against and (hasattr(config, "workerinput") or getattr(config.option, "numprocesses", None)):
         raise pytest.UsageError("--against with -n would measure in several processes at once: leave -n out")
     if options.gate_threshold is not None:
@@ -72,10 +98,21 @@ def pytest_configure(config: pytest.Config) -> None:
     display = RunDisplay(config, options)
     session = Session(options, on_step=display.write_line, on_detail=display.show)
     selection = Selection(config, root / "benchmarks", options)
-    config.pluginmanager.register(selection, "embedopt-selection")
-    config.pluginmanager.register(Suite(config, root, session, settings, selection), "embedopt-suite")
-    config.pluginmanager.register(display, "embedopt-display")
-    config.pluginmanager.register(fixtures, "embedopt-fixtures")
+    for name, plugin in {
+        "questions": Questions(root / "benchmarks", session),
+        "selection": selection,
+        "suite": Suite(config, session, settings, selection),
+        "display": display,
+        "fixtures": fixtures,
+    }.items():
+        config.pluginmanager.register(plugin, f"embedopt-{name}")
+
+
+def _in_long_names(message: str, taken: Sequence[str]) -> str:
+    """Return a message that names our options as they are called where others have the short names."""
+    for name in taken:
+        message = re.sub(rf"(?<![\w-]){name}(?![\w-])", long_name(name), message)
+    return message
 
 
 def _check_order(config: pytest.Config) -> None:
@@ -104,19 +141,13 @@ def _root(config: pytest.Config, arguments: Sequence[str]) -> Path | None:
 
 
 class Suite:
-    """The hooks of one run of the suite; ``root`` is the folder that holds ``benchmarks/``."""
+    """The hooks of one run of the suite."""
 
     def __init__(
-        self,
-        config: pytest.Config,
-        root: Path,
-        session: Session,
-        settings: GateSettings,
-        selection: Selection,
+        self, config: pytest.Config, session: Session, settings: GateSettings, selection: Selection
     ) -> None:
         self._config = config
         self._selection = selection
-        self._gate_file = root / "benchmarks" / "test_against.py"
         self._options = session.options
         self._settings = settings
         self._session = session
@@ -126,45 +157,6 @@ class Suite:
         config.stash[fixtures.SETTINGS] = settings
         self._compared: list[SavedRun | RecordError] = []
         self._started = datetime.now(UTC).isoformat()
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Give each benchmark its backends and batch sizes."""
-        options = self._options
-        if "against_kind" in metafunc.fixturenames and options.against:
-            backends, questions = options.against.backends, options.against.questions
-            cells = [(name, size, kind) for name in backends for size, kind in questions]
-            ids = [f"{name}-{cell_name('', size, '' if size else kind)}" for name, size, kind in cells]
-            arguments = ("against_backend", "against_batch_size", "against_kind")
-            metafunc.parametrize(arguments, cells, ids=ids)
-        if "encoder" not in metafunc.fixturenames:
-            return
-        # A benchmark that compares all backends opens the others itself, beside the reference.
-        names = [REFERENCE] if "case" in metafunc.fixturenames else [row.name for row in options.backends]
-        metafunc.parametrize("encoder", names, indirect=True, scope="session")
-        if "batch_size" in metafunc.fixturenames:
-            metafunc.parametrize("batch_size", options.batch_sizes)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_make_collect_report(self) -> _Collecting:
-        """Leave out the benchmarks that do not apply to this run: they are neither counted nor skipped."""
-        report = yield
-        try:
-            report.result = [node for node in report.result or () if self._applies(node)]
-        except EmbedoptError as error:
-            raise pytest.UsageError(str(error)) from error
-        return report
-
-    def _applies(self, node: pytest.Item | pytest.Collector) -> bool:
-        if not isinstance(node, pytest.Function):
-            return True
-        backend = parameters_of(node).get("encoder", "")
-        only_for = [name for marker in node.iter_markers("only_for") for name in marker.args]
-        needs = [need for marker in node.iter_markers("needs") for need in marker.args]
-        return is_for(backend, only_for) and all(meets(self._session, need, backend) for need in needs)
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Run the gate first: before anything is opened in this process."""
-        items.sort(key=lambda item: item.path != self._gate_file)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Read all input and build missing artifacts, before the first benchmark."""

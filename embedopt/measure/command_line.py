@@ -1,20 +1,21 @@
-"""The options of a run on pytest's command line: declared, read and checked."""
+"""The options of a run on pytest's command line: read and checked."""
 
 import os
 import shlex
 import shutil
 from argparse import ArgumentError, ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from embedopt.errors import UsageError
 from embedopt.inference.artifacts.weights import DEFAULT_MODEL
 from embedopt.inference.backend import NO_MODEL, Backend
-from embedopt.inference.backends import BACKENDS, REFERENCE, declared, select_backends, split_names
-from embedopt.measure.accuracy import PAIRS_LAYOUT
+from embedopt.inference.backends import REFERENCE, declared, select_backends, split_names
+from embedopt.measure.corpus import DEFAULT_CORPUS, corpus_in
+from embedopt.measure.declared_options import declare_options, own_options
 from embedopt.measure.options import AGAINST_BACKENDS, AGAINST_BATCH_SIZES, Options
 from embedopt.measure.pairs import base_commit
 from embedopt.measure.pairs.gate_run import GatePlan
@@ -39,40 +40,6 @@ _OF_THIS_MACHINE = ("cache_dir", "against", "against_python", "head", "head_pyth
 _PATHS = ("model", "corpus", "pairs")
 
 
-def declare_options(add: Callable[..., object]) -> None:
-    """Declare all options of a run; ``add`` is the ``addoption`` of a parser or of a group of pytest's."""
-    add("--backends", metavar="A,B", help=f"all, or some of {', '.join(BACKENDS)}")
-    sizes = ", ".join(map(str, BATCH_SIZES))
-    add("--batch-sizes", metavar="1,8", help=f"batch sizes of the latency benchmarks, some of {sizes}")
-    add("--model", help="local folder or hub name (default: the bundled all-MiniLM-L6-v2)")
-    add("--revision", metavar="NAME", help="branch, tag or commit of a hub name")
-    add("--trust-remote-code", action="store_true", help="let Python code that comes with the model run")
-    add("--corpus", type=Path, metavar="FILE", help="text file, or JSON lines with a text field")
-    add("--cache-dir", type=Path, metavar="DIR", help="folder of the artifacts (or EMBEDOPT_CACHE)")
-    for kind in ("query", "document"):
-        text = f"put before each {kind} of retrieval: a prompt that the model names, or any string"
-        add(f"--{kind}-prompt", metavar="NAME", help=f"{text} (default: the model's own for each {kind})")
-    _add_number(add, "--min-cosine", Options.min_cosine, "floor of the mean cosine")
-    profile = f"how much is measured (default: {Options.profile})"
-    add("--profile", choices=get_args(ProfileName), default=Options.profile, help=profile)
-    add("--pairs", type=Path, metavar="FILE", help=f"judged sentence pairs: {PAIRS_LAYOUT}")
-    _add_number(add, "--price-per-hour", Options.price_per_hour, "dollars for an hour of this machine")
-    _add_number(add, "--slo-p99-ms", Options.slo_p99_ms, "longest p99 under load that is acceptable, in ms")
-    _add_number(add, "--soak-s", Options.soak_s, "seconds of a soak under load, 0 for none")
-    _add_number(add, "--bulk-texts", Options.bulk_texts, "texts of the bulk benchmark, 0 for none")
-    add("--against", metavar="REF", help="compare this code with a commit or branch, and judge")
-    add("--against-python", metavar="PATH", help="interpreter of the base's own environment")
-    add("--head", type=Path, metavar="FOLDER", help="the code that is compared (default: this checkout)")
-    add("--head-python", metavar="PATH", help="interpreter of the head's own environment")
-    _add_number(add, "--against-budget", GatePlan.budget_s, "seconds that the comparison may take")
-    threshold = "smallest change of a time that counts, as a share (default: that of pyproject.toml)"
-    add("--gate-threshold", type=float, metavar="SHARE", help=threshold)
-
-
-def _add_number(add: Callable[..., object], name: str, default: float, text: str) -> None:
-    add(name, type=float, metavar="NUMBER", default=default, help=f"{text} (default: {default:g})")
-
-
 def given_words(arguments: Iterable[object]) -> list[str]:
     """Return the words of the command line, after those of ``PYTEST_ADDOPTS``: they are the user's own."""
     return [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, arguments)]
@@ -84,6 +51,7 @@ def head_folder(option: Namespace, root: Path) -> Path:
     Raises:
         UsageError: there is no such folder, or nothing to compare it with.
     """
+    option = own_options(option)
     if option.head is None:
         return root
     if option.against is None:
@@ -104,6 +72,7 @@ def parse_options(option: Namespace, root: Path, given: Sequence[str] | None = N
         UsageError: an option has a value that means nothing, or there is no such base; the message says what
             is wanted.
     """
+    option = own_options(option)
     if option.against is not None and given is not None:
         option = _of_base(option, root, given)
     named = split_names(option.backends) if option.backends is not None else []
@@ -115,7 +84,7 @@ def parse_options(option: Namespace, root: Path, given: Sequence[str] | None = N
         backends=tuple(row for row in chosen if row not in left_out),
         left_out=left_out,
         batch_sizes=parse_batch_sizes(option.batch_sizes, option.profile),
-        corpus=option.corpus or root / "benchmarks" / "corpus",
+        corpus=option.corpus or corpus_in(root),
         sentence_pairs=option.pairs,
         against=parse_gate_run(option, root),
         **values,
@@ -149,7 +118,7 @@ def _of_base(own: Namespace, head: Path, given: Sequence[str]) -> Namespace:
             model=base.model,
             revision=base.revision,
             is_model_given=given_alone.model is not None,
-            corpus=None if given_alone.corpus else base.corpus or Path("benchmarks", "corpus"),
+            corpus=None if given_alone.corpus else base.corpus or DEFAULT_CORPUS,
         ),
     )
 
@@ -166,7 +135,7 @@ def _parse(words: Sequence[str]) -> Namespace:
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     declare_options(parser.add_argument)
     try:
-        return parser.parse_known_args(words)[0]
+        return own_options(parser.parse_known_args(words)[0])
     except ArgumentError as error:
         raise UsageError(f"the base's addopts: {error}; wanted options of this embedopt") from None
 

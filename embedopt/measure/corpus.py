@@ -15,6 +15,14 @@ from embedopt.errors import InputError, reason_of
 from embedopt.inference.artifacts.weights import digest_of
 from embedopt.schema import describe_mistake
 
+DEFAULT_CORPUS = Path("benchmarks", "corpus")
+_PACKAGE = Path(__file__).parents[1]
+# The questions and texts that come with embedopt: inside the wheel, or beside the package in its repository.
+SHIPPED = next(
+    (folder / "benchmarks" for folder in (_PACKAGE, _PACKAGE.parent) if (folder / "benchmarks").is_dir()),
+    _PACKAGE / "benchmarks",
+)
+
 # The first bytes of files that are no text.
 _OTHER_FILES = {
     b"\x1f\x8b": "gzip",
@@ -69,6 +77,12 @@ class Corpus:
     def judged_queries(self) -> tuple[int, ...]:
         """Indices of the queries to which at least one text was judged relevant."""
         return tuple(query for query, relevant in self.relevant.items() if relevant)
+
+
+def corpus_in(project: Path, path: Path = DEFAULT_CORPUS) -> Path:
+    """Return where a project's texts are: ours, where it has none of its own in the usual place."""
+    own = project / path
+    return own if own.exists() or path != DEFAULT_CORPUS else SHIPPED / path.name
 
 
 def load_corpus(path: Path, *, keep_blank: bool = False) -> Corpus:

@@ -12,13 +12,9 @@ import pytest
 from embedopt.errors import UsageError
 from embedopt.inference.backends import BACKENDS, declare
 from embedopt.inference.targets import declare_targets
-from embedopt.measure.command_line import (
-    declare_options,
-    parse_backends,
-    parse_batch_sizes,
-    parse_gate_run,
-    parse_options,
-)
+from embedopt.measure.command_line import parse_backends, parse_batch_sizes, parse_gate_run, parse_options
+from embedopt.measure.corpus import SHIPPED
+from embedopt.measure.declared_options import declare_options, own_options
 from embedopt.measure.options import Options
 from embedopt.measure.profiles import BATCH_SIZES
 from tests.repositories import git
@@ -50,7 +46,7 @@ def test_without_arguments_the_options_have_their_defaults(tmp_path: Path) -> No
         backends=tuple(row for row in ALL if not row.missing_packages),
         left_out=tuple(row for row in ALL if row.missing_packages),
         batch_sizes=BATCH_SIZES,
-        corpus=tmp_path / "benchmarks" / "corpus",
+        corpus=SHIPPED / "corpus",
     )
     assert parse_options(_namespace(), tmp_path) == expected
 
@@ -115,7 +111,7 @@ def test_the_path_of_an_interpreter_is_absolute_and_keeps_links(
     (tmp_path / "python").symlink_to(sys.executable)
     monkeypatch.chdir(tmp_path)
     namespace = _namespace("--against", "HEAD", "--against-python", f".{os.sep}python")
-    options = parse_gate_run(namespace, tmp_path)
+    options = parse_gate_run(own_options(namespace), tmp_path)
     assert options is not None
     assert options.base_python == str(tmp_path / "python")
 

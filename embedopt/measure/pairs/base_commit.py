@@ -18,7 +18,7 @@ _CONFIGURATION = (
     *("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"),
 )
 # A suite is a folder with benchmarks/ that one of these files adopts by naming embedopt.
-_ADOPTING = (":(top)*conftest.py", ":(top)*pyproject.toml")
+_ADOPTING = (":(top)*conftest.py", ":(top)*pyproject.toml", ":(top)*pytest.ini")
 _GIVEN_ADDOPTS = re.compile(r"(?:-o|--override-ini=)?addopts=(.*)", re.DOTALL)
 
 

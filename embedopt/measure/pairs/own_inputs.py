@@ -7,7 +7,7 @@ from pathlib import Path
 from embedopt.inference.artifacts.weights import DEFAULT_MODEL, resolve_weights
 from embedopt.inference.backend import NO_MODEL
 from embedopt.inference.targets import read_targets
-from embedopt.measure.corpus import load_corpus
+from embedopt.measure.corpus import corpus_in, load_corpus
 from embedopt.measure.pairs.process_pair import Work
 
 _NAMED_TEXTS, _SHOWN_CHARACTERS = 3, 40
@@ -53,7 +53,7 @@ def own_inputs(inputs: BaseInputs, base: Path, work: Work) -> OwnInputs:
     work = replace(work, base_model=_base_model(inputs, base, work))
     if inputs.corpus is None:
         return OwnInputs(work=work)
-    ours, theirs = work.texts, load_corpus(base / inputs.corpus).mixed_texts
+    ours, theirs = work.texts, load_corpus(corpus_in(base, inputs.corpus)).mixed_texts
     known, own = set(theirs), set(ours)
     return OwnInputs(
         work=replace(work, texts=tuple(text for text in theirs if text in own)),

@@ -14,7 +14,7 @@ from embedopt.git import git
 from embedopt.measure.pairs import environment
 
 _WORKER_FILE = Path("embedopt", "measure", "worker.py")
-_ADOPTING = ("pyproject.toml", "conftest.py", "benchmarks/conftest.py")
+_ADOPTING = ("pyproject.toml", "conftest.py", "benchmarks/conftest.py", "benchmarks/pytest.ini")
 # What measures and judges, where embedopt itself is changed; the rest is measured, or shows.
 _JUDGES = (
     *("embedopt", "conftest.py", "benchmarks/test_against.py"),
