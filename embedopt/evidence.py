@@ -222,6 +222,7 @@ class ProcessPair:
         base_ms: milliseconds of base's calls; of what is no call, one value in the unit of its metric.
         head_ms: those of head.
         disagreement: how the clocks at both ends of the pipe differ, in words; empty where they agree.
+        seconds: seconds that it took, slow-downs left out; 0 where it is not known.
         quads: number of quads that were measured; 0 where it is not known.
         disturbed: number of quads in which other processes took the CPU. As a rule they are not among the
             calls.
@@ -231,6 +232,7 @@ class ProcessPair:
     base_ms: tuple[float, ...]
     head_ms: tuple[float, ...]
     disagreement: Annotated[str, OMIT_EMPTY] = ""
+    seconds: Annotated[float, OMIT_EMPTY] = 0.0
     quads: Annotated[int, OMIT_EMPTY] = 0
     disturbed: Annotated[int, OMIT_EMPTY] = 0
 

@@ -11,11 +11,27 @@ from embedopt.evidence import Cell, PairedCell, PairsWanted
 # Seconds that a gate run may take, unless --against-budget says otherwise.
 BUDGET_S = 480.0
 # Share of it for what is no call with a batch size: calls with many texts, the batcher, growing memory.
-BESIDES_SHARE = 0.3
+BESIDES_SHARE = 0.35
 
 PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
 # Measures cells of one backend in one process pair: log ratios of those that the budget allows, or None.
 MeasurePair = Callable[[Sequence[Cell]], Mapping[Cell, float] | None]
+
+
+def is_besides(cell: Cell) -> bool:
+    """Return whether a cell gets a share of the budget only."""
+    return cell.metric != "latency" and not cell.figure.is_free
+
+
+def affordable(cells: Sequence[Cell], besides_s: float, budget_s: float) -> Sequence[Cell]:
+    """Return the cells of a process pair that are still measured, after ``besides_s`` on such cells.
+
+    None are where only what is free would be left of them.
+    """
+    if besides_s < BESIDES_SHARE * budget_s:
+        return cells
+    allowed = [cell for cell in cells if not is_besides(cell)]
+    return () if len(allowed) < len(cells) and all(cell.figure.is_free for cell in allowed) else allowed
 
 
 def sample_pairs(

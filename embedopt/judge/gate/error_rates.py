@@ -24,7 +24,7 @@ from embedopt.judge.gate.pairs_rule import judge_cells, plan_pairs
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.stats import fewest_pairs
 from embedopt.judge.gate.verdict import Outcome
-from embedopt.sampling import BUDGET_S, sample_pairs
+from embedopt.sampling import BUDGET_S, affordable, is_besides, sample_pairs
 
 GATE = "embedopt"
 _Samples = Mapping[tuple[Cell, float], SlowdownSample]
@@ -40,8 +40,8 @@ class Drawing:
         resamples: how many times the collected pairs are resampled.
         runs: gate runs from each resample, on identical sides and again for each slowed cell.
         other_tool_runs: runs for the rules of other tools, which are slower to compute.
-        budget_s: seconds of each run, charged with what pairs took when they were collected: the calls of the
-            cells that are timed, and the start of two processes.
+        budget_s: seconds of each run, charged with what pairs took when they were collected: the cells that
+            are measured, and the start of two processes.
         survey_s: seconds that a run takes before its first pair, for the scores and sizes of both sides.
         seed: seed of the random generator.
     """
@@ -127,22 +127,20 @@ def simulated(
 ) -> SlowdownSamples:
     """Return normal pairs in place of those collected: as wide a spread in each cell, and exact slow-downs.
 
-    Calls are slowed; a cold start is not. A pair takes what it took on average.
+    Calls are slowed; what is no call is not. A pair takes what it took on average.
     """
     rng = np.random.default_rng(seed)
     made = []
     for sample in (sample for sample in collected.samples if sample.slowdown == 0):
-        call_ms = 5e2 * _call_s(sample) / len(sample.pairs)
+        seconds = _cell_s(sample) / len(sample.pairs)
         spread = float(np.std(_log_ratios(sample), ddof=1))
         for slowdown in (0.0, *slowdowns) if _is_call(sample.cell) else (0.0,):
-            drawn = math.log1p(slowdown) + spread * rng.standard_normal(pairs)
-            measured = [
-                ProcessPair(log_ratio=x, base_ms=(call_ms,), head_ms=(call_ms,)) for x in drawn.tolist()
-            ]
+            drawn = (math.log1p(slowdown) + spread * rng.standard_normal(pairs)).tolist()
+            measured = (ProcessPair(log_ratio=x, base_ms=(), head_ms=(), seconds=seconds) for x in drawn)
             made.append(SlowdownSample(cell=sample.cell, slowdown=slowdown, pairs=tuple(measured)))
     backends = {sample.cell.backend for sample in made}
-    seconds = _start_s(collected) * pairs * len(backends) + _calls_s(made)
-    return replace(collected, samples=tuple(made), seconds=seconds)
+    taken_s = _start_s(collected) * pairs * len(backends) + math.fsum(map(_cell_s, made))
+    return replace(collected, samples=tuple(made), seconds=taken_s)
 
 
 class _Draw:
@@ -151,10 +149,10 @@ class _Draw:
     def __init__(self, collected: SlowdownSamples, settings: GateSettings, drawing: Drawing) -> None:
         self._settings, self._drawing = settings, drawing
         self._rng = np.random.default_rng(drawing.seed)
-        self._call_s = {
-            sample.cell: _call_s(sample) / len(sample.pairs)
+        self._cell_s = {
+            sample.cell: _cell_s(sample) / len(sample.pairs)
             for sample in collected.samples
-            if sample.slowdown == 0 and _is_call(sample.cell)
+            if sample.slowdown == 0
         }
         self._start_s = _start_s(collected)
 
@@ -176,14 +174,16 @@ class _Draw:
 
     def _gate_run(self, ratios: _LogRatios) -> _Outcomes:
         """Draw one gate run and return the outcome of each cell."""
-        left_s = self._drawing.budget_s - self._drawing.survey_s
+        left_s, besides_s = self._drawing.budget_s - self._drawing.survey_s, 0.0
 
         def take_pair(timed: Sequence[Cell]) -> Mapping[Cell, float] | None:
-            nonlocal left_s
-            takes_s = self._start_s + sum(self._call_s.get(cell, 0.0) for cell in timed)
-            if takes_s > left_s:
+            nonlocal left_s, besides_s
+            timed = affordable(timed, besides_s, self._drawing.budget_s)
+            takes_s = self._start_s + sum(self._cell_s[cell] for cell in timed)
+            if not timed or takes_s > left_s:
                 return None
             left_s -= takes_s
+            besides_s += sum(self._cell_s[cell] for cell in timed if is_besides(cell))
             place = self._rng.random()
             return {cell: ratios[cell][int(place * len(ratios[cell]))] for cell in timed}
 
@@ -213,19 +213,22 @@ def _is_call(cell: Cell) -> bool:
     return cell.figure.threshold is None
 
 
-def _call_s(sample: SlowdownSample) -> float:
-    """Return the seconds that all calls of a sample took."""
-    return sum(math.fsum(pair.base_ms) + math.fsum(pair.head_ms) for pair in sample.pairs) / 1e3
+def _cell_s(sample: SlowdownSample) -> float:
+    """Return the seconds that a sample took."""
+    return math.fsum(pair.seconds or _call_s(sample.cell, pair) for pair in sample.pairs)
 
 
-def _calls_s(samples: Sequence[SlowdownSample]) -> float:
-    return math.fsum(_call_s(sample) for sample in samples if _is_call(sample.cell))
+def _call_s(cell: Cell, pair: ProcessPair) -> float:
+    """Return the seconds of a pair's calls, for samples from before a pair said what it took."""
+    return (math.fsum(pair.base_ms) + math.fsum(pair.head_ms)) / 1e3 if _is_call(cell) else 0.0
 
 
 def _start_s(collected: SlowdownSamples) -> float:
-    """Return the seconds of a process pair besides its calls, above all the start of two processes."""
+    """Return the seconds of a process pair besides its cells, above all the start of two processes."""
     pairs = {sample.cell.backend: len(sample.pairs) for sample in collected.samples if sample.slowdown == 0}
-    return max(collected.seconds - _calls_s(collected.samples), 0.0) / max(sum(pairs.values()), 1)
+    return max(collected.seconds - math.fsum(map(_cell_s, collected.samples)), 0.0) / max(
+        sum(pairs.values()), 1
+    )
 
 
 def _counted(

@@ -70,8 +70,14 @@ def collect_samples(
             if clock() - started_s >= plan.budget_s:
                 return samples
             pair_started_s = clock()
+            measured, slowdowns = {}, slowdowns_of(number, plan.pairs)
             with live_pair(number, start, start) as pair:
-                measured = dict(measure_pair(pair, cells, plan.work, slowdowns_of(number, plan.pairs), clock))
+                now_s = clock()
+                for key, own in measure_pair(pair, cells, plan.work, slowdowns, clock):
+                    before_s, now_s = now_s, clock()
+                    if key[1] == 0:  # the calls of all slow-downs of a cell have been made by now
+                        share_s = (now_s - before_s) / (1 if key[0].figure.threshold else len(slowdowns))
+                    measured[key] = replace(own, seconds=round(share_s, 4))
             samples = _with(samples, measured, clock() - pair_started_s)
             on_pair(samples)
     return samples

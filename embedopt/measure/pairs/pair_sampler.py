@@ -8,7 +8,7 @@ from embedopt.evidence import Cell, ProcessPair
 from embedopt.measure.pairs.cells import measure_pair
 from embedopt.measure.pairs.last_calls import LastCalls
 from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair
-from embedopt.sampling import BESIDES_SHARE
+from embedopt.sampling import affordable, is_besides
 
 # Up to this share of disturbed quads, at least half of each pair's are calm.
 _MANY_DISTURBED = 0.25
@@ -46,11 +46,9 @@ class PairSampler:
 
         Cells whose share of the budget is spent are left out.
         """
-        if self._besides_s >= BESIDES_SHARE * self._budget_s:
-            allowed = [cell for cell in cells if not _is_besides(cell)]
-            if all(cell.figure.is_free for cell in allowed) and len(allowed) < len(cells):
-                return None
-            cells = allowed
+        cells = affordable(cells, self._besides_s, self._budget_s)
+        if not cells:
+            return None
         backend, started_s = cells[0].backend, self._clock()
         if self._left_s() <= self._pair_s.get(backend, 0.0):
             return None
@@ -62,7 +60,7 @@ class PairSampler:
                 log_ratios[cell] = process_pair.log_ratio
                 self._note(cell, process_pair)
                 before_s, now_s = now_s, self._clock()
-                self._besides_s += (now_s - before_s) if _is_besides(cell) else 0.0
+                self._besides_s += (now_s - before_s) if is_besides(cell) else 0.0
         self.pairs += 1
         self._pair_s[backend] = self._clock() - started_s
         self._on_step(
@@ -98,7 +96,3 @@ class PairSampler:
 
     def _left_s(self) -> float:
         return self._budget_s - (self._clock() - self._started_s)
-
-
-def _is_besides(cell: Cell) -> bool:
-    return cell.metric != "latency" and not cell.figure.is_free

@@ -140,7 +140,7 @@ def test_simulated_pairs_spread_as_those_collected_and_take_as_long() -> None:
     assert list(logs) == [0.0, 0.1]
     assert np.std(logs[0.0]) == pytest.approx(np.std(real, ddof=1), rel=0.05)
     assert np.mean(logs[0.1]) == pytest.approx(math.log1p(0.1), abs=0.001)
-    assert made.samples[0].pairs[0].base_ms == pytest.approx([305.0], rel=0.1)
+    assert made.samples[0].pairs[0].seconds == pytest.approx(0.61, rel=0.1)
 
 
 def test_what_has_too_few_pairs_is_left_out_and_named() -> None:
