@@ -61,6 +61,8 @@ def collect_samples(
     Raises:
         MeasureError: a worker died, hung or wrote rubbish.
     """
+    if plan.budget_s > 0:
+        _build(start, plan)
     started_s = clock()
     for number in range(plan.pairs):
         for planned in plan.cells_by_backend.values():
@@ -81,6 +83,13 @@ def collect_samples(
             samples = _with(samples, measured, clock() - pair_started_s)
             on_pair(samples)
     return samples
+
+
+def _build(start: StartWorker, plan: SamplingPlan) -> None:
+    """Build the artifacts: a process that does takes several times the memory to open."""
+    with start() as client:
+        for name in plan.cells_by_backend:
+            client.ask("load", **plan.work.opening(name, of_base=False))
 
 
 def read_samples(file: Path) -> tuple[SlowdownSamples, ...]:

@@ -105,3 +105,16 @@ def test_a_pair_says_what_each_cell_took_without_its_slow_downs() -> None:
     assert seconds["load_s", 0.0] == [2.0] * 4
     assert seconds["latency", 0.0] == [4.6, 4.6, 4.17, 4.17]
     assert seconds["latency", 0.05] == [4.17, 4.17]
+
+
+def test_artifacts_are_built_before_the_first_pair() -> None:
+    """A process that builds one opens with several times the memory: it is not measured."""
+    clock, clients = FakeClock(), list[FakeClient]()
+
+    def start() -> FakeClient:
+        clients.append(FakeClient(clock, log=[]))
+        return clients[-1]
+
+    collect_samples(start, replace(PLAN, pairs=1), NOTHING, lambda _: None, clock)
+    assert (clients[0].log, clients[0].closed) == ([" load", " load"], 1)
+    assert len(clients) == 1 + 2 * 2
