@@ -22,8 +22,6 @@ _ROW_GROUP_ROWS = 131_072
 def measure_bulk(backend: str, texts: Sequence[str], options: Options) -> Throughput:
     """Encode a generated Parquet file in a process of its own.
 
-    Linux only: the process reads its peak memory from /proc.
-
     Args:
         backend: name of the backend.
         texts: texts that the rows are made of.

@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from embedopt.records import Footprint
 
 _TIMEOUT_S = 120
+_PROCESSES = Path("/proc")
 
 
 def measure_footprint(backend: Backend, folder: Path, weights: Weights, texts: Sequence[str]) -> "Footprint":
     """Open ``backend`` from ``folder`` in a fresh process and encode ``texts`` there.
-
-    Linux only: the process reads its peak memory from /proc.
 
     Raises:
         MeasureError: the process failed or hung.
@@ -140,10 +139,15 @@ def main(argv: list[str]) -> None:
         print(json.dumps({"load_s": load_s, "peak_rss_bytes": peak_rss_bytes()}))
 
 
-def peak_rss_bytes(pid: int | str = "self") -> int:
-    """Return the largest resident memory that a process has had."""
+def peak_rss_bytes(pid: int | None = None) -> int:
+    """Return the largest resident memory that a process, or this one, has had.
+
+    Where there is no /proc, as on macOS, it is the memory that the process has now.
+    """
+    if not _PROCESSES.exists():
+        return resident_bytes(pid)
     # Not getrusage: its maximum includes the memory of the process that forked this one.
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf8")
+    status = (_PROCESSES / str(pid or "self") / "status").read_text(encoding="utf8")
     [kilobytes] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return 1024 * int(kilobytes)
 

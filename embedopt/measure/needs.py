@@ -1,6 +1,5 @@
 """What a benchmark may need of a run: the arguments of the marker ``needs``."""
 
-import sys
 from collections.abc import Callable, Collection, Mapping
 
 from embedopt.errors import UsageError
@@ -11,7 +10,6 @@ from embedopt.measure.session import Session
 _NEEDS: Mapping[str, Callable[[Session, str], bool]] = {
     "bulk": lambda session, _: session.options.bulk_texts > 0,
     "judged_queries": lambda session, _: bool(session.corpus.judged_queries),
-    "linux": lambda *_: sys.platform.startswith("linux"),
     "model": lambda _, backend: get_backend(backend).model != NO_MODEL,
     "sentence_pairs": lambda session, _: session.sentence_pairs is not None,
     "soak": lambda session, _: session.options.soak_s > 0,

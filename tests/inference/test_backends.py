@@ -53,3 +53,17 @@ def test_an_empty_list_of_backends_lists_the_known_ones(names: str) -> None:
 def test_all_leaves_out_the_rows_of_one_kind_of_model() -> None:
     assert {row.name for row in select_backends(["all"])} == BACKENDS.keys() - {"static-fp32"}
     assert [row.name for row in select_backends(["all", "static-fp32"])][-1] == "static-fp32"
+
+
+def test_no_row_asks_for_an_instruction_set() -> None:
+    """Each opens on aarch64 too; the one value that names a set is a library's name of its recipe."""
+    values = {
+        (row.name, str(value))
+        for row in BACKENDS.values()
+        for options in (row.build_options, row.settings, row.throughput_settings)
+        for value in options.values()
+    }
+    sets = ("avx", "vnni", "amx", "sse", "neon", "sve")
+    assert [value for value in values if any(name in value[1].lower() for name in sets)] == [
+        ("st-onnx-int8", "avx512_vnni")
+    ]

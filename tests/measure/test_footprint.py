@@ -13,7 +13,7 @@ from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import Weights, resolve_weights
 from embedopt.inference.backends import BACKENDS
 from embedopt.measure import footprint as footprint_module
-from embedopt.measure.footprint import measure_footprint, resident_bytes
+from embedopt.measure.footprint import measure_footprint, peak_rss_bytes, resident_bytes
 from tests.models import make_own_code_model
 
 
@@ -63,6 +63,15 @@ def test_resident_memory_grows_with_an_array() -> None:
     held = np.ones(40_000_000, dtype=np.uint8)
     assert resident_bytes() - before > 30_000_000
     assert held[0] == 1
+
+
+def test_without_proc_the_memory_of_now_stands_for_the_peak(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on macOS."""
+    monkeypatch.setattr(footprint_module, "_PROCESSES", tmp_path / "missing")
+    monkeypatch.setattr(footprint_module, "resident_bytes", lambda pid: 1 if pid is None else 10 * pid)
+    assert (peak_rss_bytes(), peak_rss_bytes(7)) == (1, 70)
 
 
 def test_code_of_the_model_runs_in_the_process_if_it_is_trusted(

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from embedopt.errors import ArtifactError
+from embedopt.inference import hardware
 from embedopt.inference.artifacts import static_int8 as module
 from embedopt.inference.artifacts.layout import MODEL_FILE, graph_inputs
 from embedopt.inference.artifacts.static_int8 import round_weights, static_int8
@@ -78,6 +79,20 @@ def test_products_share_one_quantised_input_and_hold_their_bias(
     assert not [addition for addition in additions if addition & made and addition & names]
     assert all(len(node.input) == 7 and node.input[6] in names for node in products)
     assert weights_in(onnx.load(tmp_path / MODEL_FILE), products[0].input[1]).dtype == np.int8
+
+
+def test_one_recipe_serves_all_cpus(
+    outlier_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine with aarch64 and one with AVX-512 make the same graph, byte for byte."""
+    graphs = set()
+    for name, sets in (("Test CPU", ("avx2", "avx512", "vnni")), ("aarch64", ("neon", "dotprod"))):
+        monkeypatch.setattr(hardware, "_cpu", lambda name=name, sets=sets: (name, sets))
+        (tmp_path / name).mkdir()
+        with quiet():
+            static_int8(outlier_artifact, tmp_path / name)
+        graphs.add((tmp_path / name / MODEL_FILE).read_bytes())
+    assert len(graphs) == 1
 
 
 def test_a_product_without_a_bias_is_counted(outlier_artifact: Path, tmp_path: Path) -> None:
