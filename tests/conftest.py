@@ -1,7 +1,9 @@
 """All tests: no network, warnings are errors, and small models made by fixtures."""
 
+import gc
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +43,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.filterwarnings("error"))
         for warning in _FOREIGN_WARNINGS:
             item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let PyTorch compute tiny models on one thread, and garbage collections pass its many objects by.
+
+    On two threads that wait for each other, a model of the zoo takes three times as long.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
