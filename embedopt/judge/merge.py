@@ -2,6 +2,7 @@
 
 Machines of a class differ in speed, so each backend keeps the reference of its own shard beside it: every
 ratio is between figures of one machine, as in any other run. Shards that do not fit together are refused.
+A gate run that a checkout of the base measured has a file of its own, beside the head's figures.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from embedopt.evidence import GateRun
 from embedopt.judge.history.saved_runs import SavedRun, differences
 from embedopt.judge.recommend import with_pareto_front
 from embedopt.records import Run
-from embedopt.schema import to_json
+from embedopt.schema import from_json, to_json
 
 T = TypeVar("T")
 
@@ -29,6 +30,31 @@ def merge(shards: Sequence[Shard]) -> dict[str, Any]:
         RecordError: a shard has another hardware class, model, corpus, profile, commit, environment or base
             than the first, lacks the reference, or has a backend that an earlier shard has.
     """
+    gate_runs = [shard for shard in shards if _is_gate_run_alone(*shard)]
+    figures = [shard for shard in shards if shard not in gate_runs]
+    if not (gate_runs and figures):
+        return _merged(shards)
+    content, (first, _) = _merged(figures), gate_runs[0]
+    measured, run = from_json(Run, _merged(gate_runs)["embedopt"]), from_json(Run, content["embedopt"])
+    head, base = (measured.against.head, _base(run)) if measured.against else ("", "none")
+    why = [*differences(measured, run)]
+    if head.partition(" ")[0] != figures[0][0].commit:
+        why.append(f"its head is {head}, this one's commit is {figures[0][0].commit}")
+    if base != "none":
+        why.append(f"this one has a gate run, too, against {base}")
+    if why:
+        raise RecordError(f"{first.name} can't be joined to {figures[0][0].name}: {'; '.join(why)}")
+    return content | {"embedopt": to_json(replace(run, against=measured.against))}
+
+
+def _is_gate_run_alone(saved: SavedRun, content: Mapping[str, Any]) -> bool:
+    run = saved.run
+    if run is None or run.against is None or content["benchmarks"]:
+        return False
+    return not any((run.accuracy, run.throughput, run.footprint, run.load, run.side_by_side))
+
+
+def _merged(shards: Sequence[Shard]) -> dict[str, Any]:
     (first, content), *others = shards
     run, content = _checked(first, first), dict(content)
     for other, added in others:

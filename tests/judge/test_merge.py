@@ -13,6 +13,7 @@ from embedopt.judge.merge import Shard, merge
 from embedopt.judge.recommend import candidates, with_pareto_front
 from embedopt.judge.summary import speed_up_factors, summary_rows
 from embedopt.records import Run
+from embedopt.schema import to_json
 from tests.runs import make_file, make_run
 from tests.shards import make_shard
 
@@ -141,6 +142,54 @@ def test_gate_runs_are_joined() -> None:
         "onnx-int8 batch 1",
     ]
     assert (run.against.pairs, run.against.seconds, run.against.not_comparable) == (12, 60.0, (gone,))
+
+
+def _gate_run_alone(name: str, backend: str, head: str = "c" * 40, **changes: Any) -> Shard:
+    """What a checkout of the base saves: no figures, and a commit and an environment of its own."""
+    nothing: dict[str, Any] = {"accuracy": {}, "throughput": {}, "footprint": {}}
+    _, content = make_shard(name, backend, commit="b" * 40, **changes)
+    content["embedopt"] |= nothing | {"against": to_json(_gate_run(backend, head=head))}
+    content |= {"benchmarks": []}
+    return parse_run(name, content), content
+
+
+def test_a_gate_run_that_the_base_measured_is_joined_to_the_figures_of_the_head() -> None:
+    machine = dataclasses.replace(make_run().machine, libraries={"torch": "2.14"})
+    shards = [
+        make_shard("0/0001_head.json", "onnx-fp32"),
+        _gate_run_alone("0/0002_base.json", "onnx-fp32", machine=machine),
+        make_shard("1/0001_head.json", "onnx-int8"),
+        _gate_run_alone("1/0002_base.json", "onnx-int8", machine=machine),
+    ]
+    merged = _merged(*shards)
+    assert merged.commit == "c" * 40
+    assert merged.run is not None
+    assert set(merged.run.throughput) == {"torch-fp32", "onnx-fp32", "onnx-int8"}
+    assert merged.run.machine == make_run().machine
+    assert merged.run.against is not None
+    assert len(merged.run.against.cells) == 3
+    alone = _merged(*shards[1::2]).run
+    assert alone is not None
+    assert alone.against == merged.run.against
+
+
+@pytest.mark.parametrize(
+    ("gate_run", "figures", "why"),
+    [
+        ({"head": "d" * 40}, {}, "its head is d"),
+        ({"profile": "quick"}, {}, "its profile is quick"),
+        ({}, {"against": _gate_run("onnx-int8")}, "this one has a gate run, too, against c"),
+    ],
+)
+def test_a_gate_run_of_another_head_is_refused(
+    gate_run: dict[str, Any], figures: dict[str, Any], why: str
+) -> None:
+    shards = [
+        make_shard("a.json", "onnx-int8", **figures),
+        _gate_run_alone("b.json", "onnx-int8", **gate_run),
+    ]
+    with pytest.raises(RecordError, match=rf"^b\.json can't be joined to a\.json: {why}"):
+        merge(shards)
 
 
 def test_shards_of_two_bases_are_refused() -> None:
