@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import yaml
 
 from tests.repositories import git
 
-WORKFLOWS = Path(__file__).parents[1] / ".github" / "workflows"
+GITHUB = Path(__file__).parents[1] / ".github"
+WORKFLOWS = GITHUB / "workflows"
 _EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 _HASH = re.compile(r"hashFiles\('(.*)'\)")
 
@@ -24,6 +25,12 @@ def workflow(name: str) -> dict[str, Any]:
     """Read a workflow; YAML reads its key ``on`` as True."""
     content: dict[str, Any] = yaml.safe_load((WORKFLOWS / name).read_text(encoding="utf8"))
     return content
+
+
+def triggers(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what starts a workflow."""
+    events: dict[str, Any] = content[True]
+    return events
 
 
 @dataclass
@@ -91,15 +98,36 @@ class Runner:
             **os.environ,
             **self._filled(content.get("env", {})),
             **self.env,
+            "GITHUB_ACTION_PATH": str(GITHUB / "actions" / "gate"),
             "GITHUB_OUTPUT": str(self._output),
             "GITHUB_STEP_SUMMARY": str(self.folder / f"{job}.summary.md"),
+            "GITHUB_WORKSPACE": str(self.checkout_folder),
             "RUNNER_TEMP": str(self.folder / "temp"),
         }
-        for step in content["jobs"][job]["steps"]:
+        self._play_steps(content["jobs"][job]["steps"], base, between or {})
+        for key, value in self._filled(content["jobs"][job].get("outputs", {})).items():
+            self.values[f"needs.{job}.outputs.{key}"] = value
+        self.values[f"needs.{job}.result"] = "failure" if self.failed else "success"
+        return not self.failed
+
+    def _play_steps(
+        self,
+        steps: Sequence[Mapping[str, Any]],
+        base: Mapping[str, str],
+        between: Mapping[str, Callable[[], None]],
+    ) -> None:
+        """Run the steps of a job, or those of an action of this repository in the place of its step."""
+        for step in steps:
             name = step.get("name") or step.get("run") or step["uses"].partition("@")[0]
             if not self._applies(step.get("if", "success()")):
                 continue
-            (between or {}).get(name, lambda: None)()
+            if step.get("uses", "").startswith("$/"):
+                inputs = self._filled(step["with"])
+                self.values |= {f"inputs.{key}": value for key, value in inputs.items()}
+                action = yaml.safe_load((GITHUB.parent / step["uses"][2:] / "action.yml").read_text("utf8"))
+                self._play_steps(action["runs"]["steps"], base, between)
+                continue
+            between.get(name, lambda: None)()
             succeeded = self._use(step) if "uses" in step else self._run(step, name, base)
             if not succeeded and not step.get("continue-on-error"):
                 self.failed.append(name)
@@ -107,10 +135,6 @@ class Runner:
                 key, _, value = line.partition("=")
                 self.values[f"steps.{step.get('id')}.outputs.{key}"] = value
             self._output.write_text("", encoding="utf8")
-        for key, value in self._filled(content["jobs"][job].get("outputs", {})).items():
-            self.values[f"needs.{job}.outputs.{key}"] = value
-        self.values[f"needs.{job}.result"] = "failure" if self.failed else "success"
-        return not self.failed
 
     @property
     def _output(self) -> Path:
@@ -118,7 +142,7 @@ class Runner:
 
     def _applies(self, condition: str) -> bool:
         text = _EXPRESSION.sub(r"\1", condition)
-        if text == "!cancelled()":
+        if text in ("!cancelled()", "always()"):
             return True
         return not self.failed and (text == "success()" or all(map(self._holds, text.split(" && "))))
 
@@ -144,9 +168,13 @@ class Runner:
         assert "${{" not in step["run"], "the value of an expression in a command could inject code"
         if step["run"].startswith(".ci/environment "):
             self._install(step["run"].split()[1])
+        if "-m venv" in step["run"]:
+            self._install(str(self.folder / "temp" / "embedopt"))
+            return True
         env = {**base, **self._filled(step.get("env", {})), **self.env}
+        folder = self.checkout_folder / self._filled({"in": step.get("working-directory", ".")})["in"]
         argv = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-        done = subprocess.run(argv, cwd=self.checkout_folder, env=env, capture_output=True, text=True)
+        done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True)
         self.printed[name] = done.stdout + done.stderr
         return done.returncode == 0
 
@@ -166,7 +194,7 @@ class Runner:
     def checkout(self, options: Mapping[str, str]) -> bool:
         """Clone the remote at the ref."""
         git(self.checkout_folder, "clone", "-q", str(self.remote), ".")
-        git(self.checkout_folder, "checkout", "-q", options.get("ref", self.ref))
+        git(self.checkout_folder, "checkout", "-q", options.get("ref") or self.ref)
         return True
 
     def nothing(self, options: Mapping[str, str]) -> bool:
@@ -174,8 +202,9 @@ class Runner:
         return True
 
     def python(self, options: Mapping[str, str]) -> bool:
-        """Output the version of Python."""
-        self._output.write_text(f"python-version={options['python-version']}.1\n", encoding="utf8")
+        """Output the version of Python, and its path."""
+        output = f"python-version={options['python-version']}.1\npython-path={sys.executable}\n"
+        self._output.write_text(output, encoding="utf8")
         return True
 
     def restore(self, options: Mapping[str, str]) -> bool:

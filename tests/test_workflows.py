@@ -30,7 +30,7 @@ Play = Callable[..., Runner]
 
 
 def test_these_are_all_workflows() -> None:
-    assert NAMES == ["benchmark.yml", "ci.yml", "comment.yml", "history.yml"]
+    assert NAMES == ["benchmark.yml", "ci.yml", "comment.yml", "gate.yml", "history.yml"]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_linters_accept_the_workflows(command: list[str]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_action_is_pinned_to_a_commit(name: str) -> None:
-    used = re.findall(r"uses: (\S+)(.*)", (WORKFLOWS / name).read_text(encoding="utf8"))
+    used = re.findall(r"uses: ([^$\s]\S+)(.*)", (WORKFLOWS / name).read_text(encoding="utf8"))
     assert used
     for action, comment in used:
         assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)
@@ -187,8 +187,15 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _branch(work, "words", "README.md", "embedopt", "Embedopt")
     short = "        return embeddings if self.name == 'onnx-fp32' else np.round(embeddings, 1)\n"
     _branch(work, "worse", "embedopt/inference/pipeline.py", "        return embeddings\n", short)
-    _branch(work, "broken", "conftest.py", "embedopt.plugin", "nothing_of_the_name")
-    _branch(work, "newer", ".ci/constraints.txt", "numpy==2.4.6", "numpy==2.4.7", start="broken")
+    # What would end each of its runs in green, if it judged itself.
+    lenient = (
+        "embedopt/judge/gate/verdict.py",
+        "in checks.items() if applies",
+        "in checks.items() if not code",
+    )
+    _branch(work, "lenient", *lenient, start="worse")
+    option = '"--head-python", {"metavar"'
+    _branch(work, "older", "embedopt/measure/declared_options.py", option, '"--of-head", {"metavar"')
     git(work, "push", "-q", str(bare), "--all")
     git(bare, "symbolic-ref", "HEAD", "refs/heads/main")
     return bare
@@ -296,8 +303,11 @@ def test_a_pull_request_that_changes_nothing_measured_passes_unmeasured(play: Pl
 def test_a_pull_request_that_makes_embeddings_worse_fails_with_its_reason(
     play: Play, remote: Path, shards: tuple[str, ...], numbers: tuple[int, ...]
 ) -> None:
-    """The check fails; the summary, an annotation and one comment say why."""
-    run = play("benchmark.yml", "worse")
+    """The check fails, though the change would let itself pass; summary, annotation and comment say why.
+
+    What decides is the base's code, which knows nothing of the change of the rules.
+    """
+    run = play("benchmark.yml", "lenient")
     assert not _measured(run, *shards)
     assert run.failed == ["The gate"], "\n".join(run.printed.values())
     summary = (run.folder / "verdict.summary.md").read_text(encoding="utf8")
@@ -305,12 +315,26 @@ def test_a_pull_request_that_makes_embeddings_worse_fails_with_its_reason(
     assert re.search(
         r"^::error title=onnx-\w+ cosine_\w+::regressed, -", run.printed["Annotations"], re.MULTILINE
     )
-    sha = git(remote, "rev-parse", "worse")
+    sha = git(remote, "rev-parse", "lenient")
     merged = json.loads((run.artifacts / "benchmark" / "run.json").read_text(encoding="utf8"))["embedopt"]
     assert set(merged["backends"]) == {"torch-fp32", "onnx-fp32", "onnx-int8"}
+    assert "moved_rules" not in merged["against"]
+    assert {*merged["accuracy"]} == {"torch-fp32", "onnx-fp32", "onnx-int8"}, "the figures of the head"
     assert merged["against"]["head"] == sha, "files that the workflow makes are no change of the head"
     [comment] = _commented(play, run, sha, *numbers)
     assert comment.splitlines()[1].startswith("### embedopt: less accurate: ")
+
+
+def test_where_the_base_can_t_measure_a_head_the_change_judges_itself_and_that_is_said_first(
+    play: Play, remote: Path
+) -> None:
+    run = play("benchmark.yml", "lenient")
+    run.values["github.event.pull_request.base.sha"] = git(remote, "rev-parse", "older")
+    assert not _measured(run)
+    assert run.failed == ["Has the suite itself passed, its lowest accuracies included?"]
+    merged = json.loads((run.artifacts / "benchmark" / "run.json").read_text(encoding="utf8"))["embedopt"]
+    [moved] = merged["against"]["moved_rules"]
+    assert moved == ("embedopt/judge/gate/verdict.py and 1 more, which measured and judged here")
 
 
 def test_a_pull_request_that_can_t_be_measured_fails_and_gets_a_comment(play: Play, remote: Path) -> None:

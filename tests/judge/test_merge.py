@@ -146,10 +146,10 @@ def test_gate_runs_are_joined() -> None:
 
 def _gate_run_alone(name: str, backend: str, head: str = "c" * 40, **changes: Any) -> Shard:
     """What a checkout of the base saves: no figures, and a commit and an environment of its own."""
-    nothing: dict[str, Any] = {"accuracy": {}, "throughput": {}, "footprint": {}}
     _, content = make_shard(name, backend, commit="b" * 40, **changes)
-    content["embedopt"] |= nothing | {"against": to_json(_gate_run(backend, head=head))}
-    content |= {"benchmarks": []}
+    against = to_json(_gate_run(backend, head=head))
+    record = content["embedopt"] | {"accuracy": {}, "throughput": {}, "footprint": {}, "against": against}
+    content = {**content, "embedopt": record, "benchmarks": []}
     return parse_run(name, content), content
 
 

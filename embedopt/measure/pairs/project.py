@@ -14,6 +14,7 @@ from embedopt.git import git
 from embedopt.measure.pairs import environment
 
 _WORKER_FILE = Path("embedopt", "measure", "worker.py")
+_THIS_FILE = Path("embedopt", "measure", "pairs", "project.py")
 _ADOPTING = ("pyproject.toml", "conftest.py", "benchmarks/conftest.py", "benchmarks/pytest.ini")
 # What measures and judges, where embedopt itself is changed; the rest is measured, or shows.
 _JUDGES = (
@@ -108,7 +109,7 @@ def moved_judges(head: Path, commit: str) -> tuple[str, ...]:
 
     It is the base's where ``--head`` names the code that is measured, or where embedopt is installed.
     """
-    if not Path(__file__).resolve().is_relative_to(head.resolve()):
+    if Path(__file__).resolve() != (head / _THIS_FILE).resolve():  # a checkout of the base may lie in head's
         return ()
     changed = git(head, "diff", "--name-only", "--relative", commit, "--", *_JUDGES).stdout.splitlines()
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
