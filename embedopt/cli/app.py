@@ -15,6 +15,7 @@ from embedopt.cli import calibrate as calibrate_commands
 from embedopt.cli import encode as encode_commands
 from embedopt.cli import judge as judge_commands
 from embedopt.cli import report as report_commands
+from embedopt.cli.init import init
 from embedopt.errors import EmbedoptError, MissingPackageError, RecordError, UnsupportedModelError
 from embedopt.inference.artifacts.quantization_texts import quantization_texts
 from embedopt.inference.artifacts.store import ArtifactStore, disk_bytes
@@ -199,6 +200,7 @@ for _other in (
     report_commands.append,
     report_commands.comment,
     calibrate_commands.calibrate,
+    init,
 ):
     app.command()(_other)
 

@@ -111,10 +111,17 @@ def read_targets(project: Path) -> dict[str, Target]:
         raise UsageError(f"{file} can't be read ({error}); wanted TOML: mend it") from None
     ours = table.get("tool", {}).get("embedopt", {})
     common = {"source": ours["source"]} if "source" in ours else {}
-    return {name: _target(file, name, common, values) for name, values in ours.get("targets", {}).items()}
+    return {
+        name: parse_target(file, name, common, values) for name, values in ours.get("targets", {}).items()
+    }
 
 
-def _target(file: Path, name: str, common: dict[str, Any], values: Any) -> Target:
+def parse_target(file: Path, name: str, common: dict[str, Any], values: Any) -> Target:
+    """Check one table of a file, over the values that all tables have in common.
+
+    Raises:
+        UsageError: the table or its name means nothing; the message says what is wanted.
+    """
     where = f"{file}: [tool.embedopt.targets.{name}]"
     if not isinstance(values, dict):
         raise UsageError(f"{where} is {values!r}; wanted a table with call = 'module:name'")
