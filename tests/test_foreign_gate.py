@@ -268,6 +268,12 @@ python = ".venv/bin/python"
 _SERVED = {
     "none": ((EMBEDDING, "EFFORT = 20", "EFFORT = 20  #"), 5, []),
     "other vectors": ((EMBEDDING, "text.lower()", "text.upper()"), 6, ["shop drift: vectors changed, -"]),
+    "texts cut": ((API, "embed(texts)", "embed([text[:12] for text in texts])"), 6, ["shop drift: vec"]),
+    "one vector repeated": (
+        (API, "embed(texts)", "embed(texts[:1] * len(texts))"),
+        6,
+        ["shop batch_invariance_min: regressed, -", "shop drift: vectors changed, -"],
+    ),
     "a text dropped": (
         (API, "enumerate(embed(texts))", "enumerate(embed(texts)[:-1] or embed(texts))"),
         4,
@@ -292,6 +298,100 @@ def test_each_side_starts_its_own_service(tmp_path: Path, name: str) -> None:
         code,
         begins,
     )
+
+
+def _install_a_copy(shop: Shop, folder: Path) -> Path:
+    """Install the shop into one environment that base and head both name; return its packages."""
+    packages = _environment_for_both(shop, folder)
+    copytree(shop.folder / "src" / "shop", packages / "shop")
+    shop.commit()
+    return packages
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("", "base and head both ran {}/shop/__init__.py; wanted each its own"),
+        ("-E", "head: shop can't start 'python -E -m shop.api "),
+    ],
+)
+def test_an_installed_copy_that_a_server_runs_is_not_comparable(
+    tmp_path: Path, options: str, words: str
+) -> None:
+    """Its folder is not where Python looks; with -E, nobody sees what it imports."""
+    shop = Shop(tmp_path / "shop", SERVICE.replace("python -m", f"python {options} -m"))
+    packages = _install_a_copy(shop, tmp_path / "environment")
+    (shop.folder / "src").rename(shop.folder / "code")
+    shop.commit()
+    shop.change("code/shop/embedding.py", "EFFORT = 20", "EFFORT = 60")
+    code, [line] = _seen(shop.gate())
+    assert code == 4
+    assert line.startswith(f"shop: not comparable, {words.format(packages)}")
+    assert (": start Python without -E and -I; wanted" in line) == bool(options)
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("shop/src", "base and head both ran {}/serve.py; wanted"),  # the checkout of head
+        (
+            "elsewhere",
+            "base and head both ran 'python {}/serve.py {{port}}', and no file of their commits",
+        ),
+    ],
+)
+def test_a_server_outside_its_own_checkout_is_not_comparable(tmp_path: Path, folder: str, words: str) -> None:
+    path = tmp_path / folder
+    shop = Shop(tmp_path / "shop", SERVICE.replace("-m shop.api", f"{path}/serve.py"))
+    copytree(shop.folder / "src" / "shop", path / "store")
+    code = (path / "store" / "api.py").read_text(encoding="utf8")
+    (path / "serve.py").write_text(code.replace("shop.embedding", "store.embedding"), encoding="utf8")
+    shop.append("requirements.txt", "\n")
+    shop.commit()
+    shop.change(EMBEDDING, "EFFORT = 20", "EFFORT = 60")
+    seen, [line] = _seen(shop.gate())
+    assert seen == 4
+    assert line.startswith(f"shop: not comparable, {words.format(path)}")
+
+
+# A target that starts a process for each call.
+_PARENT = """
+import json, os, subprocess, sys
+
+def embed(texts):
+    command = [sys.executable, "-m", "shop.child"]
+    done = subprocess.run(command, input=json.dumps(texts), cwd=FOLDER, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+"""
+_CHILD = """
+import json, sys
+from shop.embedding import embed
+
+print(json.dumps(embed(json.load(sys.stdin))))
+"""
+
+
+def _start_children(shop: Shop, folder: str) -> None:
+    shop.append("src/shop/parent.py", _PARENT.replace("FOLDER", folder))
+    shop.append("src/shop/child.py", _CHILD)
+    shop.change("pyproject.toml", "shop.embedding:embed", "shop.parent:embed")
+    shop.commit()
+
+
+def test_another_vector_of_a_child_process_fails(shop: Shop) -> None:
+    _start_children(shop, "os.path.dirname(os.path.dirname(__file__))")
+    shop.change(EMBEDDING, "text.lower()", "text.upper()")
+    code, [line] = _seen(shop.gate())
+    assert (code, line[:28]) == (6, "shop drift: vectors changed,")
+
+
+def test_an_installed_copy_that_a_child_process_runs_is_not_comparable(shop: Shop, tmp_path: Path) -> None:
+    _start_children(shop, "'/'")
+    packages = _install_a_copy(shop, tmp_path / "environment")
+    shop.change(EMBEDDING, "text.lower()", "text.upper()")
+    code, [line] = _seen(shop.gate())
+    assert code == 4
+    assert line.startswith(f"shop: not comparable, base and head both ran {packages}/shop/__init__.py; w")
 
 
 def test_one_service_that_answers_both_sides_is_not_comparable(shop: Shop, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from typing import Any, Callable, Iterator, Mapping, Sequence, TextIO
@@ -30,6 +31,7 @@ class Target:
     """The code that embeds: ``call`` names a function, a class that is made once, or an object."""
 
     def __init__(self, call: str) -> None:
+        self._children = Children()
         module_name, _, names = call.partition(":")
         value: Any = importlib.import_module(module_name)
         for name in names.split("."):
@@ -57,11 +59,11 @@ class Target:
         return {"seconds": seconds, **pack(answer)}
 
     def files(self) -> dict[str, Any]:
-        """Return the file of the module that was named, and the files of all modules that are imported."""
+        """Return the file of the module that was named, and all that it and its child processes loaded."""
         files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
         del files["__main__"]  # this one
-        imported = sorted({os.path.realpath(file) for file in files.values() if file})
-        return {"module": files[self._module], "files": imported}
+        imported = {os.path.realpath(file) for file in files.values() if file}
+        return {"module": files[self._module], "files": sorted(imported | self._children.files())}
 
 
 def pack(answer: Any) -> dict[str, Any]:
@@ -136,11 +138,67 @@ class Server:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         os.environ.update(environment)  # where the command itself is looked for, too
+        self._children = Children()
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def ended(self) -> dict[str, Any]:
         """Return the exit code of the command; None while it runs."""
         return {"code": self._process.poll()}
+
+    def files(self) -> dict[str, Any]:
+        """Return the files that its processes have imported, mapped, or got as an argument.
+
+        Raises:
+            RuntimeError: a process of it is a Python that did not note its imports.
+        """
+        return {"files": sorted(self._children.files())}
+
+
+class Children:
+    """The processes that this one starts from now on; they note what they import."""
+
+    def __init__(self) -> None:
+        self._notes = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as this process
+        os.environ["EMBEDOPT_IMPORT_NOTES"] = f"/proc/{os.getpid()}/fd/{self._notes.fileno()}"
+        paths = [os.path.join(os.path.dirname(__file__), "import_notes"), os.environ.get("PYTHONPATH")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
+    def files(self) -> set[str]:
+        """Return the files that they have imported, mapped, or got as an argument.
+
+        Raises:
+            RuntimeError: one runs Python, and none has noted an import.
+        """
+        noted = os.pread(self._notes.fileno(), os.fstat(self._notes.fileno()).st_size, 0)
+        files = set(map(os.fsdecode, noted.splitlines()))
+        for process in _group():
+            program = os.path.basename(os.path.realpath(process + "/exe"))
+            if program.startswith("python") and not noted:
+                raise RuntimeError("the files that it imports can't be seen: start Python without -E and -I")
+            files.update(_files_of(process))
+        return set(map(os.path.realpath, files))
+
+
+def _group() -> list[str]:
+    """Return the folders in /proc of all processes of this one's group, without this one."""
+    folders = []
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(ValueError, ProcessLookupError):
+            if int(name) != os.getpid() and os.getpgid(int(name)) == os.getpgrp():
+                folders.append("/proc/" + name)
+    return folders
+
+
+def _files_of(process: str) -> set[str]:
+    """Return the files that a process has mapped, as its program, and those that its arguments name."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        with open(process + "/maps", "rb") as maps:
+            names = [os.fsdecode(line.split(None, 5)[5].rstrip(b"\n")) for line in maps if b" /" in line]
+        with open(process + "/cmdline", "rb") as command:
+            folder = os.readlink(process + "/cwd")
+            names += [os.path.join(folder, os.fsdecode(part)) for part in command.read().split(b"\0") if part]
+        return set(filter(os.path.isfile, names))
+    return set()
 
 
 def answer_to(opened: list[Any], request: dict[str, Any]) -> dict[str, Any]:

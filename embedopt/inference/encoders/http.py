@@ -73,8 +73,11 @@ class HttpEncoder(ForeignEncoder):
 
     @override
     def files(self) -> dict[str, Any]:
-        """Return the URL of an endpoint that was running before, whose code nobody here knows."""
-        return {} if self._server else {"files": [self._url]}
+        """Return the ``files`` of a server that was started, and what ``start`` it.
+
+        Of an endpoint that was running before, whose code nobody here knows, the URL is the one file.
+        """
+        return self._server.files() if self._server else {"files": [self._url]}
 
     @override
     def _ask(self, texts: list[str]) -> FloatArray:
@@ -213,7 +216,8 @@ class _Server:
     def __init__(self, backend: Backend, port: int) -> None:
         assert backend.project is not None
         self._name, self._port = backend.name, port
-        self._command = str(backend.open_options["start"]).replace("{port}", str(port))
+        self._start = str(backend.open_options["start"])
+        self._command = self._start.replace("{port}", str(port))
         python = interpreter(backend.project, str(backend.open_options.get("python", "")))
         paths = {"PATH": [str(Path(python).parent)], "PYTHONPATH": source_folders(backend)}
         self._environment = {
@@ -230,6 +234,10 @@ class _Server:
         """
         command = shlex.split(self._command)
         return int(self._ask(do="start", command=command, environment=self._environment)["pid"])
+
+    def files(self) -> dict[str, Any]:
+        """Return the ``files`` that the server has loaded, and its ``start``."""
+        return {**self._ask(do="files"), "start": self._start}
 
     def _ask(self, **request: object) -> dict[str, Any]:
         self._process.write(request, START_S)

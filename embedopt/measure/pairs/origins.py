@@ -27,16 +27,31 @@ class Origins:
         name: ``base`` or ``head``, for messages.
         project: a folder of its checkout.
         files: absolute paths of the files, links resolved; or the URL of a service that was running before.
+        start: command of a server that was started for this side; empty for none.
     """
 
     name: str
     project: Path
     files: frozenset[str]
+    start: str = ""
+
+    @cached_property
+    def top(self) -> Path:
+        """The folder of the checkout, links resolved."""
+        return Path(os.path.realpath(git(self.project, "rev-parse", "--show-toplevel").stdout.strip()))
+
+    @property
+    def has_own(self) -> bool:
+        """Whether one of the files is of the checkout, and not installed into it."""
+        return any(
+            Path(name).is_relative_to(self.top) and not _INSTALLED & {*Path(name).parts}
+            for name in self.files
+        )
 
     @cached_property
     def tree(self) -> Mapping[str, Path]:
         """The Python files of the checkout by each path that an import may have, such as ``shop/text.py``."""
-        top = Path(os.path.realpath(git(self.project, "rev-parse", "--show-toplevel").stdout.strip()))
+        top = self.top
         listed = git(top, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.py")
         files = [
             top / name for name in listed.stdout.split("\0") if name and not _INSTALLED & {*Path(name).parts}
@@ -64,6 +79,8 @@ def why_not_own(base: Origins, head: Origins) -> str | None:
                 return f"base and head both ran {name}; {_WANTED}"
             if paths and not _is_copy(Path(name), side.tree.get(paths[0])):
                 return f"{side.name} ran {name}, which is not the file of its commit; {_WANTED}"
+    if base.start and base.start == head.start and not (base.has_own and head.has_own):
+        return f"base and head both ran {base.start!r}, and no file of their commits; {_WANTED}"
     shared = sorted(name for name in base.files & head.files if _INSTALLED & {*Path(name).parts})
     if shared and (names := changed(base.project, head.project)):
         return f"base and head both ran {shared[0]}, though {', '.join(names)} changed; {_WANTED}"
@@ -76,8 +93,8 @@ def not_own(
     """Return why base or head did not run its own code, by backend; ``files`` of each are by backend, too."""
     reasons = {
         name: why_not_own(
-            Origins("base", projects[0], frozenset(base[name]["files"])),
-            Origins("head", projects[1], frozenset(head[name]["files"])),
+            Origins("base", projects[0], frozenset(base[name]["files"]), base[name].get("start", "")),
+            Origins("head", projects[1], frozenset(head[name]["files"]), head[name].get("start", "")),
         )
         for name in base
         if base[name] and head.get(name)

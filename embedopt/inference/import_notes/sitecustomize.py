@@ -1,0 +1,44 @@
+"""Notes the file of each module that a target's server, or child process, imports: whose code was it?
+
+``foreign_worker`` puts this folder first in PYTHONPATH: each Python that it starts, of version 3.8 or newer,
+imports this file before all others. Nothing of ours runs once a module is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from typing import Any
+
+
+def _note_imports(notes: int, loader: Any) -> None:
+    get_code = loader.get_code
+
+    def noting(self: Any, name: str) -> Any:
+        os.write(notes, os.fsencode(self.path) + b"\n")
+        return get_code(self, name)
+
+    loader.get_code = noting
+
+
+def main() -> None:
+    """Note imports from now on, and make way for a module of this name that the environment has.
+
+    Where there is nothing to write to, ``foreign_worker`` says that imports can't be seen.
+    """
+    with contextlib.suppress(OSError):
+        notes = os.open(os.environ["EMBEDOPT_IMPORT_NOTES"], os.O_WRONLY | os.O_APPEND)
+        for loader in (SourceFileLoader, SourcelessFileLoader):
+            _note_imports(notes, loader)
+    own = sys.modules.pop("sitecustomize")
+    folder = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != folder]
+    with contextlib.suppress(ImportError):
+        importlib.import_module("sitecustomize")  # the environment's own
+    sys.modules.setdefault("sitecustomize", own)
+
+
+main()
