@@ -98,17 +98,15 @@ def measure_gate_run(
     cache_dir = cache_root(Path(work.cache_dir) if work.cache_dir else None)
     suite = base_commit.suite_folder(plan.head, commit)
     with ended_by_signals(), worktree.checked_out(plan.head, commit, cache_dir, suite) as folder:
-        head_python = plan.head_python or sys.executable
-        base_python = plan.base_python or head_python
-        base = Checkout(name="base", root=folder, python=base_python, installed=installed)
-        own = Checkout(name="head", root=plan.head, python=head_python, installed=installed)
+        python = plan.head_python or sys.executable
+        base = Checkout(name="base", root=folder, python=plan.base_python or python, installed=installed)
+        own = Checkout(name="head", root=plan.head, python=python, installed=installed)
         if project.has_suite(folder, installed=installed):
             environment.install(folder, project.install_command(plan.head, folder), on_step)
         started_s = clock()
         starts = (lambda: WorkerClient(base), lambda: WorkerClient(own))
         runner = GateRunner(starts, plan, work, on_step, clock)
-        title = f"{head[:12]}{head[40:]} against {plan.ref} ({commit[:12]})"
-        own_rules, base_rules = runner.compare(folder, title, plan_pairs_by)
+        runner.compare(folder, commit, head, plan_pairs_by)
     return GateRun(
         base=plan.ref,
         base_commit=commit,
@@ -123,13 +121,9 @@ def measure_gate_run(
         drift=tuple(runner.drift),
         added=runner.added,
         removed=runner.removed,
-        accepted=project.newly_accepted(own_rules, base_rules or {}),
-        rules=base_rules,
-        moved_rules=(
-            *runner.moved,
-            *project.moved_rules(own_rules, base_rules or {}),
-            *(project.moved_judges(plan.head, commit) if base_rules is not None else ()),
-        ),
+        accepted=runner.accepted,
+        rules=runner.rules,
+        moved_rules=runner.moved,
         notes=tuple(runner.notes),
     )
 
@@ -163,18 +157,20 @@ class GateRunner:
         self.removed: tuple[str, ...] = ()
         self.notes: list[str] = []
         self.moved = plan.moved
+        self.rules: Mapping[str, Any] | None = None  # the base's, once it is measured
+        self.accepted: tuple[str, ...] = ()
         self._lost: tuple[str, ...] = ()  # beside the backends that the change removes
         self._vectors_by: str | None = None
 
     def compare(
-        self, base: Path, title: str, plan_pairs_by: Callable[[Mapping[str, Any]], PlanPairs]
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-        """Measure what can be compared with the checkout of the base; return the rules of head and base."""
+        self, base: Path, commit: str, head: str, plan_pairs_by: Callable[[Mapping[str, Any]], PlanPairs]
+    ) -> None:
+        """Measure what can be compared with the checkout of the base's commit."""
         plan, installed = self._plan, not project.holds_embedopt(self._plan.head)
         if not project.has_suite(base, installed=installed):
             self._on_step(f"{plan.ref} has no embedopt: there is nothing to compare with")
             self.add(plan.backends)
-            return {}, None
+            return
         targets = read_targets(plan.head)
         ours = [name for name in plan.backends if name not in targets]
         own_python = plan.base_python is not None
@@ -183,18 +179,20 @@ class GateRunner:
         ):
             self._leave_out(dict.fromkeys(ours if installed else plan.backends, why))
             if not self.cells:
-                return {}, None
-        self._on_step(f"measuring {title}")
-        own_rules, base_rules = project.rules(plan.head), project.rules(base)
+                return
+        self._on_step(f"measuring {head[:12]}{head[40:]} against {plan.ref} ({commit[:12]})")
+        own_rules, self.rules = project.rules(plan.head), project.rules(base)
+        self.accepted = project.newly_accepted(own_rules, self.rules)
         self._projects = (base, plan.head)
         self.notes += changed_targets(read_targets(base), targets)
         self._give_each_its_own(base)
+        self.moved += project.moved_rules(own_rules, self.rules)
+        self.moved += project.moved_judges(plan.head, commit)
         if self.work.texts:
-            self.run(plan_pairs_by(base_rules))
+            self.run(plan_pairs_by(self.rules))
         else:
             why = "base and head have no text in common: keep some of the base's corpus"
             self._leave_out(dict.fromkeys(plan.backends, why))
-        return own_rules, base_rules
 
     def _give_each_its_own(self, base: Path) -> None:
         own = own_inputs(self._plan.base_inputs, base, self.work)
