@@ -224,8 +224,8 @@ class ProcessPair:
         disagreement: how the clocks at both ends of the pipe differ, in words; empty where they agree.
         seconds: seconds that it took, slow-downs left out; 0 where it is not known.
         quads: number of quads that were measured; 0 where it is not known.
-        disturbed: number of quads in which other processes took the CPU. As a rule they are not among the
-            calls.
+        disturbed: number of quads in which other processes took the CPU. Where they are half of the quads at
+            most, their calls are left out.
     """
 
     log_ratio: float

@@ -8,8 +8,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 # The system counts CPU time in steps of 10 ms, each kind on its own: over 0.2 s, what is left for others is
 # known to some 7 % of a core.
 _BLOCK_S, _LARGEST_SHARE = 0.2, 0.2
@@ -26,8 +24,8 @@ class Turn:
 def calm(turns: Sequence[Turn]) -> tuple[list[bool], int]:
     """Return which turns count, and how many were disturbed.
 
-    Disturbed ones count only where more than half are: then the calmest half does. Turns in a row are
-    looked at together until they last long enough to tell.
+    Where more than half are disturbed, all count: that may be the doing of what is measured, such as a server
+    that no worker has started. Turns in a row are looked at together until they last long enough to tell.
     """
     numbers = _blocks(turns)
     shares = []
@@ -37,8 +35,8 @@ def calm(turns: Sequence[Turn]) -> tuple[list[bool], int]:
             sum(turn.seconds for turn in together), _BLOCK_S
         )
         shares += [taken] * len(together)
-    allowed = max(_LARGEST_SHARE, float(np.median(shares)))
-    return [share <= allowed for share in shares], sum(share > _LARGEST_SHARE for share in shares)
+    disturbed = [share > _LARGEST_SHARE for share in shares]
+    return [2 * sum(disturbed) > len(turns) or not one for one in disturbed], sum(disturbed)
 
 
 def _blocks(turns: Sequence[Turn]) -> list[int]:

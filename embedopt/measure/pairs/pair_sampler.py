@@ -10,9 +10,6 @@ from embedopt.measure.pairs.last_calls import LastCalls
 from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair
 from embedopt.sampling import affordable, is_besides
 
-# Up to this share of disturbed quads, at least half of each pair's are calm.
-_MANY_DISTURBED = 0.25
-
 
 class PairSampler:
     """Starts process pairs and measures cells in them, as long as the budget of ``budget_s`` seconds lasts.
@@ -38,7 +35,7 @@ class PairSampler:
         self._besides_s = 0.0
         self._measured: Counter[Cell] = Counter()
         self._disagreements: dict[Cell, list[str]] = {}
-        self._quads = self._disturbed = 0
+        self._quads = self._disturbed = self._dropped = 0
         self.pairs = 0
 
     def measure(self, cells: Sequence[Cell], work: Work) -> Mapping[Cell, float] | None:
@@ -82,15 +79,15 @@ class PairSampler:
         """A line on the quads in which other processes took the CPU, if there were any."""
         if not self._disturbed:
             return ()
+        quieter = "" if self._dropped == self._disturbed else ": measure on a quieter machine"
         taken = f"other processes took the CPU in {self._disturbed} of {self._quads} turns"
-        if self._disturbed <= _MANY_DISTURBED * self._quads:
-            return (f"{taken}, which are left out",)
-        return (f"{taken}, so intervals are wide: measure on a quieter machine",)
+        return (f"{taken}, {self._dropped} of which are left out{quieter}",)
 
     def _note(self, cell: Cell, pair: ProcessPair) -> None:
         self._measured[cell] += 1
         self._quads += pair.quads
         self._disturbed += pair.disturbed
+        self._dropped += pair.quads - len(pair.base_ms) // 2 if pair.quads else 0
         if pair.disagreement:
             self._disagreements.setdefault(cell, []).append(pair.disagreement)
 

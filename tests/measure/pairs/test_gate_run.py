@@ -38,6 +38,7 @@ class Stage:
         scores: the mean cosine that clients of base or head answer, by name.
         requests: the requests that clients of base or head answer, by name.
         idle_s: what the clients of base or head wait for beyond a call, by name.
+        others_share: share of a core that others take while clients of base or head are called, by name.
         vectors: the vectors that clients of base or head answer, by name.
         defaults: the default backends of clients of base or head, by name.
         timed: the vectors of the last timed call that clients of base or head answer, by name.
@@ -55,6 +56,7 @@ class Stage:
         self.requests: dict[str, tuple[str, ...]] = {}
         self.vectors: dict[str, FloatArray] = {}
         self.idle_s: dict[str, float] = {}
+        self.others_share: dict[str, float] = {}
         self.defaults: dict[str, dict[str, str]] = {}
         self.timed: dict[str, FloatArray] = {}
         self.keeps_results: set[str] = set()
@@ -81,6 +83,7 @@ class Stage:
         client.requests = self.requests.get(name, client.requests)
         client.defaults = self.defaults.get(name, client.defaults)
         client.idle_s = self.idle_s.get(name, 0.0)
+        client.others_share = self.others_share.get(name, 0.0)
         client.vectors = self.vectors.get(name, client.vectors)
         client.timed = self.timed.get(name, client.timed)
         client.keeps_results = name in self.keeps_results
@@ -191,6 +194,18 @@ def test_a_cell_whose_times_disagree_in_most_pairs_is_not_comparable() -> None:
     stage.run([PairsWanted(cell=BATCH, pairs=2)])
     assert [reason.cell for reason in stage.runner.not_comparable] == [BATCH]
     assert BATCH not in [known.cell for known in stage.runner.cells]
+
+
+def test_turns_in_which_other_processes_took_the_cpu_are_a_note() -> None:
+    stage = Stage()
+    stage.others_share["base"] = 0.5
+    stage.run([PairsWanted(cell=BATCH, pairs=1)])
+    [note] = stage.runner.sampler.notes
+    assert note in stage.runner.notes
+    assert note == (
+        "other processes took the CPU in 10 of 10 turns, 0 of which are left out: "
+        "measure on a quieter machine"
+    )
 
 
 def test_what_is_no_call_with_a_batch_size_gets_a_share_of_the_budget() -> None:

@@ -14,12 +14,13 @@ def _turns(seconds: float, others_s: list[float]) -> list[Turn]:
     [
         ([0.0] * 4, [True] * 4, 0),
         ([0.2, 0.2, 0.21, 0.0], [True, True, False, True], 1),
-        ([0.9, 0.5, 0.6, 0.8], [False, True, True, False], 4),
+        ([0.9, 0.5, 0.0, 0.8], [True] * 4, 3),
+        ([0.9, 0.0, 0.0, 0.8], [False, True, True, False], 2),
         ([0.9], [True], 1),
     ],
-    ids=["calm", "one too much", "the calmest half at least", "the only one"],
+    ids=["calm", "one too much", "most", "half", "the only one"],
 )
-def test_disturbed_turns_are_left_out_but_half_of_them_count(
+def test_disturbed_turns_are_left_out_unless_most_are(
     others_s: list[float], counts: list[bool], disturbed: int
 ) -> None:
     assert calm(_turns(1.0, others_s)) == (counts, disturbed)
