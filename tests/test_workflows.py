@@ -196,6 +196,8 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _branch(work, "lenient", *lenient, start="worse")
     option = '"--head-python", {"metavar"'
     _branch(work, "older", "embedopt/measure/declared_options.py", option, '"--of-head", {"metavar"')
+    _branch(work, "broken", "pytest.ini", "", "[pytest]\naddopts = --against-budget many\n")
+    _branch(work, "newer", ".ci/constraints.txt", "numpy==2.4.6", "numpy==2.4.7", start="broken")
     git(work, "push", "-q", str(bare), "--all")
     git(bare, "symbolic-ref", "HEAD", "refs/heads/main")
     return bare
@@ -203,10 +205,11 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _branch(work: Path, name: str, file: str, old: str, new: str, start: str = "main") -> None:
     git(work, "checkout", "-q", "-b", name, start)
-    text = (work / file).read_text(encoding="utf8")
+    text = (work / file).read_text(encoding="utf8") if (work / file).exists() else ""
     assert old in text
     (work / file).write_text(text.replace(old, new, 1), encoding="utf8")
-    git(work, "commit", "-qam", name)
+    git(work, "add", ".")
+    git(work, "commit", "-qm", name)
     git(work, "checkout", "-q", "main")
 
 

@@ -137,7 +137,7 @@ def _parse(words: Sequence[str]) -> Namespace:
     try:
         return own_options(parser.parse_known_args(words)[0])
     except ArgumentError as error:
-        raise UsageError(f"the base's addopts: {error}; wanted options of this embedopt") from None
+        raise UsageError(f"addopts of base or head: {error}; wanted options of this embedopt") from None
 
 
 def _shown(option: Namespace, name: str) -> str:
