@@ -12,10 +12,16 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray import serve
 
+from embedopt.inference.backends import get_backend
 from embedopt.inference.encoder import FloatArray
+from embedopt.inference.encoders.http import open_endpoint
+from embedopt.inference.targets import declare_targets
+from embedopt.measure.load_test.open_loop import Traffic, drive
+from embedopt.measure.load_test.servers import batchings_of, open_server
 from tests.fakes import FakeEncoder, fake_embedding
 
 # What the page opens, and what takes its place.
@@ -75,6 +81,7 @@ def main(code: str, fifo: str) -> None:
             "answers": client.ask("nurse", "welder"),
             "overload": _overload(client, pool, fifo),
             "gone": _gone(client, pool, fifo),
+            "load": _load_test(port, Path(fifo).parent),
         }
     serve.shutdown()
     ray.shutdown()
@@ -101,6 +108,20 @@ def _gone(client: Client, pool: ThreadPoolExecutor, fifo: str) -> int:
     texts = [f"text {number}" for number in range(8)]
     answers = pool.map(lambda text: _insist(client, text), texts)
     return sum(answer == [fake_embedding(text).tolist()] for text, answer in zip(texts, answers, strict=True))
+
+
+def _load_test(port: int, folder: Path) -> list[float | None]:
+    """Send four requests as benchmarks/test_load.py does; return the shares answered in time and refused."""
+    table = f'[tool.embedopt.targets.service]\nurl = "http://127.0.0.1:{port}/embed"\n'
+    (folder / "pyproject.toml").write_text(table, encoding="utf8")
+    declare_targets(folder)
+    texts = [f"text {number}" for number in range(4)]
+    alone = np.stack([fake_embedding(text) for text in texts])
+    with open_endpoint(get_backend("service"), folder) as encoder:
+        server = open_server(batchings_of(encoder)[-1], encoder, 60_000.0)
+        point = drive(server, np.arange(4) / 1e3, Traffic(texts=texts, promise_ms=60_000.0, alone=alone))
+        server.close()
+    return [point.kept_share, point.refused_share, round(point.worst_cosine or 0.0, 5)]
 
 
 def _insist(client: Client, text: str) -> Any:

@@ -109,7 +109,12 @@ def test_the_deployment_on_ray_answers_refuses_and_outlives_clients_that_go_away
     )
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     answers = [fake_embedding(text).tolist() for text in ("nurse", "welder")]
-    expected = {"answers": [200, answers], "overload": [*[503] * 3, *[200] * 5], "gone": 8}
+    expected = {
+        "answers": [200, answers],
+        "overload": [*[503] * 3, *[200] * 5],
+        "gone": 8,
+        "load": [1.0, 0.0, 1.0],
+    }
     assert lines == [expected], done.stderr
 
 

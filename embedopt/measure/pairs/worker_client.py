@@ -4,14 +4,15 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
-
-import psutil
+from typing import TYPE_CHECKING, Any, Self
 
 from embedopt.errors import MeasureError
 from embedopt.line_process import LineProcess
 from embedopt.measure.footprint import peak_rss_bytes, processes_of, resident_bytes
 from embedopt.measure.worker import PROTOCOL
+
+if TYPE_CHECKING:
+    from psutil import Process
 
 WORKER = "embedopt.measure.worker"
 # "load" may build an artifact and "accuracy" encodes the whole corpus: minutes on a slow machine.
@@ -84,7 +85,7 @@ class WorkerClient:
         self._checkout = checkout
         self._short_s = self._timeout_s = short_s
         self._sent_s = self.waited_s = 0.0
-        self._members: list[psutil.Process] = []
+        self._members: list[Process] = []
         # With -P, none of the project's own modules can stand in for one that embedopt imports.
         safe = ["-P"] if checkout.installed else []
         self._process = LineProcess(
@@ -158,6 +159,8 @@ class WorkerClient:
 
         The worker's include those of the processes that it had started before the first call of this.
         """
+        import psutil  # judging, which imports this module, does without
+
         self._members = self._members or [psutil.Process(pid) for pid in processes_of(self._process.pid)]
         times = psutil.cpu_times()
         idle_s = times.idle + getattr(times, "iowait", 0.0)
