@@ -31,7 +31,7 @@ from embedopt.measure.session import Session
 from embedopt.questions import Questions
 from embedopt.report.summary_tables import render_comparisons, render_summary
 from embedopt.report.verdict_tables import render_positions, render_verdicts
-from embedopt.report.words import describe_damaged, title_of
+from embedopt.report.words import command_for, describe_damaged, title_of
 from embedopt.run_display import RunDisplay, parameters_of
 from embedopt.schema import clear_not_finite, to_json
 from embedopt.selection import Selection
@@ -262,9 +262,9 @@ class Suite:
             everything = self._config.get_verbosity() > 0
             price_per_hour = self._options.price_per_hour
             reporter.write(render_summary(head, price_per_hour, everything=everything, color=color))
-        if (verdicts := self._config.stash.get(fixtures.VERDICTS, ())) and findings.gate_run:
-            title = title_of("this code", findings.gate_run)
-            reporter.write(render_verdicts(title, verdicts, findings.gate_run.notes, color=color))
+        if (verdicts := self._config.stash.get(fixtures.VERDICTS, ())) and (run := findings.gate_run):
+            title, command = title_of("this code", run), command_for(verdicts, run.base_commit)
+            reporter.write(render_verdicts(title, verdicts, run.notes, command=command, color=color))
         if self._config.option.benchmark_compare:
             self._compare(reporter, head)
 

@@ -96,5 +96,6 @@ def gate_settings() -> GateSettings:
 
 
 def _show(judged: JudgedRun) -> None:
-    color = sys.stdout.isatty()
-    typer.echo(render_verdicts(judged.title, judged.verdicts, judged.notes, color=color), nl=False)
+    color, command = sys.stdout.isatty(), judged.command
+    shown = render_verdicts(judged.title, judged.verdicts, judged.notes, command=command, color=color)
+    typer.echo(shown, nl=False)

@@ -9,6 +9,7 @@ from embedopt.judge.history.saved_runs import History, SavedRun
 from embedopt.judge.history.series import roster
 from embedopt.judge.newest import Newest, newest_answers
 from embedopt.report.words import (
+    command_for,
     describe_damaged,
     describe_not_measured,
     describe_older,
@@ -24,12 +25,14 @@ class JudgedRun:
     Attributes:
         title: which run, and what it was compared with.
         notes: lines that are shown with them.
+        command: what measures again what failed; empty for nothing.
     """
 
     head: SavedRun
     title: str
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
+    command: str = ""
 
 
 def judge_run(history: History, newest: Newest, settings: GateSettings) -> JudgedRun:
@@ -43,11 +46,21 @@ def judge_run(history: History, newest: Newest, settings: GateSettings) -> Judge
     against = head.run.against if head.run else None
     if against and (verdicts := judge_gate_run(against, settings)):
         notes = (*notes, *against.notes)
-        return JudgedRun(head=newest.run, title=title_of(head.name, against), verdicts=verdicts, notes=notes)
+        return JudgedRun(
+            head=newest.run,
+            title=title_of(head.name, against),
+            verdicts=verdicts,
+            notes=notes,
+            command=command_for(verdicts, against.base_commit),
+        )
+    earlier, verdicts = history.before(head), judge_newest(newest, history, settings)
     return JudgedRun(
         head=newest.run,
-        title=f"{head.name} in its own history ({len(history.before(head))} earlier runs)",
-        verdicts=judge_newest(newest, history, settings),
+        title=f"{head.name} in its own history ({len(earlier)} earlier runs)",
+        verdicts=verdicts,
+        command=command_for(
+            verdicts, earlier[-1].commit if earlier and earlier[-1].commit != head.commit else ""
+        ),
         notes=(*notes, *describe_changed_benchmarks(history, head)),
     )
 

@@ -38,8 +38,9 @@ def render_markdown(
     rest = [verdict for verdict in worth_a_row(judged.verdicts) if verdict.outcome not in _MOVED]
     unlisted = len(judged.verdicts) - len(moved) - len(rest)
     equivalent = f" and {unlisted} equivalent scores and sizes" if unlisted else ""
+    again = f"\n\nTo measure it again: {markdown(judged.command)}" if judged.command else ""
     blocks = [
-        _Part(f"### embedopt: {headline(judged.verdicts)}{besides}\n\n{markdown(judged.title)}"),
+        _Part(f"### embedopt: {headline(judged.verdicts)}{besides}\n\n{markdown(judged.title)}{again}"),
         _verdict_table("", moved),
         _Part("", [f"- {markdown(note)}" for note in judged.notes]),
         _verdict_table(f"{len(rest)} without a clear change{equivalent}", rest),

@@ -12,10 +12,21 @@ from embedopt.judge.gate.verdict import Verdict, headline
 from embedopt.judge.history.series import DEFAULT_METRIC, Series
 from embedopt.judge.history.trend import FEWEST_RUNS, changes
 from embedopt.report.console import Columns, Sheet, lines, rendered, sheet, text
-from embedopt.report.words import VERDICT_COLUMNS, change, row_of, span, subject, worth_a_row
+from embedopt.report.words import (
+    VERDICT_COLUMNS,
+    change,
+    failing,
+    row_of,
+    sentence,
+    span,
+    subject,
+    worth_a_row,
+)
 
 # Slow-downs beside each other in a table with intervals, so that the longest name of a cell fits, too.
 _INTERVALS = 3
+# Verdicts that are shown above a table, so that it fits on one screen.
+_FAILING = 8
 _STYLES: Mapping[str, str] = {
     "regressed": "red",
     "vectors changed": "red",
@@ -26,20 +37,40 @@ _STYLES: Mapping[str, str] = {
 
 
 def render_verdicts(
-    title: str, verdicts: Sequence[Verdict], notes: Sequence[str] = (), *, color: bool = False
+    title: str,
+    verdicts: Sequence[Verdict],
+    notes: Sequence[str] = (),
+    *,
+    command: str = "",
+    color: bool = False,
 ) -> str:
-    """Return the headline of all verdicts of a run, a table of their figures, and notes.
+    """Return the headline of a run, what fails and the command that measures it again, a table, and notes.
 
-    Equivalent scores and sizes are counted, not listed. The title says which run it is, and against what.
+    The title says which run it is, and against what. What has no figures is named with its reason below the
+    table, and equivalent scores and sizes are counted.
     """
-    listed = worth_a_row(verdicts)
+    failed, listed = failing(verdicts), worth_a_row(verdicts)
+    rows = [row_of(verdict) for verdict in listed if verdict.effect is not None]
     parts: list[RenderableType] = [text(headline(verdicts), style="bold")]
-    if listed:
-        parts += [Sheet(title=title, heads=VERDICT_COLUMNS, rows=[*map(row_of, listed)], styles=_STYLES)]
-        parts += [text(f"{subject(verdict)}: {verdict.why}") for verdict in listed if verdict.why]
+    parts += [text(f"  {subject(verdict)}: {sentence(verdict)}") for verdict in failed[:_FAILING]]
+    if len(failed) > _FAILING:
+        parts += [text(f"  and {len(failed) - _FAILING} more")]
+    if command:
+        parts += [text(f"To measure it again:\n  {command}"), ""]
+    parts += [Sheet(title=title, heads=VERDICT_COLUMNS, rows=rows, styles=_STYLES) if rows else text(title)]
+    parts += map(text, _reasons([verdict for verdict in listed if verdict not in failed[:_FAILING]]))
     if unlisted := len(verdicts) - len(listed):
         parts += [text(f"{unlisted} equivalent scores and sizes are not listed")]
     return rendered([*parts, *map(text, notes)], color=color)
+
+
+def _reasons(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return a line for each reason, with all that it is the reason for."""
+    by_reason: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        reason = verdict.why if verdict.effect is not None else f"{verdict.outcome}, {verdict.why}"
+        by_reason.setdefault(reason.removesuffix(", "), []).append(verdict)
+    return [f"{', '.join(map(subject, own))}: {reason}" for reason, own in by_reason.items() if reason]
 
 
 def render_positions(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:

@@ -1,10 +1,11 @@
 """Verdicts and notes in words and figures: the same in a terminal, Markdown, an annotation and a test."""
 
 from collections.abc import Collection, Sequence
+from typing import get_args
 
 from embedopt.errors import RecordError
 from embedopt.evidence import PAIRED_FIGURES, GateRun, cell_name
-from embedopt.judge.gate.verdict import Verdict
+from embedopt.judge.gate.verdict import DRIFT, Outcome, Verdict, exit_code
 from embedopt.judge.history.series import DEFAULT_METRIC, Roster
 from embedopt.judge.newest import Answer, Newest
 from embedopt.records import KEPT_SHARE, Latency, Run
@@ -66,6 +67,34 @@ def title_of(head: str, gate_run: GateRun) -> str:
         return title
     moved = ", ".join(gate_run.moved_rules)
     return f"{title}, whose rules judge; this change also moves its own goal posts: {moved}"
+
+
+def failing(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """Return the verdicts that fail a check, the gravest first."""
+    order = get_args(Outcome)
+    worse = [verdict for verdict in verdicts if verdict.fails and _fails(verdict)]
+    return tuple(sorted(worse, key=lambda verdict: order.index(verdict.outcome)))
+
+
+def _fails(verdict: Verdict) -> bool:
+    return verdict.is_worse or verdict.outcome == "not comparable"
+
+
+def command_for(verdicts: Sequence[Verdict], base_commit: str) -> str:
+    """Return the command that measures again what failed; empty where nothing did, or the base is unknown."""
+    if not exit_code(verdicts) or not base_commit:
+        return ""
+    asked = failing(verdicts) or [verdict for verdict in verdicts if verdict.is_unclear]
+    measured = {verdict.backend for verdict in verdicts if verdict.metric not in ("", DRIFT)}
+    backends = dict.fromkeys(verdict.backend for verdict in asked if verdict.backend in measured)
+    sizes = sorted({verdict.batch_size for verdict in asked if verdict.batch_size})
+    return " ".join(
+        [
+            f"pytest benchmarks/test_against.py --against {base_commit[:12]}",
+            *([f"--backends {','.join(backends)}"] if backends else []),
+            *([f"--batch-sizes {','.join(map(str, sizes))}"] if sizes else []),
+        ]
+    )
 
 
 def worth_a_row(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:

@@ -39,6 +39,11 @@ def test_the_headline_comes_first_and_then_a_table_of_what_changed() -> None:
     assert _seen(lines[6]) == "| onnx-int8 batch 8 | regressed | +5.1% | +4.3% to +5.9% | 3.0% | 12 |  |"
 
 
+def test_the_command_that_measures_again_what_failed_follows_the_title() -> None:
+    judged = dataclasses.replace(_judged(SLOWER), command="pytest benchmarks/test_against.py --against abc")
+    assert _seen(render_markdown(judged, 0.05)).splitlines()[4] == f"To measure it again: {judged.command}"
+
+
 def test_the_rest_is_folded() -> None:
     shown = render_markdown(_judged(SLOWER, OPEN, SAME), 0.05)
     assert re.findall("<summary>(.*)</summary>", shown) == [

@@ -1,5 +1,6 @@
 """Tables of verdicts, of positions in a history, and of error rates."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from embedopt.evidence import Cell
@@ -12,22 +13,54 @@ from embedopt.report.verdict_tables import (
     render_positions,
     render_verdicts,
 )
-from tests.report.verdicts import GONE, LESS_ACCURATE, SAME, SLOWER
+from tests.report.verdicts import GONE, LESS_ACCURATE, OPEN, SAME, SLOWER
+
+_FAILS = (
+    "less accurate: 2 regressed, 1 not comparable, 1 equivalent\n"
+    "  onnx-int8 batch 8: regressed, +5.1% (+4.3% to +5.9%) in 12 process pairs\n"
+    "  onnx-int8 cosine_mean: regressed, -0.03180, 0.9923 -> 0.9605\n"
+    "  [b]: not comparable, the base has no [b]\n"
+)
 
 
-def test_the_headline_comes_first_and_equivalent_scores_are_counted() -> None:
-    assert render_verdicts("this against main", [SLOWER, LESS_ACCURATE, SAME, GONE], ["a note"]) == (
-        "less accurate: 2 regressed, 1 not comparable, 1 equivalent\n"
+def test_what_fails_comes_first_and_then_what_to_do() -> None:
+    command = "pytest benchmarks/test_against.py --against abc --backends onnx-int8 --batch-sizes 8"
+    verdicts = [GONE, SLOWER, LESS_ACCURATE, SAME]
+    assert render_verdicts("this against main", verdicts, ["a note"], command=command) == (
+        f"{_FAILS}"
+        "To measure it again:\n"
+        f"  {command}\n"
+        "\n"
         "this against main\n"
-        "what                         verdict   change  95 % interval detectable pairs or runs\n"
-        "onnx-int8 batch 8          regressed    +5.1% +4.3% to +5.9%       3.0%            12\n"
-        "onnx-int8 cosine_mean      regressed -0.03180              -          -             -\n"
-        "[b]                   not comparable        -              -          -             -\n"
-        "onnx-int8 cosine_mean: 0.9923 -> 0.9605\n"
-        "[b]: the base has no [b]\n"
+        "what                    verdict   change  95 % interval detectable pairs or runs\n"
+        "onnx-int8 batch 8     regressed    +5.1% +4.3% to +5.9%       3.0%            12\n"
+        "onnx-int8 cosine_mean regressed -0.03180              -          -             -\n"
         "1 equivalent scores and sizes are not listed\n"
         "a note\n"
     )
+
+
+def test_what_has_no_figures_is_named_once_with_its_reason() -> None:
+    other = dataclasses.replace(OPEN, batch_size=8)
+    assert render_verdicts("this against main", [OPEN, other]) == (
+        "inconclusive: no time could be decided: 2 inconclusive\n"
+        "this against main\n"
+        "b batch 1, b batch 8: inconclusive, few pairs\n"
+    )
+
+
+def test_a_whole_screen_is_enough() -> None:
+    """One of 50 lines, whatever happens to all cells of three backends."""
+    names = [f"backend-{number}" for number in range(3)]
+    slower = [
+        dataclasses.replace(SLOWER, backend=name, batch_size=size) for name in names for size in range(1, 9)
+    ]
+    unclear = [
+        dataclasses.replace(OPEN, backend=name, batch_size=size) for name in names for size in range(1, 9)
+    ]
+    shown = render_verdicts("this against main", [*slower, *unclear], command="pytest").splitlines()
+    assert "  and 16 more" in shown
+    assert len(shown) <= 50
 
 
 def _time(effect: float | None, runs: int = 8) -> Verdict:

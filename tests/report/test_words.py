@@ -1,5 +1,7 @@
 """Verdicts and notes in words."""
 
+import dataclasses
+
 import pytest
 
 from embedopt.errors import RecordError
@@ -7,6 +9,7 @@ from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.series import Roster
 from embedopt.records import Latency
 from embedopt.report.words import (
+    command_for,
     describe_damaged,
     describe_kept_results,
     describe_roster,
@@ -92,3 +95,22 @@ def test_code_that_keeps_results_is_named_with_its_smallest_share() -> None:
     assert describe_kept_results(rows) == (
         "shop keeps results: a repeated call takes 3% of a new one's time; its times are of new texts",
     )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "arguments"),
+    [
+        ([SLOWER, LESS_ACCURATE, SAME], " --backends onnx-int8 --batch-sizes 8"),
+        ([LESS_ACCURATE, OPEN], " --backends onnx-int8"),
+        ([OPEN, SAME], " --backends b --batch-sizes 1"),  # nothing is decided
+        ([GONE], ""),
+    ],
+)
+def test_the_command_measures_again_what_failed(verdicts: list[Verdict], arguments: str) -> None:
+    command = f"pytest benchmarks/test_against.py --against {'a' * 12}{arguments}"
+    assert command_for(verdicts, "a" * 40) == command
+    assert command_for(verdicts, "") == ""
+
+
+def test_what_passes_needs_no_command() -> None:
+    assert command_for([dataclasses.replace(SLOWER, outcome="equivalent"), SAME], "a" * 40) == ""
