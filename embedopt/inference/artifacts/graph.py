@@ -25,18 +25,23 @@ def is_large(model: "ModelProto") -> bool:
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer) > LARGEST_BYTES
 
 
-def save_graph(model: "ModelProto", folder: Path) -> None:
-    """Write the graph of an artifact; a large one gives its weights away to a second file."""
+def save_graph(model: "ModelProto", folder: Path, *, apart: bool = False) -> None:
+    """Write the graph of an artifact; a large one, or any with ``apart``, has its weights in a second file.
+
+    Sessions map that file: what they use of it as it is, they hold once in all, in any number of processes.
+    """
     import onnx
 
     data = folder / f"{MODEL_FILE}_data"
     onnx.save(
         model,
         folder / MODEL_FILE,
-        save_as_external_data=is_large(model),
+        save_as_external_data=apart or is_large(model),
         location=data.name,
         size_threshold=_SMALL_BYTES,
     )
+    if data.exists():
+        data.chmod((folder / MODEL_FILE).stat().st_mode)  # onnx lets only its owner read it
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ def static_int8(source: Path, target: Path) -> str | None:
     ]
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     model = with_fused_attention(model, source)
-    save_graph(model, target)
+    save_graph(model, target, apart=True)
     return _what_was_left(model, with_bias)
 
 

@@ -81,6 +81,17 @@ def test_products_share_one_quantised_input_and_hold_their_bias(
     assert weights_in(onnx.load(tmp_path / MODEL_FILE), products[0].input[1]).dtype == np.int8
 
 
+def test_sessions_share_the_weights_in_a_file_that_they_map(outlier_artifact: Path, tmp_path: Path) -> None:
+    with quiet():
+        static_int8(outlier_artifact, tmp_path)
+    graph = onnx.load(tmp_path / MODEL_FILE, load_external_data=False).graph
+    apart = {tensor.name for tensor in graph.initializer if tensor.external_data}
+    large = {tensor.name for tensor in graph.initializer if np.prod(tensor.dims) > 1024}
+    assert large <= apart
+    modes = {file.name: file.stat().st_mode for file in tmp_path.glob("*.onnx*")}
+    assert modes == dict.fromkeys((MODEL_FILE, f"{MODEL_FILE}_data"), modes[MODEL_FILE])
+
+
 def test_one_recipe_serves_all_cpus(
     outlier_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +102,7 @@ def test_one_recipe_serves_all_cpus(
         (tmp_path / name).mkdir()
         with quiet():
             static_int8(outlier_artifact, tmp_path / name)
-        graphs.add((tmp_path / name / MODEL_FILE).read_bytes())
+        graphs.add(tuple(file.read_bytes() for file in sorted((tmp_path / name).glob("*.onnx*"))))
     assert len(graphs) == 1
 
 
