@@ -36,7 +36,7 @@ def host_names(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_unusual_texts_on_the_real_model_are_close_to_the_reference(
     real_cache: Path, name: str, host_names: list[object]
 ) -> None:
-    """Ordinary texts, odd ones and one of 1 MB, without a network."""
+    """Ordinary texts, odd ones and one of 40 kB, without a network."""
     if missing := BACKENDS[name].missing_packages:
         pytest.skip(f"{' and '.join(missing)} not installed: pip install 'embedopt[peers]'")
     with load_encoder("torch-fp32") as reference, load_encoder(name, cache_dir=real_cache) as encoder:

@@ -42,6 +42,15 @@ def test_a_default_prompt_is_kept(tiny_model: Callable[..., Path]) -> None:
         assert [5] == reference.token_counts(["nurse"]).tolist() == encoder.token_counts(["nurse"]).tolist()
 
 
+def test_a_text_of_1_mb_is_cut_as_in_the_library(tiny_model: Callable[..., Path]) -> None:
+    model, texts = str(tiny_model()), ["nurse " + "a " * 500_000, "nurse"]
+    with (
+        load_encoder("torch-fp32", model=model) as reference,
+        load_encoder("onnx-fp32", model=model) as encoder,
+    ):
+        np.testing.assert_allclose(encoder.encode(texts), reference.encode(texts), atol=1e-5)
+
+
 @pytest.mark.parametrize("backend", ["torch-fp32", "onnx-fp32"])
 def test_a_prompt_is_given_by_its_name_or_as_a_text(tiny_model: Callable[..., Path], backend: str) -> None:
     """It takes the place of the default prompt, as in sentence-transformers; an empty one is none."""
