@@ -172,6 +172,9 @@ def test_a_run_of_the_suite_finds_its_benchmarks(
         shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, clone)
+    if "shop" in command:
+        with (clone / "pyproject.toml").open("a", encoding="utf8") as file:
+            file.write('[tool.embedopt.targets.shop]\ncall = "shop.embedding:embed"\n')
     (clone / "my-model").symlink_to(tiny_model())
     git(clone, "init", "-q")
     git(clone, "add", ".")
