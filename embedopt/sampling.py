@@ -14,8 +14,9 @@ BUDGET_S = 480.0
 BESIDES_SHARE = 0.35
 
 PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
-# Measures cells of one backend in one process pair: log ratios of those that the budget allows, or None.
-MeasurePair = Callable[[Sequence[Cell]], Mapping[Cell, float] | None]
+# Measures cells of one backend in one process pair, each with whether it is to be confirmed: log ratios of
+# those that the budget allows, or None.
+MeasurePair = Callable[[Mapping[Cell, bool]], Mapping[Cell, float] | None]
 
 
 def is_besides(cell: Cell) -> bool:
@@ -23,15 +24,20 @@ def is_besides(cell: Cell) -> bool:
     return cell.metric != "latency" and not cell.figure.is_free
 
 
-def affordable(cells: Sequence[Cell], besides_s: float, budget_s: float) -> Sequence[Cell]:
+def affordable(cells: Mapping[Cell, bool], besides_s: float, budget_s: float) -> Sequence[Cell]:
     """Return the cells of a process pair that are still measured, after ``besides_s`` on such cells.
 
-    None are where only what is free would be left of them.
+    A cell that is to be confirmed (True) is measured in any case. None are where only what is free would be
+    left of them.
     """
     if besides_s < BESIDES_SHARE * budget_s:
-        return cells
-    allowed = [cell for cell in cells if not is_besides(cell)]
-    return () if len(allowed) < len(cells) and all(cell.figure.is_free for cell in allowed) else allowed
+        return tuple(cells)
+    allowed = [cell for cell, is_fresh in cells.items() if is_fresh or not is_besides(cell)]
+    return (
+        ()
+        if len(allowed) < len(cells) and all(cell.figure.is_free and not cells[cell] for cell in allowed)
+        else allowed
+    )
 
 
 def sample_pairs(
@@ -81,7 +87,7 @@ def _sample_pair(
         if cell.backend == backend and cell.figure.is_free and not known.fresh
     }
     is_fresh = free | is_fresh
-    log_ratios = measure_pair(tuple(is_fresh))
+    log_ratios = measure_pair(is_fresh)
     if log_ratios is None:
         return False
     for cell, log_ratio in log_ratios.items():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from embedopt.evidence import Cell, PairedCell, PairsWanted
-from embedopt.sampling import sample_pairs
+from embedopt.sampling import affordable, sample_pairs
 
 A, COLD_START = Cell(backend="a", batch_size=1), Cell(backend="a", batch_size=0, metric="load_s")
 B = Cell(backend="b", batch_size=1)
@@ -22,7 +22,7 @@ def _sample(
     def plan_pairs(_: Sequence[PairedCell]) -> Sequence[PairsWanted]:
         return left.pop(0) if left else ()
 
-    def measure_pair(cells: Sequence[Cell]) -> Mapping[Cell, float] | None:
+    def measure_pair(cells: Mapping[Cell, bool]) -> Mapping[Cell, float] | None:
         if len(sampled) == budget:
             return None
         sampled.append(list(cells))
@@ -49,3 +49,11 @@ def test_sampling_stops_as_soon_as_the_budget_is_spent() -> None:
     wanted = [PairsWanted(cell=A, pairs=2), PairsWanted(cell=B, pairs=2)]
     counts, _ = _sample(wanted, wanted, wanted, budget=3)
     assert counts == [(2, 0), (2, 0), (1, 0)]
+
+
+def test_beyond_its_share_of_the_budget_a_cell_is_measured_only_to_confirm_it() -> None:
+    many = Cell(backend="a", batch_size=0, metric="texts_per_s")
+    assert affordable({COLD_START: False, A: False, many: False}, 34.0, 100.0) == (COLD_START, A, many)
+    assert affordable({COLD_START: False, A: False, many: False}, 35.0, 100.0) == [COLD_START, A]
+    assert affordable({COLD_START: False, many: False}, 35.0, 100.0) == ()
+    assert affordable({COLD_START: False, many: True}, 35.0, 100.0) == [COLD_START, many]

@@ -176,9 +176,9 @@ class _Draw:
         """Draw one gate run and return the outcome of each cell."""
         left_s, besides_s = self._drawing.budget_s - self._drawing.survey_s, 0.0
 
-        def take_pair(timed: Sequence[Cell]) -> Mapping[Cell, float] | None:
+        def take_pair(wanted: Mapping[Cell, bool]) -> Mapping[Cell, float] | None:
             nonlocal left_s, besides_s
-            timed = affordable(timed, besides_s, self._drawing.budget_s)
+            timed = affordable(wanted, besides_s, self._drawing.budget_s)
             takes_s = self._start_s + sum(self._cell_s[cell] for cell in timed)
             if not timed or takes_s > left_s:
                 return None

@@ -22,7 +22,7 @@ from embedopt.measure.pairs.worker_client import WorkerClient
 
 _FEWEST_QUADS, _MOST_QUADS, _WARM_UP_CALLS = 5, 200, 3
 # A call with many texts is long: chance evens out within it.
-_MANY_TEXTS, _FEWEST_MANY, _WARM_UP_MANY = 100, 2, 1
+_MANY_TEXTS, _FEWEST_MANY, _WARM_UP_MANY = 64, 2, 1
 # Pair n starts at text 97 n, so that each pair times other texts.
 _STRIDE = 97
 # Both ends of the pipe time a call. What the client waits for beyond the worker's own time, above all for

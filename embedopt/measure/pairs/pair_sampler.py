@@ -1,7 +1,7 @@
 """Measures process pairs of a gate run within its budget."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from embedopt.clock import Clock
 from embedopt.evidence import Cell, ProcessPair
@@ -38,12 +38,12 @@ class PairSampler:
         self._quads = self._disturbed = self._dropped = 0
         self.pairs = 0
 
-    def measure(self, cells: Sequence[Cell], work: Work) -> Mapping[Cell, float] | None:
+    def measure(self, wanted: Mapping[Cell, bool], work: Work) -> Mapping[Cell, float] | None:
         """Measure a process pair of one backend; None if the last such pair took longer than is left.
 
-        Cells whose share of the budget is spent are left out.
+        Cells whose share of the budget is spent are left out, but for those that are to be confirmed.
         """
-        cells = affordable(cells, self._besides_s, self._budget_s)
+        cells = affordable(wanted, self._besides_s, self._budget_s)
         if not cells:
             return None
         backend, started_s = cells[0].backend, self._clock()
