@@ -13,7 +13,7 @@ from embedopt.inference.backend import Backend
 from embedopt.inference.backends import BACKENDS
 from embedopt.inference.encoder import FloatArray
 from embedopt.inference.loading import load_encoder
-from tests.zoo import MODELS, Model
+from tests.zoo import LIMIT, MODELS, Model
 
 _TEXTS = [
     "welder, night shift in Zurich",
@@ -34,6 +34,12 @@ _FAST = ("torch-fp32", "torch-bf16", "onnx-fp32", "static-fp32")
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("zoo-cache")
+
+
+@pytest.fixture(autouse=True)
+def _shorter_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let long probes exceed the zoo's limits, and not take a model without one ten seconds."""
+    monkeypatch.setattr("embedopt.inference.artifacts.probes._LONG_WORDS", 4 * LIMIT)
 
 
 @pytest.fixture(autouse=True)
