@@ -1,18 +1,27 @@
 """Changes as pull requests bring them, in a clone: no plant ends in green, none is red for no fault.
 
 Each is played as a person would: ``pytest benchmarks/test_against.py --against REF``, ``embedopt gate``.
-The base's rules switch times off, so that exact values alone decide and no process pair is measured.
+The base's rules switch times off, so that exact values alone decide and no process pair is measured. What
+only time and memory can show is measured in one process pair, and judged as if all others gave the same.
 """
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
-from embedopt.evidence import PAIRED_FIGURES
+from embedopt.evidence import PAIRED_FIGURES, Cell, PairedCell, PairedMetric, ProcessPair
+from embedopt.judge.gate.pairs_rule import judge_cells
+from embedopt.judge.gate.settings import GateSettings
+from embedopt.measure.pairs.cells import measure_pair
+from embedopt.measure.pairs.process_pair import Work, live_pair
+from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
+from embedopt.report.words import subject
 from tests.models import Pooling, make_model
 from tests.preloaded import preloaded_python
 from tests.repositories import git
@@ -257,3 +266,62 @@ def test_a_plant_ends_as_it_should(python: str, clone: Path, name: str) -> None:
     code, judged = _run(python, clone, "embedopt", "gate")
     assert (code, tested) == (plant.code, 1 if plant.code else 0), said + judged
     assert [words for words in plant.words if words not in said] == [], said
+
+
+_SLOWER = """        import time
+        slow = 0.05 if self.name == "torch-fp32" else 0.001 * len(texts) if batch_size is None else 0.0
+        time.sleep(slow)
+"""
+_CHECKED = "        checked = self._checked(texts, batch_size)\n        if not checked"
+BATCHER, _SUBMIT = "embedopt/serving/batcher.py", "        return self._scheduler.submit("
+_TOKENIZER = "        from tokenizers import Tokenizer\n"
+_SECONDS = "        seconds = clock() - started_s\n        if extra"
+_SLOW = [
+    (ENCODER, _CHECKED, f"{_SLOWER}{_CHECKED}"),
+    (BATCHER, _SUBMIT, f"        import time\n        time.sleep(0.05)\n{_SUBMIT}"),
+    (PIPELINE, _TOKENIZER, f'{_TOKENIZER}        cls.more = b"x" * 128_000_000\n'),
+    (PIPELINE, _RETURN, f'self.__dict__.setdefault("kept", []).append(b"x" * 40_000)\n        {_RETURN}'),
+    (
+        WORKER,
+        _SECONDS,
+        _SECONDS.replace("started_s\n", "started_s\n        seconds /= 1 + 2 * ('8' in backend)\n"),
+    ),
+]
+
+
+def test_what_is_slower_or_holds_more_memory_regresses_in_its_own_cell(clone: Path, tmp_path: Path) -> None:
+    """Reference, many texts, batcher, memory at open and over calls; and a worker that divides its times."""
+    _plant(clone, Plant(_SLOW, 1, []))
+    git(clone, "worktree", "add", "-q", str(tmp_path / "base"), "HEAD~1")
+    cells = [
+        Cell(backend="torch-fp32", batch_size=2),
+        *(Cell(backend="onnx-fp32", batch_size=0, metric=metric) for metric in _FIGURES),
+        Cell(backend="onnx-int8", batch_size=64),
+    ]
+    measured = [
+        _one_pair(tmp_path / "base", clone, list(own)) for _, own in groupby(cells, lambda cell: cell.backend)
+    ]
+    pairs = {cell: pair for known in measured for cell, pair in known.items()}
+    assert [str(cell) for cell, pair in pairs.items() if pair.disagreement] == ["onnx-int8 batch 64"]
+    judged = judge_cells([_as_often(cell, pair.log_ratio) for cell, pair in pairs.items()], GateSettings())
+    assert {subject(verdict): verdict.outcome for verdict in judged if verdict.backend != "onnx-int8"} == {
+        str(cell): "regressed" for cell in cells[:-1]
+    }
+
+
+_FIGURES: tuple[PairedMetric, ...] = ("texts_per_s", "served_p50_ms", "peak_rss_bytes", "grown_rss_bytes")
+
+
+def _one_pair(base: Path, head: Path, cells: Sequence[Cell]) -> dict[Cell, ProcessPair]:
+    work = Work(texts=tuple(_TEXTS), model=str(head / "model"), cell_s=0.0)
+    sides = [Checkout(name=folder.name, root=folder, python=sys.executable) for folder in (base, head)]
+    with WorkerClient(sides[0]) as builder:  # what builds an artifact holds more memory than what opens it
+        builder.ask("load", **work.opening(cells[0].backend, of_base=True))
+    with live_pair(0, lambda: WorkerClient(sides[0]), lambda: WorkerClient(sides[1])) as pair:
+        return {cell: measured for (cell, _), measured in measure_pair(pair, cells, work)}
+
+
+def _as_often(cell: Cell, log_ratio: float) -> PairedCell:
+    """Evidence of as many pairs as the rule wants, all but alike."""
+    log_ratios = tuple(log_ratio + 0.001 * number for number in (-1, 0, 1, -1, 0, 1))
+    return PairedCell(cell=cell, log_ratios=log_ratios, fresh=log_ratios)
