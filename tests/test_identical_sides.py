@@ -11,7 +11,7 @@ from embedopt.measure.pairs.drift import measure_drift
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
 from embedopt.measure.worker import unpack
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[1]
 TEXTS = load_corpus(ROOT / "benchmarks" / "corpus").mixed_texts[:64]
 
 
