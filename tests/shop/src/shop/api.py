@@ -13,6 +13,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers POST /v1/embeddings."""
 
     protocol_version = "HTTP/1.1"  # keeps connections open
+    wbufsize = -1  # head and body leave together: the second of two waits 40 ms for an acknowledgement
 
     def do_POST(self) -> None:
         """Answer with an embedding for each text."""
