@@ -181,7 +181,7 @@ def test_changed_vectors_fail_in_words(suite: pytest.Pytester, gate_run: FakeGat
     result.stdout.fnmatch_lines(
         [
             "onnx-int8 drift: vectors changed, -0.10000, similarity to the base's vectors *",
-            "vectors changed: embeddings stored before this change no longer fit: 1 vectors changed*",
+            "vectors changed: embeddings stored before this change no longer fit: 1 with changed vectors*",
         ]
     )
 

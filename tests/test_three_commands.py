@@ -58,5 +58,5 @@ def test_a_change_of_vectors_is_gated(tmp_path: Path, kind: str) -> None:
     code, output = _run(shop, "embedopt", "gate")
     assert code == 6, output
     words = " ".join(output.split())
-    assert "vectors changed: embeddings stored before this change no longer fit: 1 vectors changed, " in words
+    assert "embeddings stored before this change no longer fit: 1 with changed vectors, " in words
     assert git(shop, "status", "--short") == "M src/shop/embedding.py\n?? .benchmarks/"

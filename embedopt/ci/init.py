@@ -10,8 +10,6 @@ from pathlib import Path
 from embedopt.errors import InputError
 from embedopt.files import write_whole
 
-# What a workflow calls: the embedopt of a release, by its commit. A release writes its own here.
-GATE = "embedopt/embedopt/.github/workflows/gate.yml@0000000000000000000000000000000000000000"
 _TEMPLATES = Path(__file__).parent / "templates"
 _PYTEST_INI = """\
 # What `pytest benchmarks/` runs by; no other run reads it. The questions come with embedopt.
@@ -47,7 +45,8 @@ class Setup:
         target: keys of its table; empty for none.
         texts: content of its corpus, as JSON lines; None for ours.
         install: command that makes the project's environment; None for the one that its files ask for.
-        is_plain: whether the workflow has the commands, in the place of a call of ours.
+        embedopt: repository and commit of the embedopt whose workflow is called, ``OWNER/NAME@COMMIT``; empty
+            for a workflow that has the commands.
     """
 
     project: Path
@@ -55,7 +54,7 @@ class Setup:
     target: Mapping[str, str] = field(default_factory=dict)
     texts: str | None = None
     install: str | None = None
-    is_plain: bool = False
+    embedopt: str = ""
 
 
 def set_up(setup: Setup) -> list[str]:
@@ -170,13 +169,14 @@ def _workflow(setup: Setup, top: Path, install: str) -> tuple[Path, str]:
     """Return place and content of the workflow; one for each folder of a repository."""
     folder = setup.project.relative_to(top).as_posix()
     name = "embedopt" if folder == "." else f"embedopt-{folder.replace('/', '-')}"
-    content = (_TEMPLATES / ("plain.yml" if setup.is_plain else "reusable.yml")).read_text(encoding="utf8")
+    content = (_TEMPLATES / ("reusable.yml" if setup.embedopt else "plain.yml")).read_text(encoding="utf8")
     target = setup.name if setup.target else ""
+    repository, _, commit = setup.embedopt.partition("@")
     values = {
         "name": name,
-        "workflow": GATE,
+        "workflow": f"{repository}/.github/workflows/gate.yml@{commit}",
         "folder": json.dumps(folder),
-        "install": json.dumps(install or "true" if setup.is_plain else install),
+        "install": json.dumps(install if setup.embedopt else install or "true"),
         "backends": json.dumps(target),
         "options": f"--backends {target} " if target else "",
         "requirement": f"'embedopt[suite]=={importlib.metadata.version('embedopt')}'",

@@ -1,6 +1,7 @@
 """``embedopt init``: sets a repository up, so that its own embeddings are measured and gated."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,9 @@ from embedopt.inference.targets import PYPROJECT, parse_target, read_targets
 from embedopt.measure.corpus import load_corpus
 from embedopt.report.console import lines
 
+# A commit in full: a branch or tag can be moved.
+_CALLED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+
 
 def init(
     call: Annotated[str, typer.Option(help="What embeds, such as shop.embedding:embed.")] = "",
@@ -21,7 +25,9 @@ def init(
     install: Annotated[
         str | None, typer.Option(help="Command that makes .venv.", show_default="by the lock file")
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="A workflow that calls none of ours.")] = False,
+    embedopt: Annotated[
+        str, typer.Option(metavar="OWNER/NAME@COMMIT", help="Repository whose gate.yml the workflow calls.")
+    ] = "",
     name: Annotated[str, typer.Option(help="Of the target.", show_default="its package, or service")] = "",
     folder: Annotated[Path, typer.Argument(help="The project.", file_okay=False, exists=True)] = Path(),
 ) -> None:
@@ -35,13 +41,16 @@ def init(
     name = name or (call.partition(":")[0].partition(".")[0] if call else "service")
     if target:
         parse_target(project / PYPROJECT, name, {}, target)  # refuses it before anything is written
+    if embedopt and not _CALLED.fullmatch(embedopt):
+        wanted = "OWNER/NAME@COMMIT, with all 40 digits of a commit"
+        raise UsageError(f"--embedopt is {embedopt!r}; wanted {wanted}")
     setup = Setup(
         project=project,
         name=name,
         target=target,
         texts=_as_json_lines(texts) if texts else None,
         install=install,
-        is_plain=plain,
+        embedopt=embedopt,
     )
     said = set_up(setup)
     named = f" --backends {name}" if target else ""

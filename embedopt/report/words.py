@@ -90,7 +90,7 @@ def command_for(verdicts: Sequence[Verdict], base_commit: str) -> str:
     sizes = sorted({verdict.batch_size for verdict in asked if verdict.batch_size})
     return " ".join(
         [
-            f"pytest benchmarks/test_against.py --against {base_commit[:12]}",
+            f"pytest benchmarks/ -k test_against --against {base_commit[:12]}",
             *([f"--backends {','.join(backends)}"] if backends else []),
             *([f"--batch-sizes {','.join(map(str, sizes))}"] if sizes else []),
         ]

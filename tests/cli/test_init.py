@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedopt.ci.init import GATE
 from embedopt.cli.app import main
 from embedopt.inference.targets import read_targets
 from tests.repositories import git
 
 PROJECT = '[project]\nname = "shop"\nversion = "1"\n'
 CALL = ("--call", "shop.embedding:embed")
+EMBEDOPT = ("--embedopt", f"team/embedopt@{'a' * 40}")
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_second_time_it_does_nothing_and_says_so(shop: Path, capsys: pytest.Ca
     assert main(["init", *CALL, "--texts", "products.txt"]) == 0
     before = _contents(shop)
     capsys.readouterr()
-    assert main(["init", *CALL, "--texts", "products.txt", "--plain"]) == 0
+    assert main(["init", *CALL, "--texts", "products.txt", *EMBEDOPT]) == 0
     assert _contents(shop) == before
     assert capsys.readouterr().out.splitlines()[:-1] == [
         f"{name} is there, and stays as it is"
@@ -103,12 +103,12 @@ def test_the_environment_is_made_by_what_describes_it(
     (project / "pyproject.toml").write_text(PROJECT, encoding="utf8")
     for name in files:
         (project / name).touch()
-    assert main(["init", *CALL, str(project)]) == 0
+    assert main(["init", *CALL, *EMBEDOPT, str(project)]) == 0
     assert _table(project)["install"] == install
     assert read_targets(project)["shop"].python == python
     workflow = yaml.safe_load((shop / ".github" / "workflows" / "embedopt-search.yml").read_text("utf8"))
     [job] = workflow["jobs"].values()
-    assert job["uses"] == GATE
+    assert job["uses"] == f"team/embedopt/.github/workflows/gate.yml@{'a' * 40}"
     assert job["with"]["folder"] == "search"
     assert job["with"]["install"].endswith(install)
     assert job["with"]["backends"] == "shop"
@@ -141,6 +141,11 @@ def test_an_endpoint_is_declared_with_its_command(shop: Path) -> None:
             "has start or {port} in its url; wanted both, or an url alone",
         ),
         (PROJECT, ["--texts", "none.txt"], "corpus none.txt: no such file"),
+        (
+            PROJECT,
+            ["--embedopt", "team/embedopt@main"],
+            "'team/embedopt@main'; wanted OWNER/NAME@COMMIT, with all 40 digits of a commit",
+        ),
         ("tool = {}\n", [*CALL], "pyproject.toml can't be added to ("),
     ],
 )
@@ -171,8 +176,8 @@ def test_where_gitlab_runs_the_document_is_named(shop: Path, capsys: pytest.Capt
     assert not (shop / ".github").exists()
 
 
-@pytest.mark.parametrize("kind", [[], ["--plain"]])
-def test_the_workflow_is_short_and_an_auditor_has_nothing_to_say(shop: Path, kind: list[str]) -> None:
+@pytest.mark.parametrize("kind", [(), EMBEDOPT])
+def test_the_workflow_is_short_and_an_auditor_has_nothing_to_say(shop: Path, kind: tuple[str, ...]) -> None:
     assert main(["init", *CALL, *kind]) == 0
     workflow = shop / ".github" / "workflows" / "embedopt.yml"
     assert len(workflow.read_text("utf8").splitlines()) <= 40

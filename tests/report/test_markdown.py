@@ -40,7 +40,7 @@ def test_the_headline_comes_first_and_then_a_table_of_what_changed() -> None:
 
 
 def test_the_command_that_measures_again_what_failed_follows_the_title() -> None:
-    judged = dataclasses.replace(_judged(SLOWER), command="pytest benchmarks/test_against.py --against abc")
+    judged = dataclasses.replace(_judged(SLOWER), command="pytest benchmarks/ -k test_against --against abc")
     assert _seen(render_markdown(judged, 0.05)).splitlines()[4] == f"To measure it again: {judged.command}"
 
 

@@ -24,7 +24,7 @@ _FAILS = (
 
 
 def test_what_fails_comes_first_and_then_what_to_do() -> None:
-    command = "pytest benchmarks/test_against.py --against abc --backends onnx-int8 --batch-sizes 8"
+    command = "pytest benchmarks/ -k test_against --against abc --backends onnx-int8 --batch-sizes 8"
     verdicts = [GONE, SLOWER, LESS_ACCURATE, SAME]
     assert render_verdicts("this against main", verdicts, ["a note"], command=command) == (
         f"{_FAILS}"

@@ -107,7 +107,7 @@ def test_code_that_keeps_results_is_named_with_its_smallest_share() -> None:
     ],
 )
 def test_the_command_measures_again_what_failed(verdicts: list[Verdict], arguments: str) -> None:
-    command = f"pytest benchmarks/test_against.py --against {'a' * 12}{arguments}"
+    command = f"pytest benchmarks/ -k test_against --against {'a' * 12}{arguments}"
     assert command_for(verdicts, "a" * 40) == command
     assert command_for(verdicts, "") == ""
 

@@ -1,7 +1,7 @@
 """What a verdict is, and what several of them amount to: one line, one exit code."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -21,6 +21,8 @@ Outcome = Literal[
     "improved",
     "equivalent",
 ]
+# An outcome after a number, where its own name is no English there.
+_COUNTED: Mapping[Outcome, str] = {"vectors changed": "with changed vectors"}
 
 EXIT_CODES = {
     0: "pass",
@@ -139,5 +141,6 @@ def headline(verdicts: Sequence[Verdict]) -> str:
         suspected = any(verdict.unanswered and verdict.metric in PAIRED_FIGURES for verdict in verdicts)
         meaning = _SUSPECTED if suspected else _MISSING
     counts = Counter(verdict.outcome for verdict in verdicts)
-    counted = ", ".join(f"{counts[outcome]} {outcome}" for outcome in get_args(Outcome) if counts[outcome])
+    words = {outcome: _COUNTED.get(outcome, outcome) for outcome in get_args(Outcome) if counts[outcome]}
+    counted = ", ".join(f"{counts[outcome]} {word}" for outcome, word in words.items())
     return f"{meaning}: {counted or 'no verdict'}"
