@@ -1,12 +1,13 @@
 """Changes of code that embedopt has never seen, as pull requests bring them: none ends in green."""
 
+import os
 import re
 import socket
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from shutil import copytree, ignore_patterns
+from shutil import copy, copytree, ignore_patterns
 
 import pytest
 
@@ -312,7 +313,7 @@ def _install_a_copy(shop: Shop, folder: Path) -> Path:
     ("options", "words"),
     [
         ("", "base and head both ran {}/shop/__init__.py; wanted each its own"),
-        ("-E", "head: shop can't start 'python -E -m shop.api "),
+        ("-E", "head: shop can't show the files of 'python -E -m shop.api "),
     ],
 )
 def test_an_installed_copy_that_a_server_runs_is_not_comparable(
@@ -327,7 +328,61 @@ def test_an_installed_copy_that_a_server_runs_is_not_comparable(
     code, [line] = _seen(shop.gate())
     assert code == 4
     assert line.startswith(f"shop: not comparable, {words.format(packages)}")
-    assert (": start Python without -E and -I; wanted" in line) == bool(options)
+    assert (": start Python without -E and -I, and not by fork; wanted" in line) == bool(options)
+
+
+# What a start script of the checkout runs, with why the files that run are not seen.
+_HIDDEN = {
+    "python becomes another": (
+        "exec python become.py $1",
+        "the files that it imports can't be seen: start Python without -E and -I, and not by fork",
+    ),
+    "python without notes beside one with": (
+        "python -c 'import shop, time; time.sleep(600)' & exec python -E -m shop.api $1",
+        "the files that it imports can't be seen: start Python without -E and -I, and not by fork",
+    ),
+    "a container": (
+        './docker -c "python -m shop.api $1; exit"',
+        "docker hides the files that run: start the server itself",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _HIDDEN)
+def test_a_script_that_hides_what_runs_is_not_comparable(tmp_path: Path, name: str) -> None:
+    script, words = _HIDDEN[name]
+    shop = Shop(tmp_path / "shop", SERVICE.replace("python -m shop.api", "sh serve.sh"))
+    _install_a_copy(shop, tmp_path / "environment")
+    copy(os.path.realpath("/bin/sh"), shop.folder / "docker")
+    shop.append("serve.sh", script)
+    shop.append(
+        "become.py",
+        "import os, shop, sys\nos.execv(sys.executable, ['python', '-I', '-m', 'shop.api', sys.argv[1]])",
+    )
+    shop.commit()
+    shop.change(EMBEDDING, "EFFORT = 20", "EFFORT = 60")
+    code, [line] = _seen(shop.gate())
+    assert code == 4
+    assert line.startswith("shop: not comparable, head: shop can't show the files of 'sh serve.sh ")
+    assert words in line
+
+
+def test_a_server_that_closes_what_it_inherited_is_seen_and_writes_into_no_file(tmp_path: Path) -> None:
+    """Its file has the number of the notes' by then."""
+    shop = Shop(tmp_path / "shop", SERVICE)
+    shop.change(
+        API,
+        "import sys",
+        "import os\n"
+        "os.closerange(3, 64)\n"
+        f"kept = [open({str(tmp_path / 'own.txt')!r}, 'a') for _ in range(8)]\n"
+        "import sys",
+    )
+    shop.commit()
+    shop.change(EMBEDDING, "text.lower()", "text.upper()")
+    code, [line] = _seen(shop.gate())
+    assert (code, line[:28]) == (6, "shop drift: vectors changed,")
+    assert (tmp_path / "own.txt").read_text(encoding="utf8") == ""
 
 
 @pytest.mark.parametrize(

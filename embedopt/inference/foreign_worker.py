@@ -24,6 +24,8 @@ import time
 import traceback
 from typing import Any, Callable, Iterator, Mapping, Sequence, TextIO
 
+# Programs whose processes run elsewhere, where their files are not seen.
+_HIDING = frozenset({"docker", "docker-compose", "kubectl", "nerdctl", "podman", "podman-remote", "ssh"})
 _WANTED = "wanted (n, dim) numbers, such as a numpy array or a list of lists"
 
 
@@ -149,7 +151,7 @@ class Server:
         """Return the files that its processes have imported, mapped, or got as an argument.
 
         Raises:
-            RuntimeError: a process of it is a Python that did not note its imports.
+            RuntimeError: they can't be seen, see :class:`Children`.
         """
         return {"files": sorted(self._children.files())}
 
@@ -167,26 +169,45 @@ class Children:
         """Return the files that they have imported, mapped, or got as an argument.
 
         Raises:
-            RuntimeError: one runs Python, and none has noted an import.
+            RuntimeError: one runs Python and does not note its imports, or runs others out of sight; or the
+                system has no /proc.
         """
-        noted = os.pread(self._notes.fileno(), os.fstat(self._notes.fileno()).st_size, 0)
-        files = set(map(os.fsdecode, noted.splitlines()))
+        noted = os.pread(self._notes.fileno(), os.fstat(self._notes.fileno()).st_size, 0).splitlines()
+        files = {os.fsdecode(line) for line in noted if not line.startswith(b"auxv ")}
         for process in _group():
             program = os.path.basename(os.path.realpath(process + "/exe"))
-            if program.startswith("python") and not noted:
-                raise RuntimeError("the files that it imports can't be seen: start Python without -E and -I")
+            if program in _HIDING:
+                raise RuntimeError(f"{program} hides the files that run: start the server itself")
+            if program.startswith("python") and _mark_of(process) not in {None, *noted}:
+                raise RuntimeError(
+                    "the files that it imports can't be seen: start Python without -E and -I, and not by fork"
+                )
             files.update(_files_of(process))
         return set(map(os.path.realpath, files))
 
 
 def _group() -> list[str]:
     """Return the folders in /proc of all processes of this one's group, without this one."""
+    try:
+        names = os.listdir("/proc")
+    except FileNotFoundError:
+        raise RuntimeError("which files ran is seen on Linux only: run the gate there") from None
     folders = []
-    for name in os.listdir("/proc"):
+    for name in names:
         with contextlib.suppress(ValueError, ProcessLookupError):
             if int(name) != os.getpid() and os.getpgid(int(name)) == os.getpgrp():
                 folders.append("/proc/" + name)
     return folders
+
+
+def _mark_of(process: str) -> bytes | None:
+    """Return the line by which a program notes that it notes its imports; None where it has ended.
+
+    It is shared by its forks, and another one where the process has become another program.
+    """
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(process + "/auxv", "rb") as auxv:
+        return b"auxv " + auxv.read().hex().encode()
+    return None
 
 
 def _files_of(process: str) -> set[str]:

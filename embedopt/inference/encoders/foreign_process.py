@@ -56,8 +56,15 @@ class ForeignProcess(ForeignEncoder):
 
     @override
     def files(self) -> dict[str, Any]:
-        """Return the file of the declared ``module``, and all ``files`` that its process has imported."""
-        return self._answer({"do": "files"})
+        """Return the file of the declared ``module``, and all ``files`` that its process has imported.
+
+        Raises:
+            MeasureError: those of a child process can't be seen.
+        """
+        try:
+            return self._answer({"do": "files"})
+        except _CodeError as error:
+            raise MeasureError(f"{self.name} can't show its files: {error}") from None
 
     @override
     def _ask(self, texts: list[str]) -> FloatArray:

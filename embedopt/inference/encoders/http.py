@@ -243,8 +243,9 @@ class _Server:
         self._process.write(request, START_S)
         answer = self._process.read(START_S)
         if "error" in answer:
+            asked = "show the files of" if request["do"] == "files" else "start"
             raise MeasureError(
-                f"{self._name} can't start {self._command!r}: {answer['error']}; wanted a server: check "
+                f"{self._name} can't {asked} {self._command!r}: {answer['error']}; wanted a server: check "
                 f"start and python of [tool.embedopt.targets.{self._name}]"
             )
         result: dict[str, Any] = answer["ok"]

@@ -14,11 +14,21 @@ from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from typing import Any
 
 
-def _note_imports(notes: int, loader: Any) -> None:
+def _note(notes: str, line: bytes) -> None:
+    """Append to the file of this name, which is opened each time: a server may close what it inherits."""
+    descriptor = os.open(notes, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, line + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def _note_imports(notes: str, loader: Any) -> None:
     get_code = loader.get_code
 
     def noting(self: Any, name: str) -> Any:
-        os.write(notes, os.fsencode(self.path) + b"\n")
+        with contextlib.suppress(FileNotFoundError):  # the reader has ended
+            _note(notes, os.fsencode(self.path))
         return get_code(self, name)
 
     loader.get_code = noting
@@ -30,7 +40,9 @@ def main() -> None:
     Where there is nothing to write to, ``foreign_worker`` says that imports can't be seen.
     """
     with contextlib.suppress(OSError):
-        notes = os.open(os.environ["EMBEDOPT_IMPORT_NOTES"], os.O_WRONLY | os.O_APPEND)
+        notes = os.environ["EMBEDOPT_IMPORT_NOTES"]
+        with open("/proc/self/auxv", "rb") as auxv:  # of this program: others have other addresses in it
+            _note(notes, b"auxv " + auxv.read().hex().encode())
         for loader in (SourceFileLoader, SourcelessFileLoader):
             _note_imports(notes, loader)
     own = sys.modules.pop("sitecustomize")

@@ -263,6 +263,15 @@ def test_calls_of_several_threads_each_get_their_own_answer(tmp_path: Path) -> N
     assert [answers[text][0] for text in TEXTS] == EXPECTED.tolist()
 
 
+def test_a_system_without_proc_says_where_files_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def listdir(_: str) -> list[str]:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(RuntimeError, match=r"^which files ran is seen on Linux only: run the gate there$"):
+        foreign_worker._group()
+
+
 def test_the_worker_is_standard_library_alone() -> None:
     source = Path(foreign_worker.__file__)
     lines = source.read_text(encoding="utf8").splitlines()
