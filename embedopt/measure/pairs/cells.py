@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from embedopt.clock import Clock
+from embedopt.errors import MeasureError
 from embedopt.evidence import PAIRED_FIGURES, TRIMMED_SHARE, Cell, PairedMetric, ProcessPair
 from embedopt.measure.latency import as_new, rotate
 from embedopt.measure.pairs.neighbours import Turn, calm
@@ -239,6 +240,11 @@ def _served(
     disagreed: str,
 ) -> dict[PairedMetric, ProcessPair]:
     """Return median, p99 and the answers within the promise of both sides' requests, in ms."""
+    if len(base) != len(head):
+        raise MeasureError(
+            f"the worker of base answered {len(base)} requests and that of head {len(head)}, "
+            "wanted as many: see load_test() in embedopt/measure/worker.py"
+        )
     answered = [latency for latency in (*base, *head) if latency is not None]
     lost_ms = max([*answered, _LOST_PROMISES * promise_ms])
     base_ms, head_ms = ([lost_ms if one is None else one for one in side] for side in (base, head))

@@ -173,7 +173,9 @@ class GateRunner:
             return
         targets = read_targets(plan.head)
         ours = [name for name in plan.backends if name not in targets]
-        own_python = plan.base_python is not None
+        # Without one of its own, the head runs in the environment of this code.
+        is_head_at_home = plan.head_python is not None or installed or project.holds_this_code(plan.head)
+        own_python = plan.base_python is not None and is_head_at_home
         if ours and (
             why := project.why_not_comparable(plan.head, base, own_python=own_python, installed=installed)
         ):
@@ -251,10 +253,10 @@ class GateRunner:
         self.removed = (*self._lost, *gone)
         self._leave_out_cells(base.requests, head.requests)
         self.exact = [
-            ExactPair(backend=name, metric=metric, base=base.scores[name][metric], head=value)
-            for name in base.scores
-            for metric, value in head.scores.get(name, {}).items()
-            if name not in self._reasons and metric in base.scores[name]
+            ExactPair(backend=name, metric=metric, base=value, head=head.scores[name].get(metric))
+            for name, scores in base.scores.items()
+            for metric, value in scores.items()
+            if name not in self._reasons and name in head.scores
         ]
         self.drift = [
             measure_drift(name, self.work.texts, vectors, head.vectors[name])

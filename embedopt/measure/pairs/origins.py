@@ -42,11 +42,8 @@ class Origins:
 
     @property
     def has_own(self) -> bool:
-        """Whether one of the files is of the checkout, and not installed into it."""
-        return any(
-            Path(name).is_relative_to(self.top) and not _INSTALLED & {*Path(name).parts}
-            for name in self.files
-        )
+        """Whether one of the files lies in the checkout; so does what was installed into it, in its .venv."""
+        return any(Path(name).is_relative_to(self.top) for name in self.files)
 
     @cached_property
     def tree(self) -> Mapping[str, Path]:

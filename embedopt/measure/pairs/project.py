@@ -9,7 +9,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from embedopt.errors import MeasureError, first_line
+from embedopt.errors import GitError, MeasureError, first_line, last_line
 from embedopt.git import git
 from embedopt.measure.pairs import environment
 
@@ -66,7 +66,8 @@ def why_not_comparable(head: Path, base: Path, *, own_python: bool, installed: b
         return None
     return (
         f"the base has other dependencies, {', '.join(differing)}: "
-        "name the interpreter of its own environment with --against-python"
+        "name the interpreter of its own environment with --against-python; with --head, that of the head "
+        "with --head-python, too"
     )
 
 
@@ -108,12 +109,31 @@ def moved_judges(head: Path, commit: str) -> tuple[str, ...]:
     """Return in words which code that measures and judges is head's own, and not that of the base's commit.
 
     It is the base's where ``--head`` names the code that is measured, or where embedopt is installed.
+
+    Raises:
+        GitError: git can't compare the checkout with the commit.
     """
-    if Path(__file__).resolve() != (head / _THIS_FILE).resolve():  # a checkout of the base may lie in head's
+    if not holds_this_code(head):
         return ()
-    changed = git(head, "diff", "--name-only", "--relative", commit, "--", *_JUDGES).stdout.splitlines()
+    changed = [
+        *_listed(head, "diff", "--name-only", "--relative", commit, "--", *_JUDGES),
+        *_listed(head, "ls-files", "--others", "--exclude-standard", "--", *_JUDGES),
+    ]
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return (f"{changed[0]}{more}, which measured and judged here",) if changed else ()
+
+
+def holds_this_code(root: Path) -> bool:
+    """Return whether the code that runs is of a checkout; a checkout of the base may lie in head's."""
+    return Path(__file__).resolve() == (root / _THIS_FILE).resolve()
+
+
+def _listed(head: Path, *arguments: str) -> list[str]:
+    result = git(head, *arguments)
+    if result.returncode:
+        reason = last_line(result.stderr)
+        raise GitError(f"git {arguments[0]} failed in {head}: {reason}; wanted what the change holds")
+    return result.stdout.splitlines()
 
 
 def pins(root: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Client of one worker process: starts it, sends it requests, and kills it at the end, whatever happens."""
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class WorkerClient:
         self._checkout = checkout
         self._short_s = self._timeout_s = short_s
         self._sent_s = self.waited_s = 0.0
-        self._members: list[Process] = []
+        self._members: set[Process] = set()
         # With -P, none of the project's own modules can stand in for one that embedopt imports.
         safe = ["-P"] if checkout.installed else []
         self._process = LineProcess(
@@ -157,17 +158,24 @@ class WorkerClient:
     def cpu_s(self) -> tuple[float, float]:
         """Return the CPU seconds so far of the whole machine, stolen ones too, and of the worker.
 
-        The worker's include those of the processes that it had started before the first call of this.
+        The worker's include those of all processes that it has started, ended ones too.
         """
-        import psutil  # judging, which imports this module, does without
+        import psutil  # the command line imports this module where psutil is missing
 
-        self._members = self._members or [psutil.Process(pid) for pid in processes_of(self._process.pid)]
+        for pid in processes_of(self._process.pid):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                self._members.add(psutil.Process(pid))
+        self._members = {member for member in self._members if member.is_running()}
         times = psutil.cpu_times()
         idle_s = times.idle + getattr(times, "iowait", 0.0)
         # Linux counts the time of guests in that of users, too.
         guests_s = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
-        own = [member.cpu_times() for member in self._members if member.is_running()]
-        return sum(times) - idle_s - guests_s, sum(used.user + used.system for used in own)
+        own_s = 0.0
+        for member in self._members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                # Its own, and those of its children that have ended.
+                own_s += sum(member.cpu_times()[:4])
+        return sum(times) - idle_s - guests_s, own_s
 
     def close(self) -> None:
         """Kill the worker and all that it started; closing it again does nothing."""

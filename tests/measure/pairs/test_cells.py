@@ -9,6 +9,7 @@ from itertools import count
 import pytest
 
 from embedopt.clock import Clock
+from embedopt.errors import MeasureError
 from embedopt.evidence import Cell, PairedMetric, ProcessPair
 from embedopt.measure.pairs import cells
 from embedopt.measure.pairs.neighbours import Turn
@@ -219,3 +220,10 @@ def test_a_worker_hears_of_trust_only_where_there_is_some() -> None:
     assert WORK.opening("fake", of_base=True) == plain
     trusting = dataclasses.replace(WORK, trust_remote_code=True)
     assert trusting.opening("fake", of_base=True) == {**plain, "trust_remote_code": True}
+
+
+def test_two_workers_that_answer_unlike_numbers_of_requests_end_in_one_line() -> None:
+    clock, base, head, _ = _clients()
+    base.latencies_ms = [10.0, 10.0]
+    with pytest.raises(MeasureError, match=r"the worker of base answered 4 requests and that of head 2, "):
+        measure_pair(LivePair(number=0, base=base, head=head), [_figure("kept_per_s")], WORK, clock=clock)

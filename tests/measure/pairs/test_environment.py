@@ -66,7 +66,8 @@ def test_a_locked_version_of_a_package_of_embedopt_counts_and_no_other(
     assert why_not_comparable(head, base, own_python=True, installed=True) is None
     assert why_not_comparable(head, base, own_python=False, installed=True) == (
         "the base has other dependencies, onnxruntime 1.22 (here 1.23): "
-        "name the interpreter of its own environment with --against-python"
+        "name the interpreter of its own environment with --against-python; with --head, that of the head "
+        "with --head-python, too"
     )
 
 

@@ -36,6 +36,7 @@ class Stage:
         refuses: the request that clients of base or head refuse, by name.
         backends: the backends that clients of base or head have, by name.
         scores: the mean cosine that clients of base or head answer, by name.
+        all_scores: in place of that, all scores that clients of base or head answer, by name.
         requests: the requests that clients of base or head answer, by name.
         idle_s: what the clients of base or head wait for beyond a call, by name.
         others_share: share of a core that others take while clients of base or head are called, by name.
@@ -53,6 +54,7 @@ class Stage:
         self.refuses: dict[str, str] = {}
         self.backends: dict[str, tuple[str, ...]] = {}
         self.scores: dict[str, float] = {}
+        self.all_scores: dict[str, dict[str, float]] = {}
         self.requests: dict[str, tuple[str, ...]] = {}
         self.vectors: dict[str, FloatArray] = {}
         self.idle_s: dict[str, float] = {}
@@ -78,7 +80,7 @@ class Stage:
             raise self.cant_start[name]
         client = FakeClient(self.clock, log=self.log, name=name)
         client.backends = self.backends.get(name, client.backends)
-        client.scores = {"cosine_mean": self.scores.get(name, 1.0)}
+        client.scores = self.all_scores.get(name, {"cosine_mean": self.scores.get(name, 1.0)})
         client.refuses = self.refuses.get(name)
         client.requests = self.requests.get(name, client.requests)
         client.defaults = self.defaults.get(name, client.defaults)
@@ -145,6 +147,21 @@ def test_exact_values_are_measured_once() -> None:
     assert stage.runner.exact == [
         ExactPair(backend="fake", metric="disk_bytes", base=1000, head=1000),
         ExactPair(backend="fake", metric="cosine_mean", base=0.99, head=0.98),
+    ]
+
+
+def test_a_score_that_the_head_gives_no_more_is_not_dropped_and_a_new_one_is_not_compared() -> None:
+    stage = Stage()
+    scores = {
+        "base": {"cosine_mean": 1.0, "cosine_min": 0.9},
+        "head": {"cosine_mean": 1.0, "ndcg_at_10": 0.8},
+    }
+    stage.all_scores = scores
+    stage.run()
+    assert stage.runner.exact == [
+        ExactPair(backend="fake", metric="disk_bytes", base=1000, head=1000),
+        ExactPair(backend="fake", metric="cosine_mean", base=1.0, head=1.0),
+        ExactPair(backend="fake", metric="cosine_min", base=0.9, head=None),
     ]
 
 
@@ -392,6 +409,19 @@ def test_a_base_with_other_pins_is_not_comparable(project: Path) -> None:
         "the base has other dependencies, x unpinned (here 1)"
     ]
     assert gate_run.cells == ()
+
+
+@pytest.mark.parametrize("head_python", [None, sys.executable])
+def test_a_head_in_the_environment_of_other_pins_is_not_comparable(
+    project: Path, head_python: str | None
+) -> None:
+    """The interpreter of the base is named, and the head is no checkout of the code that runs."""
+    (project / "pyproject.toml").write_text('[project]\ndependencies = ["x==1"]\n', encoding="utf8")
+    plan = dataclasses.replace(_plan(project), base_python=sys.executable, head_python=head_python)
+    gate_run = measure_gate_run(plan, _work(project), lambda _: lambda _: [], lambda _: None)
+    whys = [backend.why.partition("; ")[2] for backend in gate_run.not_comparable]
+    wanted = ["with --head, that of the head with --head-python, too"]
+    assert whys == ([] if head_python else wanted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -103,3 +103,26 @@ def test_one_running_service_for_both_can_t_be_compared(sides: dict[str, Path]) 
         f"base and head were both answered by {url}; wanted a server of each: give start, too"
     )
     assert why_not_own(base, Origins("head", sides["head"], frozenset([other]))) is None
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["each its .venv", "the .venv of the head"])
+def test_a_server_from_the_environment_in_each_checkout_is_its_own(
+    sides: dict[str, Path], is_own: bool
+) -> None:
+    ran = {
+        name: Origins(
+            name,
+            folder,
+            frozenset(
+                [
+                    os.path.realpath(
+                        _write((folder if is_own else sides["head"]) / ".venv/lib/site-packages/infinity.py")
+                    )
+                ]
+            ),
+            start=".venv/bin/python -m infinity",
+        )
+        for name, folder in sides.items()
+    }
+    words = "base and head both ran '.venv/bin/python -m infinity', and no file of their commits; "
+    assert why_not_own(ran["base"], ran["head"]) == (None if is_own else words + WANTED)

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from embedopt.errors import MeasureError
+from embedopt.errors import GitError, MeasureError
+from embedopt.measure.pairs import project
 from embedopt.measure.pairs.project import (
     has_suite,
+    moved_judges,
     moved_rules,
     newly_accepted,
     pins,
     why_not_comparable,
 )
+from tests.repositories import git
 
 
 def _project(folder: Path, *requirements: str) -> Path:
@@ -33,7 +36,8 @@ def test_a_base_with_other_pins_needs_its_own_environment(tmp_path: Path) -> Non
     assert why_not_comparable(head, base, own_python=False) == (
         "the base has other dependencies, onnx 1.0 (here unpinned), openvino unpinned (here 2026.4.1), "
         "torch 2.12.0 (here 2.13.0): "
-        "name the interpreter of its own environment with --against-python"
+        "name the interpreter of its own environment with --against-python; with --head, that of the head "
+        "with --head-python, too"
     )
 
 
@@ -79,3 +83,19 @@ def test_what_the_base_accepted_already_is_void() -> None:
 def test_each_moved_rule_is_named_with_both_values() -> None:
     base, head = {"threshold": 0.03, "accept": []}, {"threshold": 0.99, "level": 0.1, "accept": ["drift a"]}
     assert moved_rules(head, base) == ("level default -> 0.1", "threshold 0.03 -> 0.99")
+
+
+def test_a_judge_that_git_does_not_know_yet_is_named_and_a_commit_that_it_lacks_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(project, "__file__", str(tmp_path / "embedopt" / "measure" / "pairs" / "project.py"))
+    git(_project(tmp_path), "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    assert moved_judges(tmp_path, "HEAD") == ()
+    for name in ("judge.py", "report"):
+        (tmp_path / "embedopt" / name).touch()
+    [moved] = moved_judges(tmp_path, "HEAD")
+    assert moved.startswith("embedopt/judge.py")
+    with pytest.raises(GitError, match=r"^git diff failed in .*: fatal: .*; wanted what the change holds$"):
+        moved_judges(tmp_path, "0" * 40)

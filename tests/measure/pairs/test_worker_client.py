@@ -112,3 +112,24 @@ def test_a_base_without_a_worker_cant_be_compared(tmp_path: Path) -> None:
     (tmp_path / "embedopt" / "__init__.py").touch()
     with pytest.raises(ForeignWorkerError, match=r"head has no embedopt\.measure\.worker"):
         WorkerClient(make_checkout(tmp_path))
+
+
+_BURN = "import time\nwhile time.process_time() < 0.4: pass"
+
+
+@pytest.mark.parametrize("is_waited_for", [True, False])
+def test_the_cpu_time_of_a_worker_has_that_of_processes_that_it_starts_later(
+    tmp_path: Path, is_waited_for: bool
+) -> None:
+    burn = _BURN if is_waited_for else _BURN + "\nprint(flush=True)\ntime.sleep(600)"
+    body = f"""
+    import subprocess
+    child = subprocess.Popen([sys.executable, "-c", {burn!r}], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    {is_waited_for} and child.wait()
+    print(json.dumps({{"ok": {{}}}}), flush=True)"""
+    with WorkerClient(make_checkout(tmp_path, body), module="script") as client:
+        _, before_s = client.cpu_s()
+        client.ask("time")
+        _, after_s = client.cpu_s()
+    assert after_s - before_s > 0.3  # the system counts in steps of 10 ms
