@@ -18,8 +18,10 @@ from embedopt.judge.gate.verdict import exit_code
 from embedopt.judge.gate.whole_runs import judge_gate_run
 from embedopt.measure.pairs.environment import install
 from embedopt.measure.pairs.gate_run import GatePlan, measure_gate_run
+from embedopt.measure.pairs.own_inputs import BaseInputs
 from embedopt.measure.pairs.process_pair import Work
 from embedopt.report.words import sentence, subject
+from tests.models import make_model
 from tests.repositories import git
 
 SHOP = Path(__file__).parent / "shop"
@@ -61,7 +63,11 @@ class Shop:
         file.write_text(text.replace(old, new), encoding="utf8")
 
     def gate(
-        self, ref: str = "HEAD", pairs: int | None = 0, backends: tuple[str, ...] = ("shop",)
+        self,
+        ref: str = "HEAD",
+        pairs: int | None = 0,
+        backends: tuple[str, ...] = ("shop",),
+        model: str | None = None,
     ) -> GateRun:
         """Measure the change against a commit in some process pairs; None for those that the rule wants.
 
@@ -75,10 +81,12 @@ class Shop:
             backends=backends,
             batch_sizes=(2,),
             budget_s=600.0,
+            base_inputs=BaseInputs(is_model_given=model is None),
             invariance_texts=4,
             invariance_rounds=1,
         )
-        work = Work(texts=tuple(TEXTS), cache_dir=str(self.folder.parent / "cache"), cell_s=0.0)
+        cache_dir = str(self.folder.parent / "cache")
+        work = Work(texts=tuple(TEXTS), model=model, cache_dir=cache_dir, cell_s=0.0)
         wanted = [[PairsWanted(cell=plan.cells[0], pairs=pairs)]] if pairs else []
         by_rule = partial(plan_pairs, settings=GateSettings(max_pairs=6))
         some = by_rule if pairs is None else lambda _: wanted.pop() if wanted else ()
@@ -135,6 +143,27 @@ def test_another_function_in_the_table_is_compared_and_said(shop: Shop) -> None:
     assert gate_run.notes == (
         "this change declares shop anew, and each side is measured by its own table: "
         "call 'shop.embedding:embed' -> 'shop.embedding:reverse'",
+    )
+
+
+def test_another_model_in_the_table_holds_each_side_against_its_own_and_is_said(
+    shop: Shop, tmp_path: Path
+) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    models = [str(make_model(tmp_path / "one", "mean")), str(make_model(tmp_path / "other", "cls"))]
+    shop.change(EMBEDDING, "DIM = 64", "DIM = 32")
+    shop.append("pyproject.toml", f'model = "{models[0]}"\n')
+    shop.commit()
+    shop.change("pyproject.toml", models[0], models[1])
+    gate_run = shop.gate(model=models[1])
+    [cosine] = [pair for pair in gate_run.exact if pair.metric == "cosine_mean"]
+    assert (cosine.backend, cosine.base == cosine.head) == ("shop", False)  # though the code is the same
+    assert [drift.similarity_min == 1.0 for drift in gate_run.drift if drift.backend == "shop"] == [True]
+    assert "torch-fp32 drift: vectors changed," in [line[:34] for line in _seen(gate_run)[1]]
+    assert gate_run.notes == (
+        "this change declares shop anew, and each side is measured by its own table: "
+        f"model {models[0]!r} -> {models[1]!r}",
     )
 
 

@@ -2,18 +2,21 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
+from embedopt.inference.artifacts import attention
 from embedopt.inference.artifacts import static_int8 as recipe
 from embedopt.inference.artifacts.attention import with_fused_attention
 from embedopt.inference.artifacts.graph import session_of
 from embedopt.inference.artifacts.layout import MODEL_FILE, graph_inputs
 from embedopt.inference.artifacts.static_int8 import static_int8
 from embedopt.inference.artifacts.store import quiet
+from embedopt.inference.encoder import FloatArray
 
 BATCHES = (["nurse"], ["night shift " * 20], ["welder", "", "a " * 90], ["", "forklift driver " * 12])
 
@@ -57,6 +60,25 @@ def test_attention_of_another_scale_is_left_alone(single_nodes: ModelProto, outl
         numpy_helper.from_array(np.array(1.0, dtype=np.float32), "other_scale")
     )
     scaled.input[1] = "other_scale"
+    assert with_fused_attention(single_nodes, outlier_artifact) is single_nodes
+
+
+def test_a_node_that_onnx_runtime_refuses_leaves_the_graph_as_it_was(
+    single_nodes: ModelProto, outlier_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_MASK", "attention_mask")  # two tensors of one name
+    assert with_fused_attention(single_nodes, outlier_artifact) is single_nodes
+
+
+def test_attention_without_a_dimension_of_heads_is_left_alone(
+    single_nodes: ModelProto, outlier_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = attention._run
+
+    def without_heads(*args: Any) -> list[list[FloatArray]]:
+        return [[embeddings, *(shares[:, 0] for shares in rest)] for embeddings, *rest in run(*args)]
+
+    monkeypatch.setattr(attention, "_run", without_heads)
     assert with_fused_attention(single_nodes, outlier_artifact) is single_nodes
 
 
