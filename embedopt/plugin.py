@@ -70,6 +70,8 @@ def pytest_load_initial_conftests(
 
 
 def _declare_options(parser: pytest.Parser) -> None:
+    if parser.optparser.get_default("embedopt_taken") is not None:
+        return
     taken = declare_options(parser.getgroup("embedopt", "sentence-embedding inference").addoption)
     parser.optparser.set_defaults(embedopt_taken=taken)
 

@@ -1,5 +1,6 @@
 """The questions of a run: which files of benchmarks are collected, and for which backends and batch sizes."""
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class Questions:
         """Yield our files, by the names that they would have in the folder."""
         for path, file in self._shipped.items():
             if not folder.config.hook.pytest_ignore_collect(collection_path=path, config=folder.config):
-                nodeid = path.relative_to(folder.config.rootpath).as_posix()
+                nodeid = Path(os.path.relpath(path, folder.config.rootpath)).as_posix()
                 yield pytest.Module.from_parent(folder, path=file, nodeid=nodeid)
 
     def _applies(self, node: pytest.Item | pytest.Collector) -> bool:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embedopt.ci.init import PYTEST_INI
 from tests.repositories import git
 from tests.runner import GITHUB, Runner, triggers, workflow
 from tests.test_foreign_gate import EMBEDDING, SHOP, Shop
-from tests.test_suite_anywhere import INI
 
 DOCUMENT = GITHUB.parent / "docs" / "how-to-gate-in-ci.md"
 ACTION = GITHUB / "actions" / "gate" / "action.yml"
@@ -79,7 +79,7 @@ def shop(tmp_path: Path) -> Shop:
     """A clone in whose last commit the shop has adopted embedopt."""
     shop = Shop(tmp_path / "shop")
     (shop.folder / "benchmarks").mkdir()
-    (shop.folder / "benchmarks" / "pytest.ini").write_text(INI, encoding="utf8")
+    (shop.folder / "benchmarks" / "pytest.ini").write_text(PYTEST_INI, encoding="utf8")
     shop.append(".gitignore", ".venv/\n__pycache__/\n")
     shop.commit()
     return shop
@@ -126,7 +126,7 @@ def test_a_change_of_a_repository_s_own_code_fails_with_its_reason(shop: Shop, p
 def test_the_change_that_adopts_embedopt_is_green(shop: Shop, play: Play) -> None:
     run = play(base="HEAD~2")
     assert run.play("verdict"), "\n".join(run.printed.values())
-    assert "shop: new: nothing to compare it with" in run.printed["The gate"]
+    assert "shop: measured alone, new: nothing to compare it with" in run.printed["The gate"]
 
 
 def test_a_head_whose_environment_can_t_be_made_is_not_green(play: Play) -> None:

@@ -6,15 +6,15 @@ from collections import Counter
 
 import pytest
 
+from embedopt.ci.init import PYTEST_INI
+from tests.repositories import git
 from tests.suite import saved_files
-
-INI = "[pytest]\naddopts = -p embedopt.plugin\npython_files = test_*.py bench_*.py\n"
 
 
 @pytest.fixture
 def shop(pytester: pytest.Pytester, opened: Counter[str]) -> pytest.Pytester:
     """A repository with unit tests, and with benchmarks/ as init leaves it."""
-    pytester.mkdir("benchmarks").joinpath("pytest.ini").write_text(INI, encoding="utf8")
+    pytester.mkdir("benchmarks").joinpath("pytest.ini").write_text(PYTEST_INI, encoding="utf8")
     pytester.makepyprojecttoml('[project]\nname = "shop"\nversion = "1"\n')
     pytester.mkdir("tests").joinpath("test_shop.py").write_text("def test_it(): pass\n", encoding="utf8")
     return pytester
@@ -124,3 +124,24 @@ def test_unit_tests_notice_nothing_of_embedopt(shop: pytest.Pytester) -> None:
         seen.append((fixtures, (shop.path / "seen.json").read_text(encoding="utf8")))
     assert seen[0] == seen[1]
     assert "embedopt" not in str(seen).replace(str(shop.path), "")
+
+
+def test_the_plugins_may_be_named_on_the_command_line(shop: pytest.Pytester) -> None:
+    """The options are declared when ours is loaded, and are not declared again."""
+    result = _run(shop, "-p", "benchmark", "-p", "embedopt.plugin", "--collect-only", "-q")
+    assert result.ret == 0
+
+
+def test_another_root_of_pytest_is_no_obstacle(shop: pytest.Pytester) -> None:
+    root = shop.mkdir("elsewhere")
+    assert _run(shop, f"--rootdir={root}", "--collect-only", "-q", "--backends", "onnx-int8").ret == 0
+
+
+def test_a_repository_without_a_target_is_not_compared_with_itself(shop: pytest.Pytester) -> None:
+    """As in the workflow that init writes without a target."""
+    git(shop.path, "init", "-q")
+    git(shop.path, "add", ".")
+    git(shop.path, "commit", "-qm", "adopt embedopt")
+    result = _run(shop, "-k", "test_against", "--embedopt-against", "HEAD")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --against: pyproject.toml declares no target, *"])

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from embedopt.errors import InputError
 from embedopt.files import write_whole
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_PYTEST_INI = """\
+PYTEST_INI = """\
 # What `pytest benchmarks/` runs by; no other run reads it. The questions come with embedopt.
 # Questions of your own stand beside this file, as bench_*.py.
 [pytest]
@@ -68,15 +69,15 @@ def set_up(setup: Setup) -> list[str]:
     command, tool = _install(setup, top)
     pyproject = setup.project / "pyproject.toml"
     before = pyproject.read_bytes().decode("utf8") if pyproject.exists() else ""
-    after = _with_table(pyproject, before, _table(setup, command, top))
+    after = _with_table(pyproject, before, setup, _table(setup, command, top))
     wanted = [
-        (setup.project / "benchmarks" / "pytest.ini", _PYTEST_INI),
+        (setup.project / "benchmarks" / "pytest.ini", PYTEST_INI),
         *([(setup.project / "benchmarks" / "corpus" / "texts.jsonl", setup.texts)] if setup.texts else []),
         (pyproject, after),
     ]
     ci = _gitlab(top)
     if not ci:
-        in_ci = f"python -m pip install {tool} && {command}" if tool else command
+        in_ci = f"pipx install {tool} && {command}" if tool else command
         wanted.append(_workflow(setup, top, in_ci))
     lines = [_write(path, content, before if path == pyproject else None) for path, content in wanted]
     return [line.replace(f"{top}/", "") for line in (*lines, *ci)]
@@ -87,7 +88,9 @@ def _write(path: Path, content: str, before: str | None) -> str:
     if path.exists() and (before is None or content == before):
         return f"{path} is there, and stays as it is"
     write_whole(path, content, hint="allow this user to write it")
-    return f"{path}: added [tool.embedopt]" if before else f"{path}: written"
+    if not before:
+        return f"{path}: written"
+    return f"{path}: added {content.removeprefix(before).split(maxsplit=1)[0]}"
 
 
 def _top(project: Path) -> Path:
@@ -127,7 +130,12 @@ def _table(setup: Setup, command: str, top: Path) -> str:
     own = dict(setup.target)
     if command and "python" not in own and ("call" in own or "start" in own):
         own["python"] = _python(setup.project, top, command)
-    lines += ["", f"[tool.embedopt.targets.{setup.name}]"]
+    name = (
+        setup.name
+        if re.fullmatch(r"[\w-]+", setup.name, re.ASCII)
+        else json.dumps(setup.name, ensure_ascii=False)
+    )
+    lines += ["", f"[tool.embedopt.targets.{name}]"]
     return "\n".join((*lines, *(_line(key, value) for key, value in own.items()), ""))
 
 
@@ -142,11 +150,14 @@ def _python(project: Path, top: Path, command: str) -> str:
     return "../" * up + ".venv/bin/python"
 
 
-def _with_table(file: Path, content: str, table: str) -> str:
-    """Return a pyproject.toml with our table at its end; as it is where it has one."""
+def _with_table(file: Path, content: str, setup: Setup, table: str) -> str:
+    """Return a pyproject.toml with what it lacks of our table at its end."""
     try:
-        if "embedopt" in tomllib.loads(content).get("tool", {}):
-            return content
+        tool = tomllib.loads(content).get("tool", {})
+        if "embedopt" in tool:
+            if not setup.target or setup.name in tool["embedopt"].get("targets", {}):
+                return content
+            table = table[table.index("[tool.embedopt.targets.") :]
         newline = "\r\n" if "\r\n" in content else "\n"
         gap = "" if not content else newline if content.endswith("\n") else newline * 2
         after = content + gap + table.replace("\n", newline)
@@ -178,7 +189,7 @@ def _workflow(setup: Setup, top: Path, install: str) -> tuple[Path, str]:
         "folder": json.dumps(folder),
         "install": json.dumps(install if setup.embedopt else install or "true"),
         "backends": json.dumps(target),
-        "options": f"--backends {target} " if target else "",
+        "options": f"--embedopt-backends {target} " if target else "",
         "requirement": f"'embedopt[suite]=={importlib.metadata.version('embedopt')}'",
     }
     for key, value in values.items():

@@ -14,7 +14,7 @@ from embedopt.measure.corpus import load_corpus
 from embedopt.report.console import lines
 
 # A commit in full: a branch or tag can be moved.
-_CALLED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+_FULL_COMMIT = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
 
 def init(
@@ -41,7 +41,7 @@ def init(
     name = name or (call.partition(":")[0].partition(".")[0] if call else "service")
     if target:
         parse_target(project / PYPROJECT, name, {}, target)  # refuses it before anything is written
-    if embedopt and not _CALLED.fullmatch(embedopt):
+    if embedopt and not _FULL_COMMIT.fullmatch(embedopt):
         wanted = "OWNER/NAME@COMMIT, with all 40 digits of a commit"
         raise UsageError(f"--embedopt is {embedopt!r}; wanted {wanted}")
     setup = Setup(
@@ -52,10 +52,10 @@ def init(
         install=install,
         embedopt=embedopt,
     )
-    said = set_up(setup)
-    named = f" --backends {name}" if target else ""
-    said.append(f"next: make the environment, commit, and pytest benchmarks/{named} --benchmark-compare")
-    typer.echo(lines(said), nl=False)
+    files = set_up(setup)
+    backends = f" --backends {name}" if target else ""
+    files.append(f"next: make the environment, commit, and pytest benchmarks/{backends} --benchmark-compare")
+    typer.echo(lines(files), nl=False)
 
 
 def _as_json_lines(file: Path) -> str:

@@ -97,14 +97,15 @@ def _of_base(own: Namespace, head: Path, given: Sequence[str]) -> Namespace:
     It also has the base's model and texts, and what the change moves, as :class:`GatePlan` has them.
     """
     commit, configured = resolve(head, own.against), base_commit.given_addopts(given)
+    taken = getattr(own, "taken", ())
     if own.head is not None:  # pytest has read the configuration of the checkout that it runs in
-        own = _parse([*(base_commit.addopts(head) if configured is None else configured), *given])
+        own = _parse([*(base_commit.addopts(head) if configured is None else configured), *given], taken)
     suite = base_commit.suite_folder(head, commit)
     if suite is None:  # it adopts the suite: there are no rules yet
         return own
     if configured is None:
         configured = base_commit.addopts(head, commit, suite)
-    base, given_alone = _parse([*configured, *given]), _parse(given)
+    base, given_alone = _parse([*configured, *given], taken), _parse(given, taken)
     names = [name for name in vars(base) if name not in _OF_THIS_MACHINE]
     moved = [name for name in names if getattr(base, name) != getattr(own, name)]
     values = {name: getattr(own, name) for name in (*_OWN, *_OF_THIS_MACHINE)}
@@ -130,10 +131,13 @@ def _inside(folder: Path, path: T) -> T:
     return type(path)(folder / str(path))  # type: ignore[call-arg]  # a string or a path
 
 
-def _parse(words: Sequence[str]) -> Namespace:
-    """Read our options among the words of a command line, and pass over those of pytest and others."""
+def _parse(words: Sequence[str], taken: Sequence[str]) -> Namespace:
+    """Read our options among the words of a command line, and pass over those of pytest and others.
+
+    The short names that are ``taken`` are others'.
+    """
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    declare_options(parser.add_argument)
+    declare_options(parser.add_argument, taken)
     try:
         return own_options(parser.parse_known_args(words)[0])
     except ArgumentError as error:
@@ -230,6 +234,12 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
     resolve(head, option.against)  # refuses a wrong name before anything is measured
     rows = parse_backends(option.backends, option.profile, AGAINST_BACKENDS)
     named = split_names(option.backends) if option.backends is not None else []
+    inputs = getattr(option, "base_inputs", BaseInputs())
+    if not holds_embedopt(head) and not any((named, declared(), option.model, inputs.model)):
+        raise UsageError(
+            "--against: pyproject.toml declares no target, so nothing of this repository would be measured; "
+            "wanted [tool.embedopt.targets.NAME], --model or --backends"
+        )
     if not holds_embedopt(head) and REFERENCE not in named:  # it is the installed one, in base and head
         rows = tuple(row for row in rows if row.name != REFERENCE)
     return _checked(
@@ -240,7 +250,7 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
         base_python=_interpreter("--against-python", option.against_python),
         backends=tuple(row.name for row in rows),
         batch_sizes=parse_batch_sizes(option.batch_sizes or AGAINST_BATCH_SIZES, option.profile),
-        base_inputs=getattr(option, "base_inputs", BaseInputs()),
+        base_inputs=inputs,
         moved=getattr(option, "moved", ()),
         budget_s=option.against_budget,
         invariance_texts=PROFILES[option.profile].invariance_texts,

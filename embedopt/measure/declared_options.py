@@ -1,7 +1,8 @@
 """The options of a run, as pytest's command line declares them: each by a name of ours, and a short one."""
 
 from argparse import ArgumentError, Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,24 +15,27 @@ from embedopt.measure.profiles import BATCH_SIZES, ProfileName
 _PREFIX = "embedopt"
 
 
-def declare_options(add: Callable[..., object]) -> list[str]:
+def declare_options(add: Callable[..., object], taken: Collection[str] = ()) -> list[str]:
     """Declare all options of a run, and return the short names that others have already.
 
     Each option has a name of ours, ``--embedopt-model``, and where it is free the short one, ``--model``.
-    ``add`` is the ``addoption`` of a group of pytest's, or the ``add_argument`` of a parser.
+    ``add`` is the ``addoption`` of a group of pytest's, or the ``add_argument`` of a parser, which does not
+    know the short names that are ``taken``.
     """
-    return [name for name, settings in _options() if not _declare(add, name, settings)]
+    return [name for name, settings in _options() if not _declare(add, name, settings, taken)]
 
 
-def _declare(add: Callable[..., object], short: str, settings: Mapping[str, Any]) -> bool:
+def _declare(
+    add: Callable[..., object], short: str, settings: Mapping[str, Any], taken: Collection[str]
+) -> bool:
     name = long_name(short)
     dest = name.removeprefix("--").replace("-", "_")
-    try:
-        add(name, short, dest=dest, **settings)
-    except ArgumentError:  # a plugin, or a conftest.py, has declared the short name
-        add(name, dest=dest, **settings)
-        return False
-    return True
+    if short not in taken:
+        with suppress(ArgumentError):  # a plugin, or a conftest.py, has declared the short name
+            add(name, short, dest=dest, **settings)
+            return True
+    add(name, dest=dest, **settings)
+    return False
 
 
 def long_name(short: str) -> str:

@@ -123,6 +123,23 @@ def test_without_a_target_the_table_has_an_example(shop: Path) -> None:
     assert read_targets(shop) == {}
 
 
+def test_a_target_is_added_to_the_table_of_an_earlier_time(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init"]) == 0
+    before = (shop / "pyproject.toml").read_text("utf8")
+    capsys.readouterr()
+    assert main(["init", "--call", "gr\u00f6\u00dfe:embed", "--name", "gr\u00f6\u00dfe.v2"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == (
+        'pyproject.toml: added [tool.embedopt.targets."gr\u00f6\u00dfe.v2"]'
+    )
+    assert (shop / "pyproject.toml").read_text("utf8") == before + (
+        '\n[tool.embedopt.targets."gr\u00f6\u00dfe.v2"]\ncall = "gr\u00f6\u00dfe:embed"\n'
+        'python = ".venv/bin/python"\n'
+    )
+    assert list(read_targets(shop)) == ["gr\u00f6\u00dfe.v2"]
+
+
 def test_an_endpoint_is_declared_with_its_command(shop: Path) -> None:
     start, url = "uvicorn shop.api:app --port {port}", "http://127.0.0.1:{port}/v1/embeddings"
     assert main(["init", "--start", start, "--url", url, "--name", "search", "--install", "make"]) == 0
@@ -181,6 +198,7 @@ def test_the_workflow_is_short_and_an_auditor_has_nothing_to_say(shop: Path, kin
     assert main(["init", *CALL, *kind]) == 0
     workflow = shop / ".github" / "workflows" / "embedopt.yml"
     assert len(workflow.read_text("utf8").splitlines()) <= 40
+    assert max(map(len, workflow.read_text("utf8").splitlines())) <= 120
     assert "<" not in workflow.read_text("utf8")
     programs = Path(sys.executable).parent
     for name, *arguments in (
@@ -190,3 +208,17 @@ def test_the_workflow_is_short_and_an_auditor_has_nothing_to_say(shop: Path, kin
         command = [str(programs / name), *arguments, str(workflow)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_workflow_judges_no_run_but_its_own(shop: Path) -> None:
+    """What a team has committed in .benchmarks/ is no answer, and others may have our short names."""
+    assert main(["init", *CALL]) == 0
+    [job] = yaml.safe_load((shop / ".github" / "workflows" / "embedopt.yml").read_text("utf8"))[
+        "jobs"
+    ].values()
+    measure, report, gate = (step["run"] for step in job["steps"][-3:])
+    assert measure.endswith(
+        '--embedopt-backends shop --embedopt-against "$BASE" --benchmark-storage "$RUNNER_TEMP/runs"'
+    )
+    assert all(' --history "$RUNNER_TEMP/runs"' in line for line in (report, gate))
+    assert job["name"] == "verdict of embedopt"

@@ -110,7 +110,8 @@ def test_the_path_of_an_interpreter_is_absolute_and_keeps_links(
     git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
     (tmp_path / "python").symlink_to(sys.executable)
     monkeypatch.chdir(tmp_path)
-    namespace = _namespace("--against", "HEAD", "--against-python", f".{os.sep}python")
+    given = ("--against", "HEAD", "--backends", "onnx-int8", "--against-python", f".{os.sep}python")
+    namespace = _namespace(*given)
     options = parse_gate_run(own_options(namespace), tmp_path)
     assert options is not None
     assert options.base_python == str(tmp_path / "python")
@@ -159,3 +160,40 @@ def test_a_run_has_one_model_and_one_prompt_of_each_kind(
     with pytest.raises(UsageError, match=message):
         parse_options(_namespace(), tmp_path)
     assert [row.name for row in parse_options(_namespace("--backends", "b"), tmp_path).backends][1:] == ["b"]
+
+
+def test_a_repository_is_not_compared_where_nothing_of_it_would_be_measured(
+    tmp_path: Path, declared_in: Callable[[str], None]
+) -> None:
+    """The installed embedopt would meet itself: always equivalent."""
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
+    declared_in("")
+    with pytest.raises(UsageError) as caught:
+        parse_options(_namespace("--against", "HEAD"), tmp_path, ("--against", "HEAD"))
+    assert str(caught.value) == (
+        "--against: pyproject.toml declares no target, so nothing of this repository would be measured; "
+        "wanted [tool.embedopt.targets.NAME], --model or --backends"
+    )
+    for given in (("--model", "m"), ("--backends", "onnx-int8")):
+        assert parse_options(_namespace("--against", "HEAD", *given), tmp_path).against
+    declared_in("[shop]\ncall = 'm:f'")
+    plan = parse_options(_namespace("--against", "HEAD"), tmp_path).against
+    assert plan is not None
+    assert plan.backends == ("shop",)
+
+
+def test_what_others_call_by_our_short_names_is_theirs_beside_a_base_too(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "benchmarks").mkdir()
+    ini = "[pytest]\naddopts = -p embedopt.plugin --model small --embedopt-batch-sizes 2\n"
+    (tmp_path / "benchmarks" / "pytest.ini").write_text(ini, encoding="utf8")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    ours = ("--embedopt-against", "HEAD", "--embedopt-backends", "onnx-int8")
+    given = ("--profile", "benchmarks", "--batch-sizes", "3", *ours)
+    namespace = _namespace(*ours, "--embedopt-batch-sizes", "2")
+    namespace.embedopt_taken = ["--profile", "--model", "--batch-sizes"]
+    plan = parse_options(namespace, tmp_path, given).against
+    assert plan is not None
+    assert (plan.batch_sizes, plan.base_inputs.model, plan.moved) == ((2,), None, ())
