@@ -11,7 +11,7 @@ from embedopt.evidence import Cell, PairedCell, PairsWanted
 # Seconds that a gate run may take, unless --against-budget says otherwise.
 BUDGET_S = 480.0
 # Share of it for what is no call with a batch size: calls with many texts, the batcher, growing memory.
-BESIDES_SHARE = 0.35
+EXTRAS_SHARE = 0.35
 
 PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
 # Measures cells of one backend in one process pair, each with whether it is to be confirmed: log ratios of
@@ -19,20 +19,20 @@ PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
 MeasurePair = Callable[[Mapping[Cell, bool]], Mapping[Cell, float] | None]
 
 
-def is_besides(cell: Cell) -> bool:
+def has_limited_share(cell: Cell) -> bool:
     """Return whether a cell gets a share of the budget only."""
     return cell.metric != "latency" and not cell.figure.is_free
 
 
-def affordable(cells: Mapping[Cell, bool], besides_s: float, budget_s: float) -> Sequence[Cell]:
-    """Return the cells of a process pair that are still measured, after ``besides_s`` on such cells.
+def cells_within_budget(cells: Mapping[Cell, bool], extras_s: float, budget_s: float) -> Sequence[Cell]:
+    """Return the cells of a process pair that are still measured, after ``extras_s`` on such cells.
 
     A cell that is to be confirmed (True) is measured in any case. None are where only what is free would be
     left of them.
     """
-    if besides_s < BESIDES_SHARE * budget_s:
+    if extras_s < EXTRAS_SHARE * budget_s:
         return tuple(cells)
-    allowed = [cell for cell, is_fresh in cells.items() if is_fresh or not is_besides(cell)]
+    allowed = [cell for cell, is_fresh in cells.items() if is_fresh or not has_limited_share(cell)]
     return (
         ()
         if len(allowed) < len(cells) and all(cell.figure.is_free and not cells[cell] for cell in allowed)

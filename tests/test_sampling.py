@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from embedopt.evidence import Cell, PairedCell, PairsWanted
-from embedopt.sampling import affordable, sample_pairs
+from embedopt.sampling import cells_within_budget, sample_pairs
 
 A, COLD_START = Cell(backend="a", batch_size=1), Cell(backend="a", batch_size=0, metric="load_s")
 B = Cell(backend="b", batch_size=1)
@@ -53,7 +53,11 @@ def test_sampling_stops_as_soon_as_the_budget_is_spent() -> None:
 
 def test_beyond_its_share_of_the_budget_a_cell_is_measured_only_to_confirm_it() -> None:
     many = Cell(backend="a", batch_size=0, metric="texts_per_s")
-    assert affordable({COLD_START: False, A: False, many: False}, 34.0, 100.0) == (COLD_START, A, many)
-    assert affordable({COLD_START: False, A: False, many: False}, 35.0, 100.0) == [COLD_START, A]
-    assert affordable({COLD_START: False, many: False}, 35.0, 100.0) == ()
-    assert affordable({COLD_START: False, many: True}, 35.0, 100.0) == [COLD_START, many]
+    assert cells_within_budget({COLD_START: False, A: False, many: False}, 34.0, 100.0) == (
+        COLD_START,
+        A,
+        many,
+    )
+    assert cells_within_budget({COLD_START: False, A: False, many: False}, 35.0, 100.0) == [COLD_START, A]
+    assert cells_within_budget({COLD_START: False, many: False}, 35.0, 100.0) == ()
+    assert cells_within_budget({COLD_START: False, many: True}, 35.0, 100.0) == [COLD_START, many]

@@ -337,7 +337,7 @@ def test_where_the_base_can_t_measure_a_head_the_change_judges_itself_and_that_i
     assert run.failed == ["Has the suite itself passed, its lowest accuracies included?"]
     merged = json.loads((run.artifacts / "benchmark" / "run.json").read_text(encoding="utf8"))["embedopt"]
     [moved] = merged["against"]["moved_rules"]
-    assert moved == ("embedopt/judge/gate/verdict.py and 1 more, which measured and judged here")
+    assert moved == "its own code measured and judged it (embedopt/judge/gate/verdict.py and 1 more)"
 
 
 def test_a_pull_request_that_can_t_be_measured_fails_and_gets_a_comment(play: Play, remote: Path) -> None:

@@ -24,7 +24,7 @@ from embedopt.judge.gate.pairs_rule import judge_cells, plan_pairs
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.stats import fewest_pairs
 from embedopt.judge.gate.verdict import Outcome
-from embedopt.sampling import BUDGET_S, affordable, is_besides, sample_pairs
+from embedopt.sampling import BUDGET_S, cells_within_budget, has_limited_share, sample_pairs
 
 GATE = "embedopt"
 _Samples = Mapping[tuple[Cell, float], SlowdownSample]
@@ -174,16 +174,16 @@ class _Draw:
 
     def _gate_run(self, ratios: _LogRatios) -> _Outcomes:
         """Draw one gate run and return the outcome of each cell."""
-        left_s, besides_s = self._drawing.budget_s - self._drawing.survey_s, 0.0
+        left_s, extras_s = self._drawing.budget_s - self._drawing.survey_s, 0.0
 
         def take_pair(wanted: Mapping[Cell, bool]) -> Mapping[Cell, float] | None:
-            nonlocal left_s, besides_s
-            timed = affordable(wanted, besides_s, self._drawing.budget_s)
+            nonlocal left_s, extras_s
+            timed = cells_within_budget(wanted, extras_s, self._drawing.budget_s)
             takes_s = self._start_s + sum(self._cell_s[cell] for cell in timed)
             if not timed or takes_s > left_s:
                 return None
             left_s -= takes_s
-            besides_s += sum(self._cell_s[cell] for cell in timed if is_besides(cell))
+            extras_s += sum(self._cell_s[cell] for cell in timed if has_limited_share(cell))
             place = self._rng.random()
             return {cell: ratios[cell][int(place * len(ratios[cell]))] for cell in timed}
 

@@ -17,7 +17,7 @@ from embedopt.clock import Clock
 from embedopt.errors import MeasureError
 from embedopt.evidence import PAIRED_FIGURES, TRIMMED_SHARE, Cell, PairedMetric, ProcessPair
 from embedopt.measure.latency import as_new, rotate
-from embedopt.measure.pairs.neighbours import Turn, calm
+from embedopt.measure.pairs.neighbours import Quad, calm
 from embedopt.measure.pairs.process_pair import LivePair, Work
 from embedopt.measure.pairs.worker_client import WorkerClient
 
@@ -37,9 +37,9 @@ _SERVED_SHARE, _TURN_REQUESTS, _MOST_TURNS = 0.4, 20, 10
 _PROMISE_MS, _PROMISE_CALLS = 50.0, 8
 # A request without an answer counts as the slowest, and as so many promises at least.
 _LOST_PROMISES = 10
-# Calls with one text before and while memory is weighed, and the calls whose growth is foretold. An encoder
-# of one code gained up to 84 kB in 100 calls, 10 to 20 kB of it after the first 32.
-_SETTLING_CALLS, _WEIGHED_CALLS, _FORETOLD_CALLS = 32, 48, 10_000
+# Calls with one text before and while memory is weighed, and those that its growth is extrapolated to. An
+# encoder of one code gained up to 84 kB in 100 calls, 10 to 20 kB of it after the first 32.
+_SETTLING_CALLS, _WEIGHED_CALLS, _EXTRAPOLATED_CALLS = 32, 48, 10_000
 _LARGEST_LOG = 10.0
 
 _ORDER: tuple[PairedMetric, ...] = ("load_s", "peak_rss_bytes", "grown_rss_bytes", "latency", "texts_per_s")
@@ -68,8 +68,8 @@ def measure_pair(
         times, texts = _time_quads(pair, cell, work, slowdowns, clock)
         if cell.batch_size:
             on_last_call(pair, cell, texts)
-        for slowdown, (base, head, turns) in times.items():
-            yield (cell, slowdown), summarise_pair(base, head, turns)
+        for slowdown, (base, head, quads) in times.items():
+            yield (cell, slowdown), summarise_pair(base, head, quads)
 
 
 @dataclass(slots=True)
@@ -91,19 +91,19 @@ class Times:
         return float(np.percentile(self.seconds, 25)), float(np.percentile(besides, 25))
 
 
-def summarise_pair(base: Times, head: Times, turns: Sequence[Turn]) -> ProcessPair:
+def summarise_pair(base: Times, head: Times, quads: Sequence[Quad]) -> ProcessPair:
     """Return the record of a process pair: the trimmed mean of its calm quads' log ratios, and their calls.
 
-    Each two calls in a row are of one quad, and each of ``turns`` says how calm a quad was.
+    Each two calls in a row are of one quad, and each of ``quads`` says how calm a quad was.
     """
-    counts, disturbed = calm(turns)
+    counts, disturbed = calm(quads)
     base_s, head_s = (np.reshape(side.seconds, (-1, 2))[counts] for side in (base, head))
     return ProcessPair(
         log_ratio=float(stats.trim_mean(np.log(head_s / base_s).mean(axis=1), TRIMMED_SHARE)),
         base_ms=tuple((1e3 * base_s).round(4).ravel().tolist()),
         head_ms=tuple((1e3 * head_s).round(4).ravel().tolist()),
         disagreement=disagreement(base, head),
-        quads=len(turns),
+        quads=len(quads),
         disturbed=disturbed,
     )
 
@@ -124,7 +124,7 @@ def disagreement(base: Times, head: Times) -> str:
 
 def _time_quads(
     pair: LivePair, cell: Cell, work: Work, slowdowns: Sequence[float], clock: Clock
-) -> tuple[dict[float, tuple[Times, Times, list[Turn]]], list[str]]:
+) -> tuple[dict[float, tuple[Times, Times, list[Quad]]], list[str]]:
     """Call A, B, B, A on each batch and slow-down.
 
     Every other quad names the batch size: a call without one is planned, as a user makes it.
@@ -142,17 +142,17 @@ def _time_quads(
         for client in pair.in_order:
             _time_call(client, cell.backend, texts, batch_size)
         call_s.append((clock() - started_s) / 2)
-    times = {slowdown: (Times(), Times(), list[Turn]()) for slowdown in slowdowns}
+    times = {slowdown: (Times(), Times(), list[Quad]()) for slowdown in slowdowns}
     now_s, others_s = clock(), pair.others_s()
-    quads = min(max(round(work.cell_s / (4 * min(call_s))), fewest), _MOST_QUADS)
-    for batch, batch_size in itertools.islice(calls, quads):
-        for slowdown, (base, head, turns) in times.items():
+    wanted = min(max(round(work.cell_s / (4 * min(call_s))), fewest), _MOST_QUADS)
+    for batch, batch_size in itertools.islice(calls, wanted):
+        for slowdown, (base, head, quads) in times.items():
             early, late = as_new(batch), as_new(batch)
             for client, texts in zip(pair.quad, (early, early, late, late), strict=True):
                 extra, own = (0.0, base) if client is pair.base else (slowdown, head)
                 own.add(_time_call(client, cell.backend, texts, batch_size, extra), client.waited_s)
             (before_s, now_s), (others_before_s, others_s) = (now_s, clock()), (others_s, pair.others_s())
-            turns.append(Turn(seconds=now_s - before_s, others_s=others_s - others_before_s))
+            quads.append(Quad(seconds=now_s - before_s, others_s=others_s - others_before_s))
     return times, texts
 
 
@@ -206,7 +206,7 @@ class _Figures:
             for text in texts[_SETTLING_CALLS:]:
                 _time_call(client, self._backend, [text])
             growth = max(client.memory_bytes()[0] - before, 0) / _WEIGHED_CALLS
-            grown[id(client)] = before + _FORETOLD_CALLS * growth
+            grown[id(client)] = before + _EXTRAPOLATED_CALLS * growth
         base, head = grown[id(self._pair.base)], grown[id(self._pair.head)]
         return {"grown_rss_bytes": _summary("grown_rss_bytes", base, head)}
 

@@ -14,32 +14,32 @@ _BLOCK_S, _LARGEST_SHARE = 0.2, 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Quad:
     """Seconds that a quad took, and CPU seconds of others in them."""
 
     seconds: float
     others_s: float
 
 
-def calm(turns: Sequence[Turn]) -> tuple[list[bool], int]:
-    """Return which turns count, and how many were disturbed.
+def calm(quads: Sequence[Quad]) -> tuple[list[bool], int]:
+    """Return which quads count, and how many were disturbed.
 
     Where more than half are disturbed, all count: that may be the doing of what is measured, such as a server
-    that no worker has started. Turns in a row are looked at together until they last long enough to tell.
+    that no worker has started. Quads in a row are looked at together until they last long enough to tell.
     """
-    numbers = _blocks(turns)
+    numbers = _blocks(quads)
     shares = []
-    for _, block in itertools.groupby(zip(numbers, turns, strict=True), key=lambda pair: pair[0]):
-        together = [turn for _, turn in block]
-        taken = sum(turn.others_s for turn in together) / max(
-            sum(turn.seconds for turn in together), _BLOCK_S
+    for _, block in itertools.groupby(zip(numbers, quads, strict=True), key=lambda pair: pair[0]):
+        together = [quad for _, quad in block]
+        taken = sum(quad.others_s for quad in together) / max(
+            sum(quad.seconds for quad in together), _BLOCK_S
         )
         shares += [taken] * len(together)
     disturbed = [share > _LARGEST_SHARE for share in shares]
-    return [2 * sum(disturbed) > len(turns) or not one for one in disturbed], sum(disturbed)
+    return [2 * sum(disturbed) > len(quads) or not one for one in disturbed], sum(disturbed)
 
 
-def _blocks(turns: Sequence[Turn]) -> list[int]:
-    """Return the number of each turn's block: those that begin in the same 0.2 s are of one."""
-    before_s = itertools.accumulate((turn.seconds for turn in turns[:-1]), initial=0.0)
+def _blocks(quads: Sequence[Quad]) -> list[int]:
+    """Return the number of each quad's block: those that begin in the same 0.2 s are of one."""
+    before_s = itertools.accumulate((quad.seconds for quad in quads[:-1]), initial=0.0)
     return [int(seconds / _BLOCK_S) for seconds in before_s]

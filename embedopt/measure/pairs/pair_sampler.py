@@ -8,7 +8,7 @@ from embedopt.evidence import Cell, ProcessPair
 from embedopt.measure.pairs.cells import measure_pair
 from embedopt.measure.pairs.last_calls import LastCalls
 from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair
-from embedopt.sampling import affordable, is_besides
+from embedopt.sampling import cells_within_budget, has_limited_share
 
 
 class PairSampler:
@@ -32,7 +32,7 @@ class PairSampler:
         self._on_last_call = last_calls.add
         self._started_s = clock()
         self._pair_s: dict[str, float] = {}
-        self._besides_s = 0.0
+        self._extras_s = 0.0
         self._measured: Counter[Cell] = Counter()
         self._disagreements: dict[Cell, list[str]] = {}
         self._quads = self._disturbed = self._dropped = 0
@@ -43,7 +43,7 @@ class PairSampler:
 
         Cells whose share of the budget is spent are left out, but for those that are to be confirmed.
         """
-        cells = affordable(wanted, self._besides_s, self._budget_s)
+        cells = cells_within_budget(wanted, self._extras_s, self._budget_s)
         if not cells:
             return None
         backend, started_s = cells[0].backend, self._clock()
@@ -57,7 +57,7 @@ class PairSampler:
                 log_ratios[cell] = process_pair.log_ratio
                 self._note(cell, process_pair)
                 before_s, now_s = now_s, self._clock()
-                self._besides_s += (now_s - before_s) if is_besides(cell) else 0.0
+                self._extras_s += (now_s - before_s) if has_limited_share(cell) else 0.0
         self.pairs += 1
         self._pair_s[backend] = self._clock() - started_s
         self._on_step(

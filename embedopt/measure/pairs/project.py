@@ -120,7 +120,7 @@ def moved_judges(head: Path, commit: str) -> tuple[str, ...]:
         *_listed(head, "ls-files", "--others", "--exclude-standard", "--", *_JUDGES),
     ]
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    return (f"{changed[0]}{more}, which measured and judged here",) if changed else ()
+    return (f"its own code measured and judged it ({changed[0]}{more})",) if changed else ()
 
 
 def holds_this_code(root: Path) -> bool:

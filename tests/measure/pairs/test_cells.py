@@ -12,7 +12,7 @@ from embedopt.clock import Clock
 from embedopt.errors import MeasureError
 from embedopt.evidence import Cell, PairedMetric, ProcessPair
 from embedopt.measure.pairs import cells
-from embedopt.measure.pairs.neighbours import Turn
+from embedopt.measure.pairs.neighbours import Quad
 from embedopt.measure.pairs.process_pair import LivePair, Work
 from tests.fakes import FakeClock
 from tests.measure.pairs.stand_ins import FakeClient
@@ -108,15 +108,15 @@ def test_calls_fill_the_planned_time_but_their_number_is_bounded(call_s: float, 
 def test_a_few_disturbed_quads_do_not_change_the_log_ratio() -> None:
     base = cells.Times([0.1] * 16, [0.1] * 16)
     head = cells.Times([0.1] * 14 + [5.0, 7.0], [0.1] * 14 + [5.0, 7.0])
-    calm = [Turn(seconds=1.0, others_s=0.0)] * 8
+    calm = [Quad(seconds=1.0, others_s=0.0)] * 8
     assert cells.summarise_pair(base, head, calm).log_ratio == pytest.approx(0.0)
 
 
 def test_quads_in_which_others_took_the_cpu_are_left_out_of_base_and_head() -> None:
     """Three quads of eight: more than trimming bears."""
     base, head = cells.Times([0.1] * 16, [0.1] * 16), cells.Times([0.1] * 10 + [0.2] * 6, [0.1] * 16)
-    turns = [Turn(seconds=1.0, others_s=0.0)] * 5 + [Turn(seconds=1.0, others_s=0.9)] * 3
-    pair = cells.summarise_pair(base, head, turns)
+    quads = [Quad(seconds=1.0, others_s=0.0)] * 5 + [Quad(seconds=1.0, others_s=0.9)] * 3
+    pair = cells.summarise_pair(base, head, quads)
     assert pair.log_ratio == pytest.approx(0.0)
     assert (pair.base_ms, pair.head_ms) == ((100.0,) * 10, (100.0,) * 10)
     assert (pair.quads, pair.disturbed) == (8, 3)

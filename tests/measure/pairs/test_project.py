@@ -96,6 +96,6 @@ def test_a_judge_that_git_does_not_know_yet_is_named_and_a_commit_that_it_lacks_
     for name in ("judge.py", "report"):
         (tmp_path / "embedopt" / name).touch()
     [moved] = moved_judges(tmp_path, "HEAD")
-    assert moved.startswith("embedopt/judge.py")
+    assert moved == "its own code measured and judged it (embedopt/judge.py)"
     with pytest.raises(GitError, match=r"^git diff failed in .*: fatal: .*; wanted what the change holds$"):
         moved_judges(tmp_path, "0" * 40)
