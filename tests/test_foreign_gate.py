@@ -301,7 +301,7 @@ _SERVED = {
     "texts cut": ((API, "embed(texts)", "embed([text[:12] for text in texts])"), 6, ["shop drift: vec"]),
     "one vector repeated": (
         (API, "embed(texts)", "embed(texts[:1] * len(texts))"),
-        6,
+        3,
         ["shop batch_invariance_min: regressed, -", "shop drift: vectors changed, -"],
     ),
     "a text dropped": (
