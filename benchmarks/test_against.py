@@ -18,7 +18,7 @@ def test_against(
     """
     own = [verdict for verdict in verdicts if verdict.backend == against_backend]
     own = [verdict for verdict in own if verdict.answers(against_batch_size, against_kind)]
-    worse = [verdict for verdict in own if verdict.is_worse or verdict.outcome == "not comparable"]
+    worse = [verdict for verdict in own if verdict.fails_check]
     unclear = [verdict for verdict in own if verdict.is_unclear]
     lines = [f"{subject(verdict)}: {sentence(verdict)}" for verdict in worse or unclear]
     if worse or (unclear and decides_nothing(verdicts)):
@@ -34,7 +34,7 @@ def test_against_besides(session: Session, verdicts: tuple[Verdict, ...]) -> Non
     failed = [
         f"{subject(verdict)}: {sentence(verdict)}"
         for verdict in verdicts
-        if verdict.backend not in named and (verdict.is_worse or verdict.is_unclear)
+        if verdict.backend not in named and verdict.fails_check
     ]
     if failed:
         pytest.fail("\n".join(failed), pytrace=False)

@@ -4,10 +4,10 @@ import hashlib
 import json
 from xml.etree import ElementTree
 
-from embedopt.judge.gate.verdict import Outcome, Verdict, exit_code, headline
+from embedopt.judge.gate.verdict import Outcome, exit_code, headline
 from embedopt.report.escape import plain
 from embedopt.report.judged_run import JudgedRun
-from embedopt.report.words import sentence, subject
+from embedopt.report.words import failing, sentence, subject
 
 # GitLab's words; a time that looked slower when the budget ended is inconclusive, and fails.
 _SEVERITIES: dict[Outcome, str] = {
@@ -34,7 +34,7 @@ def render_junit(judged: JudgedRun) -> str:
     for verdict in verdicts:
         name = {"classname": f"embedopt.{plain(verdict.backend)}", "name": plain(subject(verdict))}
         case = ElementTree.SubElement(suite, "testcase", name)
-        kind = "failure" if _fails(verdict) else "skipped" if verdict.is_unclear else "system-out"
+        kind = "failure" if verdict.fails_check else "skipped" if verdict.is_unclear else "system-out"
         words = plain(sentence(verdict))
         ElementTree.SubElement(case, kind, {} if kind == "system-out" else {"message": words}).text = words
     failures = str(len(suite.findall("testcase/failure")))
@@ -48,18 +48,13 @@ def render_code_quality(judged: JudgedRun) -> str:
 
     Where the gate fails and no single verdict does, the headline is the one finding.
     """
-    order = list(_SEVERITIES)
-    failing = sorted(filter(_fails, judged.verdicts), key=lambda verdict: order.index(verdict.outcome))
     findings = [
-        _finding(subject(verdict), sentence(verdict), _SEVERITIES[verdict.outcome]) for verdict in failing
+        _finding(subject(verdict), sentence(verdict), _SEVERITIES[verdict.outcome])
+        for verdict in failing(judged.verdicts)
     ]
     if not findings and exit_code(judged.verdicts):
         findings = [_finding("the gate", headline(judged.verdicts), "major")]
     return json.dumps(findings, indent=2) + "\n"
-
-
-def _fails(verdict: Verdict) -> bool:
-    return verdict.is_worse or (verdict.fails and verdict.outcome == "not comparable")
 
 
 def _finding(name: str, words: str, severity: str) -> dict[str, object]:

@@ -44,7 +44,8 @@ def judge_run(history: History, newest: Newest, settings: GateSettings) -> Judge
         *describe_older(newest),
     )
     against = head.run.against if head.run else None
-    if against and (verdicts := judge_gate_run(against, settings)):
+    if against is not None:
+        verdicts = judge_gate_run(against, settings)
         notes = (*notes, *against.notes)
         return JudgedRun(
             head=newest.run,

@@ -18,6 +18,8 @@ _BULK_NAMES = {"bulk_per_s": "bulk texts/s", "bulk_peak_bytes": "bulk memory", "
 _METRIC_NAMES = (
     {DEFAULT_METRIC: "time"} | _BULK_NAMES | {name: figure.words for name, figure in PAIRED_FIGURES.items()}
 )
+# What no gate run measures.
+_NOT_IN_PAIRS = frozenset({*_BULK_NAMES, "spearman", "spearman_distance"})
 # Benchmarks that are named in one note.
 _LISTED = 5
 
@@ -72,27 +74,30 @@ def title_of(head: str, gate_run: GateRun) -> str:
 def failing(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     """Return the verdicts that fail a check, the gravest first."""
     order = get_args(Outcome)
-    worse = [verdict for verdict in verdicts if verdict.fails and _fails(verdict)]
+    worse = [verdict for verdict in verdicts if verdict.fails_check]
     return tuple(sorted(worse, key=lambda verdict: order.index(verdict.outcome)))
 
 
-def _fails(verdict: Verdict) -> bool:
-    return verdict.is_worse or verdict.outcome == "not comparable"
-
-
 def command_for(verdicts: Sequence[Verdict], base_commit: str) -> str:
-    """Return the command that measures again what failed; empty where nothing did, or the base is unknown."""
+    """Return the command that measures again what failed.
+
+    Empty where nothing failed, the base is unknown, or no gate run measures it. Each option has its long
+    name, which no other plugin takes.
+    """
     if not exit_code(verdicts) or not base_commit:
         return ""
     asked = failing(verdicts) or [verdict for verdict in verdicts if verdict.is_unclear]
+    asked = [verdict for verdict in asked if verdict.metric not in _NOT_IN_PAIRS]
+    if not asked:
+        return ""
     measured = {verdict.backend for verdict in verdicts if verdict.metric not in ("", DRIFT)}
     backends = dict.fromkeys(verdict.backend for verdict in asked if verdict.backend in measured)
     sizes = sorted({verdict.batch_size for verdict in asked if verdict.batch_size})
     return " ".join(
         [
-            f"pytest benchmarks/ -k test_against --against {base_commit[:12]}",
-            *([f"--backends {','.join(backends)}"] if backends else []),
-            *([f"--batch-sizes {','.join(map(str, sizes))}"] if sizes else []),
+            f"pytest benchmarks/ -k test_against --embedopt-against {base_commit[:12]}",
+            *([f"--embedopt-backends {','.join(backends)}"] if backends else []),
+            *([f"--embedopt-batch-sizes {','.join(map(str, sizes))}"] if sizes else []),
         ]
     )
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from embedopt.errors import RecordError
 from embedopt.judge.gate.settings import GateSettings
+from embedopt.judge.gate.verdict import exit_code
 from embedopt.judge.history.saved_runs import History, SavedRun, parse_run
 from embedopt.judge.newest import Newest
 from embedopt.report.judged_run import describe_changed_benchmarks, judge_run
@@ -31,6 +32,11 @@ def test_a_run_with_a_gate_run_is_judged_by_it() -> None:
     assert judged.title == "2.json against main"
     assert [verdict.metric for verdict in judged.verdicts] == ["latency"]
     assert judged.notes == ("passed over: x.json is damaged",)
+
+
+def test_a_gate_run_without_any_verdict_does_not_pass_by_its_history() -> None:
+    judged = judge_run(_history(*map(_saved, range(1, 7))), _newest(_saved(7, against=gate_run())), SETTINGS)
+    assert (judged.title, judged.verdicts, exit_code(judged.verdicts)) == ("7.json against main", (), 5)
 
 
 def test_a_run_without_a_gate_run_is_judged_by_its_history() -> None:

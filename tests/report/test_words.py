@@ -13,6 +13,7 @@ from embedopt.report.words import (
     describe_damaged,
     describe_kept_results,
     describe_roster,
+    failing,
     sentence,
     subject,
     worth_a_row,
@@ -100,17 +101,28 @@ def test_code_that_keeps_results_is_named_with_its_smallest_share() -> None:
 @pytest.mark.parametrize(
     ("verdicts", "arguments"),
     [
-        ([SLOWER, LESS_ACCURATE, SAME], " --backends onnx-int8 --batch-sizes 8"),
-        ([LESS_ACCURATE, OPEN], " --backends onnx-int8"),
-        ([OPEN, SAME], " --backends b --batch-sizes 1"),  # nothing is decided
+        ([SLOWER, LESS_ACCURATE, SAME], " --embedopt-backends onnx-int8 --embedopt-batch-sizes 8"),
+        ([LESS_ACCURATE, OPEN], " --embedopt-backends onnx-int8"),
+        ([OPEN, SAME], " --embedopt-backends b --embedopt-batch-sizes 1"),  # nothing is decided
         ([GONE], ""),
     ],
 )
 def test_the_command_measures_again_what_failed(verdicts: list[Verdict], arguments: str) -> None:
-    command = f"pytest benchmarks/ -k test_against --against {'a' * 12}{arguments}"
+    command = f"pytest benchmarks/ -k test_against --embedopt-against {'a' * 12}{arguments}"
     assert command_for(verdicts, "a" * 40) == command
     assert command_for(verdicts, "") == ""
 
 
+@pytest.mark.parametrize("metric", ["bulk_per_s", "spearman"])
+def test_what_no_gate_run_measures_has_no_command(metric: str) -> None:
+    failed = dataclasses.replace(SLOWER, metric=metric, batch_size=0)
+    assert command_for([failed, SAME], "a" * 40) == ""
+
+
 def test_what_passes_needs_no_command() -> None:
     assert command_for([dataclasses.replace(SLOWER, outcome="equivalent"), SAME], "a" * 40) == ""
+
+
+def test_what_is_switched_off_does_not_fail_a_check_and_what_cant_be_compared_does() -> None:
+    off = dataclasses.replace(GONE, fails=False)
+    assert failing([OPEN, off, GONE, SLOWER]) == (SLOWER, GONE)

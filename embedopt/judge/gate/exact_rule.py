@@ -7,6 +7,7 @@ from embedopt.evidence import Drift, ExactPair
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.verdict import DRIFT, SCORES_AND_SIZES, Outcome, Verdict
 from embedopt.judge.history.series import BULK_METRICS
+from embedopt.judge.history.trend import FEWEST_RUNS
 from embedopt.records import Accuracy, Footprint, Run
 from embedopt.schema import metrics
 
@@ -61,7 +62,7 @@ def judge_drift(drift: Drift, settings: GateSettings, accepted: Collection[str])
 def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> tuple[Verdict, ...]:
     """Compare each score and size of a run with that of the last earlier run that has it.
 
-    The earlier runs come the oldest first. What a backend had since the last whole run and lacks now is one
+    The earlier runs come the oldest first. What a backend had in the last whole runs and lacks now is one
     verdict without an answer, unless this run is a part that left it out.
     """
     known: dict[tuple[str, str], float] = {}
@@ -73,21 +74,17 @@ def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> t
         for (backend, metric), value in own.items()
         if (backend, metric) in known
     ]
-    lost = _recent(earlier) - own.keys()
+    lost = {key for run in earlier[start_of_recent(earlier) :] for key in _exact_values(run)} - own.keys()
     if head.part is not None:
         failed = head.part.failed
         lost = {(name, metric) for name, metric in lost if name in failed.get(question_of(metric), ())}
     return (*(judge_exact(pair, settings) for pair in pairs), *_missing(lost, head))
 
 
-def _recent(earlier: Sequence[Run]) -> set[tuple[str, str]]:
-    """Return the scores and sizes, by backend and metric, of the runs since the last whole one."""
-    recent: set[tuple[str, str]] = set()
-    for run in reversed(earlier):
-        recent |= _exact_values(run).keys()
-        if run.part is None:
-            break
-    return recent
+def start_of_recent(earlier: Sequence[Run]) -> int:
+    """Return the place of the first of the last :data:`FEWEST_RUNS` whole runs; 0 where none is whole."""
+    whole = [place for place, run in enumerate(earlier) if run.part is None]
+    return next(iter(whole[-FEWEST_RUNS:]), 0)
 
 
 def question_of(metric: str) -> str:

@@ -20,6 +20,9 @@ from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.stats import Estimate, estimate, fewest_pairs, holm, share, smallest_effect
 from embedopt.judge.gate.verdict import Outcome, Verdict
 
+# Pairs that decide nothing as yet, and may well be all that a budget has for one of the slower figures.
+_FEWEST_SUSPECTED = 3
+
 
 def judge_cells(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Verdict, ...]:
     """Return a verdict for every cell.
@@ -123,10 +126,16 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
     pooled = estimate(pairs, _level_of_a_look(rule.settings))
     measured = _with_figures(undecided, cell.cell, pooled, rule.settings)
     if not first:
-        return measured
+        return replace(measured, unanswered=_all_slower(cell, rule.settings))
     outcome, why = _outcome(cell, pooled, rule)
     looked_slower = rule.flagged.get(cell.cell, 0.0) > 0 and len(cell.fresh) < fewest
     return replace(measured, outcome=outcome, why=why, unanswered=looked_slower)
+
+
+def _all_slower(cell: PairedCell, settings: GateSettings) -> bool:
+    """Return whether each of a few pairs is worse by more than the threshold."""
+    threshold = math.log1p(settings.threshold_of(cell.cell.backend, cell.cell.metric))
+    return len(cell.log_ratios) >= _FEWEST_SUSPECTED and min(cell.log_ratios) > threshold
 
 
 def _change(cell: Cell, log_ratio: float) -> float:

@@ -21,6 +21,7 @@ Outcome = Literal[
     "improved",
     "equivalent",
 ]
+_FAILING: frozenset[Outcome] = frozenset({"regressed", "vectors changed", "not comparable"})
 # An outcome after a number, where its own name is no English there.
 _COUNTED: Mapping[Outcome, str] = {"vectors changed": "with changed vectors"}
 
@@ -67,7 +68,7 @@ class Verdict:
         pairs: number of process pairs, or of earlier runs, that the verdict rests on.
         why: the reason, where the figures do not show it.
         unanswered: whether it fails a check though it is not decided: a cell looked slower when the budget
-            ended, before fresh pairs could confirm it, or a run lacks a figure of the runs before.
+            ended, before enough pairs could confirm it, or a run lacks a figure of the runs before.
         fails: whether it fails a check where it is worse or unclear; else it is shown only.
     """
 
@@ -84,9 +85,9 @@ class Verdict:
     fails: bool = True
 
     @property
-    def is_worse(self) -> bool:
-        """Whether it fails a check: what has to be decided and is not does, too."""
-        return self.fails and (self.outcome in ("regressed", "vectors changed") or self.unanswered)
+    def fails_check(self) -> bool:
+        """Whether it fails a check by itself: what has to be decided and is not does, too."""
+        return self.fails and (self.outcome in _FAILING or self.unanswered)
 
     @property
     def is_unclear(self) -> bool:
@@ -123,14 +124,15 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
 
 
 def decides_nothing(verdicts: Sequence[Verdict]) -> bool:
-    """Return whether no time is clear, or where none was asked for, no backend as a whole.
+    """Return whether no time is clear; where none can fail, no other figure of pairs, else no whole backend.
 
-    Times that the settings switch off need no decision.
+    What the settings switch off needs no decision: scores and sizes suffice where it is all that varies.
     """
-    timed = [verdict for verdict in verdicts if verdict.metric in _TIMES]
-    asked = timed or [verdict for verdict in verdicts if not verdict.metric]
-    unclear = [verdict.is_unclear for verdict in asked if verdict.fails]
-    return all(unclear) if unclear else not asked
+    failing = [verdict for verdict in verdicts if verdict.fails]
+    for metrics_asked in (_TIMES, PAIRED_FIGURES, ("",)):
+        if asked := [verdict for verdict in failing if verdict.metric in metrics_asked]:
+            return all(verdict.is_unclear for verdict in asked)
+    return not any(verdict.metric in _TIMES.union(PAIRED_FIGURES) for verdict in verdicts)
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:

@@ -6,7 +6,13 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 
 from embedopt.evidence import GateRun
-from embedopt.judge.gate.exact_rule import judge_drift, judge_exact, judge_scores, question_of
+from embedopt.judge.gate.exact_rule import (
+    judge_drift,
+    judge_exact,
+    judge_scores,
+    question_of,
+    start_of_recent,
+)
 from embedopt.judge.gate.pairs_rule import judge_cells
 from embedopt.judge.gate.settings import GateSettings, settings_in_force
 from embedopt.judge.gate.stats import holm
@@ -14,7 +20,7 @@ from embedopt.judge.gate.verdict import Outcome, Verdict
 from embedopt.judge.history.saved_runs import History, SavedRun, differences
 from embedopt.judge.history.series import BULK_METRICS, DEFAULT_METRIC, Series, series_of
 from embedopt.judge.history.trend import FEWEST_RUNS, Position, position_of
-from embedopt.judge.newest import Answer, Newest, newest_answers
+from embedopt.judge.newest import Answer, Newest
 
 # In two separate runs of the same code, each time over the reference's moves by 9 to 14 %, and their ratio by
 # up to 20 %. A change of this size, among a dozen cells, is hardly chance. Process pairs and histories detect
@@ -101,13 +107,15 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
 def _missing_times(
     head: SavedRun, earlier: Sequence[SavedRun], judged: Collection[tuple[str, int]]
 ) -> Iterator[Verdict]:
-    """Yield a verdict on each backend that lacks a time which it had before, or has one that is none.
+    """Yield a verdict on each backend that lacks a time of the last whole runs, or has one that is none.
 
     What a part of a run left out is not missing. A time is divided by the reference's: both are above 0.
     """
     alike = [run for run in earlier if _profile(run) == _profile(head)]
-    before = series_of([newest_answers(alike[-1], alike[:-1]).run]) if alike else ()
-    wanted = {(series.backend, series.batch_size) for series in before}
+    start = start_of_recent([run.run for run in alike if run.run]) if head.run else -1
+    wanted = {(series.backend, series.batch_size) for series in series_of(alike[start:])}
+    if head.run:
+        wanted = {(backend, size) for backend, size in wanted if backend in head.run.backends}
     if head.run and head.run.part is not None:
         failed = head.run.part.failed.get("latency", ())
         wanted = {(backend, size) for backend, size in wanted if backend in failed}

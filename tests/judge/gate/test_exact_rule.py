@@ -72,6 +72,17 @@ def test_scores_that_only_the_run_before_has_are_one_inconclusive_verdict() -> N
     ]
 
 
+def test_a_score_that_vanished_fails_until_five_whole_runs_lack_it() -> None:
+    unanswered = [
+        [
+            verdict.unanswered
+            for verdict in judge_scores([_run(cosine_mean=0.99), *runs], _run(), GateSettings())
+        ]
+        for runs in ([_run()] * 4, [_run()] * 5)
+    ]
+    assert unanswered == [[True], []]
+
+
 def test_a_backend_that_was_not_measured_again_lacks_nothing() -> None:
     head = _run()
     backends = {name: info for name, info in head.backends.items() if name != "onnx-int8"}

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from embedopt.evidence import Cell, PairedCell, PairsWanted
 from embedopt.judge.gate.pairs_rule import judge_cells, plan_pairs
 from embedopt.judge.gate.settings import GateSettings
-from tests.judge.gate.gate_runs import paired_cell, ratios
+from embedopt.judge.gate.verdict import exit_code
+from embedopt.judge.gate.whole_runs import judge_gate_run
+from tests.judge.gate.gate_runs import gate_run, paired_cell, ratios
 
 SETTINGS = GateSettings()
 
@@ -74,6 +76,22 @@ def test_too_few_pairs_decide_nothing() -> None:
     why = "5 process pairs; a verdict takes 6: raise --against-budget"
     assert (verdict.outcome, verdict.why) == ("inconclusive", why)
     assert verdict.effect == pytest.approx(math.expm1(0.2))
+
+
+@pytest.mark.parametrize(
+    ("log_ratios", "code"),
+    [((2.08, 2.1, 2.05), 5), ((2.08, 0.1, 2.05), 0), ((2.08, 2.1), 0), ((-2.08, -2.1, -2.05), 0)],
+)
+def test_three_pairs_that_are_all_far_slower_fail_beside_a_cell_that_is_decided(
+    log_ratios: tuple[float, ...], code: int
+) -> None:
+    """The batcher: a request takes eight times as long, and the budget had three pairs for it."""
+    batcher = PairedCell(
+        cell=Cell(backend="onnx-int8", batch_size=0, metric="served_p50_ms"), log_ratios=log_ratios
+    )
+    verdicts = judge_gate_run(gate_run(paired_cell(0.0), batcher), SETTINGS)
+    assert [verdict.outcome for verdict in verdicts] == ["equivalent", "inconclusive"]
+    assert (exit_code(verdicts), verdicts[1].fails_check) == (code, code == 5)
 
 
 def test_why_a_flagged_cell_does_not_fail() -> None:

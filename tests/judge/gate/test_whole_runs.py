@@ -62,9 +62,58 @@ def test_a_metric_that_is_switched_off_is_shown_and_never_fails() -> None:
     settings = GateSettings(metrics={"latency onnx-int8": None})
     [verdict] = judge_gate_run(gate_run(paired_cell(0.05, 0.05)), settings)
     why = "[tool.embedopt.gate] metrics switches it off"
-    assert (verdict.outcome, verdict.is_worse, verdict.why) == ("regressed", False, why)
+    assert (verdict.outcome, verdict.fails_check, verdict.why) == ("regressed", False, why)
     assert exit_code([verdict, dataclasses.replace(verdict, outcome="equivalent", fails=True)]) == 0
     assert exit_code([dataclasses.replace(verdict, outcome="inconclusive")]) == 0
+
+
+def test_where_calls_are_switched_off_another_figure_has_to_be_decided() -> None:
+    settings = GateSettings(metrics={"latency": None})
+    many_texts = dataclasses.replace(
+        paired_cell(None), cell=Cell(backend="onnx-int8", batch_size=0, metric="texts_per_s")
+    )
+    codes = [
+        exit_code(judge_gate_run(gate_run(paired_cell(0.0), *cells, exact=(SAME_COSINE,)), settings))
+        for cells in ([many_texts], [])
+    ]
+    assert codes == [5, 0]
+
+
+def test_scores_alone_decide_nothing_where_only_a_size_is_switched_off() -> None:
+    size = dataclasses.replace(SAME_COSINE, metric="disk_bytes")
+    verdicts = judge_gate_run(gate_run(exact=(SAME_COSINE, size)), GateSettings(metrics={"disk_bytes": None}))
+    assert exit_code(verdicts) == 5
+
+
+def test_a_time_that_vanished_fails_until_five_whole_runs_lack_it() -> None:
+    whole, content = parse_run("whole", make_file(make_run())), make_file(make_run())
+    content["benchmarks"] = [b for b in content["benchmarks"] if "[onnx-int8-32]" not in b["fullname"]]
+    lacking = parse_run("lacking", content)
+    missing = [
+        [
+            verdict.why
+            for verdict in judge_history(lacking, [whole, *[lacking] * again], SETTINGS)
+            if verdict.unanswered
+        ]
+        for again in (0, 1, 4, 5)
+    ]
+    why = ["not in this run, or not above 0: batch 32"]
+    assert missing == [why, why, why, []]
+
+
+def test_the_times_of_a_backend_that_a_run_does_not_name_are_not_missing() -> None:
+    run, content = make_run(), make_file(make_run())
+    names = {"torch-fp32", "onnx-fp32"}
+    kept = make_run(
+        **{
+            field: {name: value for name, value in getattr(run, field).items() if name in names}
+            for field in ("backends", "accuracy", "throughput", "footprint")
+        }
+    )
+    content = make_file(kept)
+    content["benchmarks"] = [b for b in content["benchmarks"] if "[onnx-int8" not in b["fullname"]]
+    verdicts = judge_history(parse_run("head", content), [parse_run("base", make_file(run))], SETTINGS)
+    assert [verdict for verdict in verdicts if verdict.unanswered] == []
 
 
 def test_the_threshold_of_a_gate_run_replaces_that_of_the_settings() -> None:
