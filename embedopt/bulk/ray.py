@@ -119,7 +119,7 @@ def encode_on_ray(
         progress: what shows the rows that are done.
 
     Raises:
-        UsageError: there is no cluster at the address.
+        UsageError: there is no cluster at the address, or none can be started.
         EmbedoptError: an actor can't open the backend or encode a part.
     """
     import ray
@@ -158,7 +158,12 @@ def _connect(address: str) -> None:
     try:
         _check_reachable(address)
         ray.init(address=address, **options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        if address == LOCAL:
+            raise UsageError(
+                f"--ray {LOCAL}: Ray does not start on this machine: {first_line(error)}; wanted a "
+                "machine that it can start on: mend that, or leave --ray out"
+            ) from None
         raise UsageError(
             f"--ray {address}: no cluster answers ({first_line(error)}); wanted local or an address such as "
             "head:6379: start one with ray start --head"

@@ -1,6 +1,7 @@
 """Jobs on a Ray cluster: the same vectors, whatever happens to a node."""
 
 import dataclasses
+import errno
 import io
 import os
 import socket
@@ -119,3 +120,36 @@ def test_an_address_where_nothing_listens_is_one_line_at_once(monkeypatch: pytes
         f"--ray {address}: no cluster answers ([Errno 111] Connection refused); wanted local or an address "
         "such as head:6379: start one with ray start --head"
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "head:99999",
+            "--ray head:99999: no cluster answers (port must be 0-65535); wanted local or an address such as "
+            "head:6379: start one with ray start --head",
+        ),
+        (
+            "local",
+            "--ray local: Ray does not start on this machine: [Errno 28] No space left on device; wanted a "
+            "machine that it can start on: mend that, or leave --ray out",
+        ),
+    ],
+)
+def test_a_port_beyond_all_and_a_full_disk_are_one_true_line(
+    monkeypatch: pytest.MonkeyPatch, address: str, message: str
+) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'embedopt[ray]'")
+
+    def connect(*_: object) -> None:
+        raise OverflowError("port must be 0-65535")
+
+    def init(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(socket, "create_connection", connect)  # no name server is asked
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(UsageError) as caught:
+        _connect(address)
+    assert str(caught.value) == message

@@ -115,7 +115,7 @@ def open_source_model(folder: Path, **model_kwargs: object) -> "SentenceTransfor
     """
     model = open_model(folder, model_kwargs=model_kwargs)
     model.eval()
-    for module in _poolings_without_prompt(model):
+    for module in _poolings_without_prompt(model)[:1]:  # those behind it get the mask that it leaves
         model[0].register_forward_pre_hook(_attend_to_prompt)
         module.register_forward_pre_hook(_leave_prompt_out)
     return model

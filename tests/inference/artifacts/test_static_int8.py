@@ -11,7 +11,6 @@ import onnx
 import pytest
 
 from embedopt.errors import ArtifactError
-from embedopt.inference import hardware
 from embedopt.inference.artifacts import static_int8 as module
 from embedopt.inference.artifacts.layout import MODEL_FILE, graph_inputs
 from embedopt.inference.artifacts.static_int8 import round_weights, static_int8
@@ -90,20 +89,6 @@ def test_sessions_share_the_weights_in_a_file_that_they_map(outlier_artifact: Pa
     assert large <= apart
     modes = {file.name: file.stat().st_mode for file in tmp_path.glob("*.onnx*")}
     assert modes == dict.fromkeys((MODEL_FILE, f"{MODEL_FILE}_data"), modes[MODEL_FILE])
-
-
-def test_one_recipe_serves_all_cpus(
-    outlier_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A machine with aarch64 and one with AVX-512 make the same graph, byte for byte."""
-    graphs = set()
-    for name, sets in (("Test CPU", ("avx2", "avx512", "vnni")), ("aarch64", ("neon", "dotprod"))):
-        monkeypatch.setattr(hardware, "_cpu", lambda name=name, sets=sets: (name, sets))
-        (tmp_path / name).mkdir()
-        with quiet():
-            static_int8(outlier_artifact, tmp_path / name)
-        graphs.add(tuple(file.read_bytes() for file in sorted((tmp_path / name).glob("*.onnx*"))))
-    assert len(graphs) == 1
 
 
 def test_a_product_without_a_bias_is_counted(outlier_artifact: Path, tmp_path: Path) -> None:
