@@ -307,6 +307,8 @@ def test_what_is_slower_or_holds_more_memory_regresses_in_its_own_cell(clone: Pa
     assert {subject(verdict): verdict.outcome for verdict in judged if verdict.backend != "onnx-int8"} == {
         str(cell): "regressed" for cell in cells[:-1]
     }
+    few = [PairedCell(cell=cell, log_ratios=(pairs[cell].log_ratio,) * 3) for cell in cells[1:-1]]
+    assert [verdict.fails_check for verdict in judge_cells(few, GateSettings())] == [True] * len(_FIGURES)
 
 
 _FIGURES: tuple[PairedMetric, ...] = ("texts_per_s", "served_p50_ms", "peak_rss_bytes", "grown_rss_bytes")

@@ -49,20 +49,21 @@ def render_code_quality(judged: JudgedRun) -> str:
     Where the gate fails and no single verdict does, the headline is the one finding.
     """
     findings = [
-        _finding(subject(verdict), sentence(verdict), _SEVERITIES[verdict.outcome])
+        _finding(subject(verdict), sentence(verdict), verdict.metric, verdict.outcome)
         for verdict in failing(judged.verdicts)
     ]
     if not findings and exit_code(judged.verdicts):
-        findings = [_finding("the gate", headline(judged.verdicts), "major")]
+        findings = [_finding("the gate", headline(judged.verdicts))]
     return json.dumps(findings, indent=2) + "\n"
 
 
-def _finding(name: str, words: str, severity: str) -> dict[str, object]:
+def _finding(name: str, words: str, metric: str = "", outcome: Outcome = "inconclusive") -> dict[str, object]:
     """Return a finding; its fingerprint stays while figures change, so that GitLab knows it again."""
+    identity = "\n".join((name, metric, outcome))
     return {
         "description": plain(f"{name}: {words}"),
         "check_name": "embedopt",
-        "fingerprint": hashlib.sha256(name.encode("utf8", "surrogatepass")).hexdigest(),
-        "severity": severity,
+        "fingerprint": hashlib.sha256(identity.encode("utf8", "surrogatepass")).hexdigest(),
+        "severity": _SEVERITIES[outcome],
         "location": {"path": _FILE, "lines": {"begin": 1}},
     }

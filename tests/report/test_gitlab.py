@@ -76,6 +76,16 @@ def test_a_finding_is_known_again_when_its_figures_change() -> None:
     assert first["fingerprint"] == second["fingerprint"]
 
 
+def test_a_finding_of_another_metric_or_outcome_is_another() -> None:
+    others = (
+        SLOWER,
+        dataclasses.replace(SLOWER, outcome="not comparable"),
+        dataclasses.replace(SLOWER, metric="texts_per_s", batch_size=0, backend="onnx-int8 batch 8"),
+    )
+    findings = [json.loads(render_code_quality(_judged(verdict)))[0] for verdict in others]
+    assert len({finding["fingerprint"] for finding in findings}) == 3
+
+
 def test_code_quality_of_a_run_that_decides_nothing_is_the_headline() -> None:
     suspected = dataclasses.replace(OPEN, unanswered=True)
     for verdict, words in (
