@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+# By this, pytest-benchmark switches itself off, in the runs that tests of the suite start as well.
+os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 from tests.models import Pooling, make_model  # after the variable is set
 
@@ -82,5 +84,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def real_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache that all tests on the real model share, so that each artifact is built once."""
-    return tmp_path_factory.mktemp("real-cache")
+    """The cache that all tests on the real model share, so that each artifact is built once.
+
+    Each process of pytest-xdist has a folder of its own, in one of the run.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    cache = (folder.parent if "PYTEST_XDIST_TESTRUNUID" in os.environ else folder) / "real-cache"
+    cache.mkdir(exist_ok=True)
+    return cache

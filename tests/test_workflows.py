@@ -351,9 +351,10 @@ def test_a_pull_request_that_can_t_be_measured_fails_and_gets_a_comment(play: Pl
 
 
 def test_a_pull_request_that_fails_installs_once(play: Play) -> None:
+    """Where the base judges, the runner of the verdict makes the base's environment, in another folder."""
     for ref, environments in {
         "broken": [".environment"],
-        "newer": [".environment", ".base/.environment"],
+        "newer": [".environment", ".base/.environment", ".environment"],
     }.items():
         first, second = play("benchmark.yml", ref, f"1{ref}"), play("benchmark.yml", ref, f"2{ref}")
         assert not _measured(first)
