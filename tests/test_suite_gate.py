@@ -409,8 +409,6 @@ def test_a_head_that_cant_be_measured_is_refused(
 def test_a_gate_run_in_several_processes_at_once_is_refused(
     suite: pytest.Pytester, gate_run: FakeGateRun
 ) -> None:
-    suite.makepyfile(like_xdist="def pytest_addoption(parser): parser.addoption('--numprocesses', type=int)")
-    suite.syspathinsert()
-    result = _run_against(suite, "-p", "like_xdist", "--numprocesses", "2")
+    result = _run_against(suite, "--numprocesses", "2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --against with -n would measure in several processes at once: *"])
