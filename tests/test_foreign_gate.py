@@ -262,7 +262,7 @@ def test_a_cache_of_results_is_named_and_the_times_of_repeated_texts_are_shown(s
     shop.change(EMBEDDING, "def _embed", "import functools\n@functools.cache\ndef _embed")
     gate_run = shop.gate(pairs=1)
     assert [drift.similarity_min for drift in gate_run.drift] == [1.0]
-    [note] = gate_run.notes
+    [note] = [note for note in gate_run.notes if note.startswith("shop ")]  # others are of a busy machine
     assert re.fullmatch(
         r"shop keeps results: a repeated text takes \d+% of a new one's time in base and \d+% in head; "
         r"the times here are of new texts",

@@ -6,6 +6,7 @@ be a copy that equals its file there.
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,8 +43,14 @@ class Origins:
 
     @property
     def has_own(self) -> bool:
-        """Whether one of the files lies in the checkout; so does what was installed into it, in its .venv."""
-        return any(Path(name).is_relative_to(self.top) for name in self.files)
+        """Whether one of the files lies in the checkout; so does what was installed into it, in its .venv.
+
+        That is no sign of its own code where the command names a file elsewhere.
+        """
+        own = [Path(name) for name in self.files if Path(name).is_relative_to(self.top)]
+        named = {os.path.realpath(word) for word in shlex.split(self.start)[1:] if Path(word).is_absolute()}
+        is_elsewhere = any(not Path(name).is_relative_to(self.top) for name in named & self.files)
+        return any(not (is_elsewhere and _INSTALLED & {*file.parts}) for file in own)
 
     @cached_property
     def tree(self) -> Mapping[str, Path]:
