@@ -71,7 +71,10 @@ def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
         ('{"text": "a", "relevant": ["b"]}', "texts.jsonl:1: relevant names id 'b'; wanted the id of a line"),
         ('{"id": 1, "text": "a"}\n{"id": "1", "text": "b"}', "texts.jsonl:2: id '1' was used before"),
         (b"\xff\xfe", "is not UTF-8 at byte 0: save it as UTF-8"),
-        (gzip.compress(b"a"), "texts.jsonl is a gzip file; wanted a text file or JSON lines: unpack it"),
+        (
+            gzip.compress(b"a", mtime=0),
+            "texts.jsonl is a gzip file; wanted a text file or JSON lines: unpack it",
+        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, content: str | bytes, message: str) -> None:
