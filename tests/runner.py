@@ -97,6 +97,7 @@ class Runner:
         base = {
             **os.environ,
             **self._filled(content.get("env", {})),
+            **self._filled(content["jobs"][job].get("env", {})),
             **self.env,
             "GITHUB_ACTION_PATH": str(GITHUB / "actions" / "gate"),
             "GITHUB_OUTPUT": str(self._output),
