@@ -19,6 +19,7 @@ from embedopt.inference.backends import BACKENDS, select_backends, split_names
 from embedopt.inference.targets import project_folder
 from embedopt.judge.gate.error_rates import Drawing, error_rates, simulated
 from embedopt.judge.gate.pair_variance import pair_variances
+from embedopt.judge.gate.stats import fewest_pairs
 from embedopt.measure.command_line import parse_batch_sizes
 from embedopt.measure.corpus import load_corpus
 from embedopt.measure.machine import this_machine
@@ -84,7 +85,8 @@ def _report(samples: SlowdownSamples) -> str:
         rates = error_rates(samples, settings, Drawing(), on_step)
         on_step("drawing simulated runs")
         without_others = dataclasses.replace(Drawing(), other_tool_runs=0)
-        of_simulated = error_rates(simulated(samples, SLOWDOWNS), settings, without_others, on_step)
+        normal = simulated(samples, SLOWDOWNS, fewest_pairs(settings.level))
+        of_simulated = error_rates(normal, settings, without_others, on_step)
     return render_error_rates(samples.hardware_class, rates, of_simulated, color=sys.stdout.isatty())
 
 

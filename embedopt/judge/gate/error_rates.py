@@ -123,15 +123,15 @@ def error_rates(
 
 
 def simulated(
-    collected: SlowdownSamples, slowdowns: Sequence[float], pairs: int = 2000, seed: int = 0
+    collected: SlowdownSamples, slowdowns: Sequence[float], fewest: int, pairs: int = 2000, seed: int = 0
 ) -> SlowdownSamples:
-    """Return normal pairs in place of those collected: as wide a spread in each cell, and exact slow-downs.
+    """Return normal pairs in place of at least ``fewest``: as wide a spread in each cell, exact slow-downs.
 
     Calls are slowed; what is no call is not. A pair takes what it took on average.
     """
     rng = np.random.default_rng(seed)
     made = []
-    for sample in (sample for sample in collected.samples if sample.slowdown == 0):
+    for sample in (s for s in collected.samples if s.slowdown == 0 and len(s.pairs) >= fewest):
         seconds = _cell_s(sample) / len(sample.pairs)
         spread = float(np.std(_log_ratios(sample), ddof=1))
         for slowdown in (0.0, *slowdowns) if _is_call(sample.cell) else (0.0,):

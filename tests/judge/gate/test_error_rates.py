@@ -1,5 +1,6 @@
 """Gate runs that are drawn from pairs whose true difference is known."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -122,7 +123,7 @@ def test_at_the_threshold_equivalent_is_said_no_more_often_than_its_level() -> N
     """Simulated: 1,000 runs at each spread; beyond the level by no more than chance at 99 %."""
     collected = _collected(_sample(CELLS[0], 0.0))
     rates = error_rates(
-        simulated(collected, (0.02, 0.03)), SETTINGS, Drawing(resamples=10, runs=100, other_tool_runs=0)
+        simulated(collected, (0.02, 0.03), 6), SETTINGS, Drawing(resamples=10, runs=100, other_tool_runs=0)
     )
     identical, _, threshold, beyond = rates
     assert (threshold.slowdown, beyond.slowdown) == (0.02, 0.03)
@@ -132,9 +133,16 @@ def test_at_the_threshold_equivalent_is_said_no_more_often_than_its_level() -> N
     assert beyond.share > 0.99
 
 
+def test_a_cell_with_fewer_pairs_than_a_verdict_takes_is_not_simulated() -> None:
+    few = _sample(CELLS[1], 0.0)
+    few = dataclasses.replace(few, pairs=few.pairs[:5])
+    made = simulated(_collected(_sample(CELLS[0], 0.0), few), (), 6)
+    assert [sample.cell for sample in made.samples] == [CELLS[0]]
+
+
 def test_simulated_pairs_spread_as_those_collected_and_take_as_long() -> None:
     collected = _collected(_sample(CELLS[0], 0.0), _sample(CELLS[0], 0.05))
-    made = simulated(collected, (0.1,), pairs=4000)
+    made = simulated(collected, (0.1,), 6, pairs=4000)
     logs = {sample.slowdown: [pair.log_ratio for pair in sample.pairs] for sample in made.samples}
     real = [pair.log_ratio for pair in collected.samples[0].pairs]
     assert list(logs) == [0.0, 0.1]
