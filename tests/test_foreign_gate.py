@@ -130,7 +130,7 @@ def test_other_vectors_fail(shop: Shop, old: str, new: str) -> None:
     assert code == 6
     assert line.startswith("shop drift: vectors changed, -")
     assert line.endswith(
-        'embed what is stored anew, and declare it: accept = ["drift shop"] in [tool.embedopt.gate]'
+        'embed stored texts again, and declare it: accept = ["drift shop"] in [tool.embedopt.gate]'
     )
 
 

@@ -239,7 +239,7 @@ def test_a_budget_too_small_for_any_verdict_never_passes(
     result = _run_against(suite)
     result.assert_outcomes(passed=7, failed=12)
     result.stdout.fnmatch_lines(
-        ["onnx-int8 batch 1: inconclusive, *1 process pairs; a verdict takes 6: raise*"]
+        ["onnx-int8 batch 1: inconclusive, *1 process pairs; a verdict needs 6: raise*"]
     )
 
 

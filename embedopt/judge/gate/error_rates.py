@@ -4,9 +4,9 @@ A run with a slow-down has one slowed cell among identical ones: the hardest cas
 the number of cells. The rules of other tools get the calls that those tools would have: those of one process
 of the base and of one process of the head, measured one after the other.
 
-A rate is uncertain since few pairs were collected, however many runs are drawn from them. So the pairs are
-resampled, and runs are drawn from each resample: a nested bootstrap. :func:`simulated` makes as many pairs as
-wanted instead, which is no measurement: normal ones that spread as those collected.
+Few pairs are collected, so a rate stays uncertain however many runs are drawn from them. So the pairs are
+resampled, and runs are drawn from each resample: a nested bootstrap. :func:`simulated` draws any number of
+pairs from a normal distribution with the spread of the collected ones: a simulation, not a measurement.
 """
 
 import math
@@ -40,8 +40,8 @@ class Drawing:
         resamples: how many times the collected pairs are resampled.
         runs: gate runs from each resample, on identical sides and again for each slowed cell.
         other_tool_runs: runs for the rules of other tools, which are slower to compute.
-        budget_s: seconds of each run, charged with what pairs took when they were collected: the cells that
-            are measured, and the start of two processes.
+        budget_s: seconds of each run; a pair costs what its cells and the start of its two processes took
+            when they were collected.
         survey_s: seconds that a run takes before its first pair, for the scores and sizes of both sides.
         seed: seed of the random generator.
     """
@@ -97,9 +97,8 @@ def error_rates(
 ) -> tuple[ErrorRate, ...]:
     """Return false alarms and detections of the gate and of other tools, for each cell and for whole runs.
 
-    ``on_step`` is called with a line of text before the runs of each slow-down are drawn.
-
-    What has too few pairs as yet is left out, and named by ``on_step``.
+    ``on_step`` gets a line of text before the runs of each slow-down are drawn, and one for each sample that
+    is left out because it has too few pairs.
 
     Raises:
         RecordError: no cell has enough pairs of identical sides.
@@ -125,9 +124,9 @@ def error_rates(
 def simulated(
     collected: SlowdownSamples, slowdowns: Sequence[float], fewest: int, pairs: int = 2000, seed: int = 0
 ) -> SlowdownSamples:
-    """Return normal pairs in place of at least ``fewest``: as wide a spread in each cell, exact slow-downs.
+    """Return normally distributed pairs for each cell that has at least ``fewest`` pairs of identical sides.
 
-    Calls are slowed; what is no call is not. A pair takes what it took on average.
+    Each cell keeps its spread and seconds per pair. Only calls are slowed, by exactly ``slowdowns``.
     """
     rng = np.random.default_rng(seed)
     made = []
@@ -144,7 +143,7 @@ def simulated(
 
 
 class _Draw:
-    """Draws pairs with replacement, and judges what they make up."""
+    """Draws gate runs from pairs, with replacement, and judges them."""
 
     def __init__(self, collected: SlowdownSamples, settings: GateSettings, drawing: Drawing) -> None:
         self._settings, self._drawing = settings, drawing
@@ -157,7 +156,7 @@ class _Draw:
         self._start_s = _start_s(collected)
 
     def gate_runs(self, ratios: _LogRatios) -> list[list[_Outcomes]]:
-        """Return the outcomes of gate runs; those of each resample of the log ratios are a list."""
+        """Return the outcomes of gate runs: one list of runs for each resample of the log ratios."""
         runs = []
         for _ in range(self._drawing.resamples):
             resampled = self._resampled(ratios)
@@ -168,8 +167,8 @@ class _Draw:
         """Resample whole process pairs: the cells of a backend were measured in the same ones."""
         places = {cell.backend: self._rng.random(max(map(len, ratios.values()))) for cell in ratios}
         return {
-            cell: [known[int(place * len(known))] for place in places[cell.backend][: len(known)]]
-            for cell, known in ratios.items()
+            cell: [values[int(place * len(values))] for place in places[cell.backend][: len(values)]]
+            for cell, values in ratios.items()
         }
 
     def _gate_run(self, ratios: _LogRatios) -> _Outcomes:
@@ -179,10 +178,10 @@ class _Draw:
         def take_pair(wanted: Mapping[Cell, bool]) -> Mapping[Cell, float] | None:
             nonlocal left_s, extras_s
             timed = cells_within_budget(wanted, extras_s, self._drawing.budget_s)
-            takes_s = self._start_s + sum(self._cell_s[cell] for cell in timed)
-            if not timed or takes_s > left_s:
+            pair_s = self._start_s + sum(self._cell_s[cell] for cell in timed)
+            if not timed or pair_s > left_s:
                 return None
-            left_s -= takes_s
+            left_s -= pair_s
             extras_s += sum(self._cell_s[cell] for cell in timed if has_limited_share(cell))
             place = self._rng.random()
             return {cell: ratios[cell][int(place * len(ratios[cell]))] for cell in timed}
@@ -192,7 +191,9 @@ class _Draw:
         verdicts = judge_cells(sampled, self._settings)
         return {cell: verdict.outcome for cell, verdict in zip(ratios, verdicts, strict=True)}
 
-    def other_tools(self, samples: _Samples, cells: Sequence[Cell], slowdown: float) -> dict[str, _Outcomes]:
+    def other_tools(
+        self, samples: _Samples, cells: Sequence[Cell], slowdown: float
+    ) -> Mapping[str, _Outcomes]:
         """Draw the base of one pair and the head of another; return the cells that each rule reports."""
         reported: dict[str, dict[Cell, Outcome]] = {rule: {} for rule in OTHER_TOOLS}
         for cell in cells:
@@ -202,7 +203,7 @@ class _Draw:
             for name, rule in OTHER_TOOLS.items():
                 if rule(base, head):
                     reported[name][cell] = "regressed"
-        return {**reported}
+        return reported
 
 
 def _log_ratios(sample: SlowdownSample) -> list[float]:
@@ -219,16 +220,15 @@ def _cell_s(sample: SlowdownSample) -> float:
 
 
 def _call_s(cell: Cell, pair: ProcessPair) -> float:
-    """Return the seconds of a pair's calls, for samples from before a pair said what it took."""
+    """Return the seconds of a pair's calls, for older samples, whose pairs have no ``seconds``."""
     return (math.fsum(pair.base_ms) + math.fsum(pair.head_ms)) / 1e3 if _is_call(cell) else 0.0
 
 
 def _start_s(collected: SlowdownSamples) -> float:
-    """Return the seconds of a process pair besides its cells, above all the start of two processes."""
+    """Return the seconds that a process pair spends outside its cells, above all to start two processes."""
     pairs = {sample.cell.backend: len(sample.pairs) for sample in collected.samples if sample.slowdown == 0}
-    return max(collected.seconds - math.fsum(map(_cell_s, collected.samples)), 0.0) / max(
-        sum(pairs.values()), 1
-    )
+    outside_s = collected.seconds - math.fsum(map(_cell_s, collected.samples))
+    return max(outside_s, 0.0) / max(sum(pairs.values()), 1)
 
 
 def _counted(
@@ -236,17 +236,18 @@ def _counted(
 ) -> list[ErrorRate]:
     """Count the outcomes of runs by cell, and on identical sides also by run.
 
-    ``pairs`` has the number of pairs of each cell; each list of ``runs`` is of one resample.
+    ``pairs`` has the number of pairs of each cell; each list in ``runs`` belongs to one resample.
     """
 
     def rate(cell: Cell | None, most: int) -> ErrorRate:
-        counts = [sum("regressed" in _of(run, cell) for run in group) for group in runs]
+        counts = [sum("regressed" in _outcomes_of(run, cell) for run in group) for group in runs]
+        equivalent = sum("equivalent" in _outcomes_of(run, cell) for group in runs for run in group)
         return ErrorRate(
             rule=rule,
             slowdown=slowdown,
             cell=cell,
             alarms=sum(counts),
-            equivalent=sum("equivalent" in _of(run, cell) for group in runs for run in group) if cell else 0,
+            equivalent=equivalent if cell else 0,
             draws=sum(map(len, runs)),
             effective_draws=min(_effective_draws(counts, len(runs[0])), most),
         )
@@ -255,31 +256,32 @@ def _counted(
     return [*rates, rate(None, min(pairs.values()))] if slowdown == 0 else rates
 
 
-def _of(run: _Outcomes, cell: Cell | None) -> Collection[str]:
+def _outcomes_of(run: _Outcomes, cell: Cell | None) -> Collection[str]:
+    """Return the outcome of a cell in a run; without a cell, those of all."""
     return run.values() if cell is None else (run.get(cell, ""),)
 
 
 def _effective_draws(counts: Sequence[int], runs: int) -> float:
     """Return the number of independent draws that would make a share as uncertain as resampling does.
 
-    The variance between resamples is more than resampling's: each share is of a few runs. That part is taken
-    off (Sun, Apley and Staum 2011, Operations Research 59, 998-1007).
+    Resamples differ also because each share rests on few runs. That part of their variance is subtracted
+    (Sun, Apley and Staum 2011, Operations Research 59, 998-1007).
     """
     draws = runs * len(counts)
     share = sum(counts) / draws
-    of_a_run = share * (1 - share)
-    if len(counts) < 2 or of_a_run == 0:
+    run_variance = share * (1 - share)
+    if len(counts) < 2 or run_variance == 0:
         return draws
-    between = float(np.var(np.divide(counts, runs), ddof=1)) - of_a_run / runs
-    return of_a_run / (max(between, 0.0) + of_a_run / draws)
+    between = float(np.var(np.divide(counts, runs), ddof=1)) - run_variance / runs
+    return run_variance / (max(between, 0.0) + run_variance / draws)
 
 
 def _enough(
     collected: SlowdownSamples, settings: GateSettings, on_step: Callable[[str], None]
 ) -> dict[tuple[Cell, float], SlowdownSample]:
-    """Return the samples that have enough pairs, of cells that have enough of identical sides, too."""
+    """Return the samples with enough pairs, of cells that have enough pairs of identical sides, too."""
     fewest, samples = fewest_pairs(settings.level), {}
-    # Identical sides first.
+    # Identical sides come first: the slowed samples of a cell need them.
     for sample in sorted(collected.samples, key=lambda sample: sample.slowdown):
         key = (sample.cell, sample.slowdown)
         if len(sample.pairs) < fewest:
@@ -292,8 +294,8 @@ def _enough(
         else:
             samples[key] = sample
     if not samples:
-        wanted = f"wanted {fewest} of identical sides of a cell"
         raise RecordError(
-            f"there are too few process pairs to draw from, {wanted}: collect some with --budget above 0"
+            f"no cell has {fewest} process pairs of identical sides, which draws need: collect more with "
+            "--budget above 0"
         )
     return samples

@@ -36,34 +36,29 @@ def judge_exact(pair: ExactPair, settings: GateSettings) -> Verdict:
 def judge_drift(drift: Drift, settings: GateSettings, accepted: Collection[str]) -> Verdict:
     """Return the verdict on how far a backend's vectors moved: a change fails unless it is declared.
 
-    Vectors move where the lowest similarity of a text falls by more than the threshold.
+    Vectors have moved when the similarity of any text is below 1 by more than the threshold.
     """
-    declaration = f"{DRIFT} {drift.backend}"
-    known = drift.similarity_min is not None
-    effect = drift.similarity_min - 1.0 if drift.similarity_min is not None else None
+    effect = None if drift.similarity_min is None else drift.similarity_min - 1.0
     if effect is not None and -effect <= settings.threshold_of(drift.backend, DRIFT):
         return Verdict(backend=drift.backend, metric=DRIFT, outcome="equivalent", effect=effect)
+    declaration = f"{DRIFT} {drift.backend}"
     is_declared = declaration in accepted
-    words = [_moved(drift) if known else drift.why]
-    words += [
-        "declared in pyproject.toml"
-        if is_declared
-        else f'embed what is stored anew, and declare it: accept = ["{declaration}"] in [tool.embedopt.gate]'
-    ]
+    moved = drift.why if effect is None else _moved(drift)
+    advice = f'embed stored texts again, and declare it: accept = ["{declaration}"] in [tool.embedopt.gate]'
     return Verdict(
         backend=drift.backend,
         metric=DRIFT,
         outcome="declared" if is_declared else "vectors changed",
         effect=effect,
-        why="; ".join(words),
+        why=f"{moved}; {'declared in pyproject.toml' if is_declared else advice}",
     )
 
 
 def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> tuple[Verdict, ...]:
     """Compare each score and size of a run with that of the last earlier run that has it.
 
-    The earlier runs come the oldest first. What a backend had in the last whole runs and lacks now is one
-    verdict without an answer, unless this run is a part that left it out.
+    The earlier runs come the oldest first. One unanswered verdict for each backend names the scores and sizes
+    that the last whole runs have and this run lacks. What a partial run did not measure is not named.
     """
     known: dict[tuple[str, str], float] = {}
     for run in earlier:
@@ -82,8 +77,8 @@ def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> t
 
 
 def start_of_recent(earlier: Sequence[Run]) -> int:
-    """Return the place of the first of the last :data:`FEWEST_RUNS` whole runs; 0 where none is whole."""
-    whole = [place for place, run in enumerate(earlier) if run.part is None]
+    """Return the index of the first of the last :data:`FEWEST_RUNS` whole runs; 0 where none is whole."""
+    whole = [index for index, run in enumerate(earlier) if run.part is None]
     return next(iter(whole[-FEWEST_RUNS:]), 0)
 
 
@@ -93,7 +88,7 @@ def question_of(metric: str) -> str:
 
 
 def _effect(metric: str, base: float, head: float) -> tuple[float, float]:
-    """Return the change, and the same with its sign turned so that above 0 is worse."""
+    """Return the change, and the same with the sign with which above 0 is worse."""
     unit, better = _METRICS[metric]
     effect = head - base
     if unit == "bytes":

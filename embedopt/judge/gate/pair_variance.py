@@ -1,7 +1,7 @@
-"""What the log ratios of identical sides vary by, from process pair to process pair.
+"""Why the log ratios of identical sides differ between process pairs.
 
-Only more pairs lower what two processes have by luck. More or calmer calls lower what differs from moment to
-moment, such as another process on the machine. What is alike in base and head cancels, and is shown besides.
+Only more pairs reduce the part that is the luck of two processes. More calls, or a calmer machine, reduce the
+part that differs from moment to moment. What base and head have in common cancels; it is shown separately.
 """
 
 from collections.abc import Mapping
@@ -16,23 +16,23 @@ _Floats = NDArray[np.float64]
 # Two halves of two quads each.
 _FEWEST_CALLS, _FEWEST_PAIRS = 8, 4
 PARTS = ("process", "order", "texts", "neighbours")
-# Logarithms of call times that differ by less are the same, but for the rounding of floats.
+# Logarithms of call times that differ by less differ only by the rounding of floats.
 _SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairVariance:
-    """Spread of a cell's log ratios over process pairs of identical sides, and what it consists of.
+    """Spread of a cell's log ratios over process pairs of identical sides, and its parts.
 
     Attributes:
-        mean: mean log ratio: two processes of one code should differ by 0 on average.
-        error: its standard error.
-        spread: standard deviation of a pair's log ratio.
-        shares: parts of its square, the variance: ``process``, ``order`` (whether base or head is called
-            first), ``texts`` (longer texts with another ratio than shorter ones) and ``neighbours`` (what
-            differs between the two halves of a pair's calls). Empty where a pair has few calls, or one value.
-        cancelled: standard deviation over pairs of what base and head have in common: texts and machine;
-            None where a pair has few calls.
+        mean: mean log ratio, which should be 0 for identical code.
+        error: standard error of the mean.
+        spread: standard deviation of the log ratios.
+        shares: shares of the variance: ``process``, ``order`` (whether base or head is called first),
+            ``texts`` (longer texts have another ratio than shorter ones) and ``neighbours`` (the two halves
+            of a pair's calls differ). Empty where a pair has few calls, or one value.
+        cancelled: standard deviation over pairs of what base and head have in common, the texts and the
+            machine; None where a pair has few calls.
     """
 
     cell: Cell
@@ -47,13 +47,13 @@ class PairVariance:
 def pair_variances(collected: SlowdownSamples) -> tuple[PairVariance, ...]:
     """Return the parts of each cell's variance; cells with few pairs are left out."""
     return tuple(
-        _of_cell(sample.cell, sample.pairs)
+        _pair_variance(sample.cell, sample.pairs)
         for sample in collected.samples
         if sample.slowdown == 0 and len(sample.pairs) >= _FEWEST_PAIRS
     )
 
 
-def _of_cell(cell: Cell, pairs: tuple[ProcessPair, ...]) -> PairVariance:
+def _pair_variance(cell: Cell, pairs: tuple[ProcessPair, ...]) -> PairVariance:
     log_ratios = np.array([pair.log_ratio for pair in pairs])
     variance = float(np.var(log_ratios, ddof=1))
     whole = PairVariance(
@@ -69,10 +69,10 @@ def _of_cell(cell: Cell, pairs: tuple[ProcessPair, ...]) -> PairVariance:
 
 def _with_parts(known: PairVariance, log_ratios: _Floats, pairs: tuple[ProcessPair, ...]) -> PairVariance:
     quads = [(_quads(pair.base_ms), _quads(pair.head_ms)) for pair in pairs]
-    texts = _of_texts(quads)
-    moments = float(np.mean([_of_moments(head - base) for base, head in quads]))
+    texts = _variance_by_texts(quads)
+    moments = float(np.mean([_variance_by_moment(head - base) for base, head in quads]))
     parts = {
-        "order": _of_order(log_ratios),
+        "order": _variance_by_order(log_ratios),
         "texts": texts,
         "neighbours": max(moments - texts, 0.0),
     }
@@ -87,20 +87,20 @@ def _with_parts(known: PairVariance, log_ratios: _Floats, pairs: tuple[ProcessPa
 
 
 def _quads(calls_ms: tuple[float, ...]) -> _Floats:
-    """Return the mean logarithm of each quad's two calls of one side."""
+    """Return the mean logarithm of the two calls that one side has in each quad."""
     logs: _Floats = np.log(np.reshape(calls_ms, (-1, 2))).mean(axis=1)
     return logs
 
 
-def _of_order(log_ratios: _Floats) -> float:
-    """Return the variance by which of the sides is called first, which alternates from pair to pair."""
+def _variance_by_order(log_ratios: _Floats) -> float:
+    """Return the variance that comes from which side is called first: it alternates from pair to pair."""
     first, second = log_ratios[::2], log_ratios[1::2]
     by_chance = np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second)
     return float(max((first.mean() - second.mean()) ** 2 - by_chance, 0.0)) / 4
 
 
-def _of_texts(quads: list[tuple[_Floats, _Floats]]) -> float:
-    """Return the variance by which texts a pair meets, where the ratio depends on the time of a call."""
+def _variance_by_texts(quads: list[tuple[_Floats, _Floats]]) -> float:
+    """Return the variance that comes from a pair's texts, where the ratio depends on the time of a call."""
     sizes = [(base + head) / 2 - (base + head).mean() / 2 for base, head in quads]
     ratios = [head - base - (head - base).mean() for base, head in quads]
     if min(np.abs(np.concatenate(values)).max() for values in (sizes, ratios)) < _SAME:
@@ -113,8 +113,8 @@ def _of_texts(quads: list[tuple[_Floats, _Floats]]) -> float:
     return float(slope_squared * np.mean([size.var(ddof=1) / len(size) for size in sizes]))
 
 
-def _of_moments(logs: _Floats) -> float:
-    """Return the variance of a pair's log ratio by when its calls were made: half of them against half."""
+def _variance_by_moment(logs: _Floats) -> float:
+    """Return the variance that comes from when calls are made: the early half of a pair against the late."""
     from scipy import stats
 
     early, late = np.array_split(logs, 2)

@@ -1,13 +1,13 @@
 """The rule for times, which vary: process pairs flag a cell, and fresh pairs confirm it before it counts.
 
-One interval decides. Where it lies inside the threshold, the cell is equivalent. Where it excludes no change
-and is not inside, fresh pairs alone have to confirm the change. Otherwise more pairs are sampled.
+One interval decides. Where it lies inside the threshold, the cell is equivalent. Where it does not, and does
+not hold 0, fresh pairs alone have to confirm the change. Otherwise more pairs are sampled.
 
-Pairs are looked at as they come, and each look is paid for: an end of the interval misses the truth in at
-most ``level`` of cells at all looks together, so stopping at any of them is safe. These are repeated
-confidence intervals (Jennison and Turnbull 1989, J. R. Statist. Soc. B 51, 305-361), with the level spent in
-equal parts (Bonferroni), which holds for a mean of few values of unknown spread, too. By simulation they
-decide with fewer pairs than an always-valid sequence (Wang and Ramdas 2025, Sequential Analysis 44, 56-110).
+The interval is looked at several times while pairs come in. At all looks together, an end of it misses the
+truth in at most ``level`` of cells, so stopping at any look is safe. These are repeated confidence intervals
+(Jennison and Turnbull 1989, J. R. Statist. Soc. B 51, 305-361). Each look gets an equal part of the level
+(Bonferroni), which also holds for the mean of few values of unknown spread. By simulation they decide with
+fewer pairs than an always-valid sequence (Wang and Ramdas 2025, Sequential Analysis 44, 56-110).
 """
 
 import math
@@ -20,7 +20,7 @@ from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.stats import Estimate, estimate, fewest_pairs, holm, share, smallest_effect
 from embedopt.judge.gate.verdict import Outcome, Verdict
 
-# Pairs that decide nothing as yet, and may well be all that a budget has for one of the slower figures.
+# So few pairs decide nothing, but may be all that the budget allows for a slow figure.
 _FEWEST_SUSPECTED = 3
 
 
@@ -37,7 +37,7 @@ def judge_cells(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Ve
 def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[Cell, float]:
     """Return the cells whose first pairs show a change, each with the mean log ratio of these pairs.
 
-    Their interval at the last look excludes no change, and does not lie inside the threshold.
+    At the last look, their interval does not hold 0 and does not lie inside the threshold.
     """
     flagged = {}
     for cell in cells:
@@ -51,7 +51,7 @@ def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[Cell, 
 def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[PairsWanted, ...]:
     """Return the pairs up to the next look at open cells; pairs that confirm a flagged cell come first.
 
-    Only the time of calls is worth more pairs to narrow its interval.
+    Only cells of calls get pairs beyond the fewest to narrow their interval.
     """
     fewest, flagged = fewest_pairs(settings.level), flags(cells, settings)
     fresh, more = [], []
@@ -89,7 +89,7 @@ def _looks_up_to(fewest: int, most: int) -> tuple[int, ...]:
 
 
 def _level_of_a_look(settings: GateSettings) -> float:
-    """Return the level at each end of the interval of one look: the looks, and one with all fresh pairs."""
+    """Return the level at each end of one look's interval; the look with all fresh pairs is one more."""
     return settings.level / (len(_looks(settings)) + 1)
 
 
@@ -119,7 +119,7 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
         metric=cell.cell.metric,
         outcome="inconclusive",
         pairs=len(pairs),
-        why=f"{len(cell.log_ratios)} process pairs; a verdict takes {fewest}: raise --against-budget",
+        why=f"{len(cell.log_ratios)} process pairs; a verdict needs {fewest}: raise --against-budget",
     )
     if len(pairs) < 2:
         return undecided
@@ -139,7 +139,7 @@ def _all_slower(cell: PairedCell, settings: GateSettings) -> bool:
 
 
 def _change(cell: Cell, log_ratio: float) -> float:
-    """Return a log ratio as a share of the figure: a rate falls where its log ratio is above 0."""
+    """Return a log ratio as a share of the figure; that of a rate is above 0 where the rate falls."""
     return share(-log_ratio if cell.figure.better == "higher" else log_ratio)
 
 

@@ -14,9 +14,9 @@ from embedopt.evidence import PAIRED_FIGURES
 from embedopt.records import Accuracy
 from embedopt.schema import describe_mistake, metrics
 
-# Larger than what a different order of additions changes. A threshold of a cosine is a difference, that of a
-# time or a size a share; a drift is 1 less the lowest similarity of a text's vectors. Scores of a ranking
-# move in steps: one of 161 queries gained or lost is 0.006. None is the threshold of calls.
+# Each threshold is larger than what a different order of additions changes. For a score it is a difference,
+# for a time or a size a share; for drift it is 1 minus the lowest similarity of a text's vectors. Scores of a
+# ranking move in steps: one of 161 queries gained or lost is 0.006. None: the threshold of calls.
 METRIC_THRESHOLDS: Mapping[str, float | None] = {
     **{metric: figure.threshold for metric, figure in PAIRED_FIGURES.items()},
     "bulk_per_s": 0.05,
@@ -49,7 +49,7 @@ class GateSettings:
 
     Attributes:
         threshold: smallest change of a call's time that counts, as a share: 0.02 is 2 %.
-        backends: that threshold for single backends, by name.
+        backends: thresholds of calls for single backends, by name.
         metrics: thresholds of single metrics by name, such as ``load_s``, or by name and backend, such as
             ``load_s torch-fp32``; None (``false``) for what is shown and never fails.
         level: largest chance that a cell which changed by its threshold is called equivalent, and that fresh
@@ -73,13 +73,13 @@ class GateSettings:
     def threshold_of(self, backend: str, metric: str) -> float:
         """Return the smallest change that counts: a share of a time or size, a difference of scores."""
         default = METRIC_THRESHOLDS[metric] or self.backends.get(backend, self.threshold)
-        return self._of(backend, metric, default) or default
+        return self._configured(backend, metric, default) or default
 
     def fails(self, backend: str, metric: str) -> bool:
         """Return whether a metric that got worse fails a check."""
-        return self._of(backend, metric, 1.0) is not None
+        return self._configured(backend, metric, 1.0) is not None
 
-    def _of(self, backend: str, metric: str, default: float) -> float | None:
+    def _configured(self, backend: str, metric: str, default: float) -> float | None:
         return self.metrics.get(f"{metric} {backend}", self.metrics.get(metric, default))
 
 
@@ -90,13 +90,13 @@ def read_settings(pyproject: Path, backends: Collection[str]) -> GateSettings:
     """Read ``[tool.embedopt.gate]``; without the file or the table, the defaults hold.
 
     Raises:
-        UsageError: a key or a value means nothing; the message names it.
+        UsageError: a key is unknown or a value invalid; the message names it.
     """
     settings = parse_settings(_table(pyproject), str(pyproject))
-    named = [name.partition(" ") for name in settings.metrics]
-    _refuse_unknown(pyproject, "metric", [metric for metric, *_ in named], METRIC_THRESHOLDS)
-    of_metrics = [backend for _, space, backend in named if space]
-    _refuse_unknown(pyproject, "backend", [*settings.backends, *of_metrics], backends)
+    names = [name.partition(" ") for name in settings.metrics]  # "load_s", or "load_s torch-fp32"
+    _refuse_unknown(pyproject, "metric", [metric for metric, *_ in names], METRIC_THRESHOLDS)
+    metric_backends = [backend for _, space, backend in names if space]
+    _refuse_unknown(pyproject, "backend", [*settings.backends, *metric_backends], backends)
     return settings
 
 
@@ -104,7 +104,7 @@ def parse_settings(table: Mapping[str, Any], source: str) -> GateSettings:
     """Return the settings of a table ``[tool.embedopt.gate]``.
 
     Raises:
-        UsageError: a key or a value means nothing; the message names it.
+        UsageError: a key is unknown or a value invalid; the message names it.
     """
     try:
         return _ADAPTER.validate_python(table)
@@ -116,7 +116,7 @@ def settings_in_force(rules: Mapping[str, Any], source: str, threshold: float | 
     """Return the settings that plan and judge a gate run: the base's rules, and ``--gate-threshold``.
 
     Raises:
-        UsageError: a key or a value means nothing; the message names it.
+        UsageError: a key is unknown or a value invalid; the message names it.
     """
     settings = parse_settings(rules, source)
     return settings if threshold is None else replace(settings, threshold=threshold)

@@ -32,14 +32,13 @@ class Estimate:
 def estimate(log_ratios: Sequence[float], level: float) -> Estimate:
     """Return the mean of pairs' log ratios with its Student interval, each end of which misses at ``level``.
 
-    Student's t is narrower than rank tests at six pairs, and an outlying pair widens it instead of turning a
-    verdict. Identical values have no spread to estimate from: their interval has no width.
-    There are at least two values, one a process pair.
+    ``log_ratios`` has at least two values, one for each process pair. With six pairs, Student's interval is
+    narrower than those of rank tests, and an outlying pair widens it instead of turning the verdict.
+    Identical values have an interval of no width.
     """
     pairs = len(log_ratios)
     mean = math.fsum(log_ratios) / pairs
-    # Plain Python: estimating error rates makes a million of these, and arrays of six values take ten times
-    # as long.
+    # Plain Python: error rates take a million estimates, and arrays of six values are ten times as slow.
     variance = math.fsum([(value - mean) ** 2 for value in log_ratios]) / (pairs - 1)
     error = math.sqrt(variance / pairs)
     half = _quantile(pairs - 1, 1 - level) * error
@@ -55,9 +54,9 @@ def _quantile(degrees: int, share: float) -> float:
 def fewest_pairs(level: float) -> int:
     """Return the smallest number of pairs that a verdict at ``level`` may rest on.
 
-    A test that assumes no more than symmetry, by flipping the signs of pairs, has ``2 ** (1 - n)`` as its
-    smallest p-value: with fewer pairs, even a verdict on one cell would rest on the assumed normal
-    distribution alone. The flag of one cell among many does rest on it: so fresh pairs confirm it.
+    A test that assumes only symmetry, by flipping the signs of pairs, has ``2 ** (1 - n)`` as its smallest
+    p-value: with fewer pairs, even a verdict on one cell would rest on the assumed normal distribution alone.
+    The flag of one cell among many does rest on it, so fresh pairs have to confirm it.
     """
     return max(3, 1 + math.ceil(-math.log2(level)))
 

@@ -1,4 +1,4 @@
-"""What a verdict is, and what several of them amount to: one line, one exit code."""
+"""A verdict, and the headline and exit code of several verdicts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Outcome = Literal[
     "equivalent",
 ]
 _FAILING: frozenset[Outcome] = frozenset({"regressed", "vectors changed", "not comparable"})
-# An outcome after a number, where its own name is no English there.
+# Outcomes whose name does not read well after a number.
 _COUNTED: Mapping[Outcome, str] = {"vectors changed": "with changed vectors"}
 
 EXIT_CODES = {
@@ -36,9 +36,9 @@ EXIT_CODES = {
 }
 _SUSPECTED = "inconclusive: a time looked slower when the budget ended"
 _MISSING = "inconclusive: figures are missing that the runs before have"
-# Where a run has any of these, they decide: scores and sizes do not vary, and are always decided.
+# Where a run has any of these, at least one has to be decided. Scores and sizes always are: they do not vary.
 _TIMES = frozenset({"latency", DEFAULT_METRIC, "bulk_per_s", "bulk_resume_s"})
-# In place of a metric: scores and sizes that a run lacks.
+# Stands in place of a metric for all scores and sizes that a run lacks.
 SCORES_AND_SIZES = "scores and sizes"
 DRIFT = "drift"
 _ACCURACY = metrics(Accuracy)
@@ -67,9 +67,9 @@ class Verdict:
         smallest_effect: smallest effect that would have been detected nine times out of ten.
         pairs: number of process pairs, or of earlier runs, that the verdict rests on.
         why: the reason, where the figures do not show it.
-        unanswered: whether it fails a check though it is not decided: a cell looked slower when the budget
-            ended, before enough pairs could confirm it, or a run lacks a figure of the runs before.
-        fails: whether it fails a check where it is worse or unclear; else it is shown only.
+        unanswered: whether it fails a check although nothing was decided: a cell looked slower when the
+            budget ended before enough pairs could confirm it, or a run lacks a figure of the runs before.
+        fails: whether it can fail a check; False for what is only shown.
     """
 
     backend: str
@@ -86,7 +86,7 @@ class Verdict:
 
     @property
     def fails_check(self) -> bool:
-        """Whether it fails a check by itself: what has to be decided and is not does, too."""
+        """Whether this verdict alone fails a check: worse, not comparable or unanswered."""
         return self.fails and (self.outcome in _FAILING or self.unanswered)
 
     @property
@@ -107,8 +107,7 @@ class Verdict:
 def exit_code(verdicts: Sequence[Verdict]) -> int:
     """Return the gravest of 3 (accuracy), 6 (vectors), 1 (cost), 4 (not comparable), 5 (inconclusive) or 0.
 
-    A time that stays inconclusive neither passes nor fails a run in which another is decided, unless it is
-    unanswered.
+    An inconclusive time fails a run only where it is unanswered, or no other time is decided.
     """
     failing = [verdict for verdict in verdicts if verdict.fails]
     regressed = [verdict for verdict in failing if verdict.outcome == "regressed"]
@@ -124,14 +123,15 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
 
 
 def decides_nothing(verdicts: Sequence[Verdict]) -> bool:
-    """Return whether no time is clear; where none can fail, no other figure of pairs, else no whole backend.
+    """Return whether nothing is clear among the verdicts that have to be: times, if any of them can fail.
 
-    What the settings switch off needs no decision: scores and sizes suffice where it is all that varies.
+    If none can, other figures of pairs have to be clear, and without those the backends as a whole. Where the
+    settings switch off all figures that vary, scores and sizes suffice.
     """
     failing = [verdict for verdict in verdicts if verdict.fails]
-    for metrics_asked in (_TIMES, PAIRED_FIGURES, ("",)):
-        if asked := [verdict for verdict in failing if verdict.metric in metrics_asked]:
-            return all(verdict.is_unclear for verdict in asked)
+    for required_metrics in (_TIMES, PAIRED_FIGURES, ("",)):
+        if required := [verdict for verdict in failing if verdict.metric in required_metrics]:
+            return all(verdict.is_unclear for verdict in required)
     return not any(verdict.metric in _TIMES.union(PAIRED_FIGURES) for verdict in verdicts)
 
 

@@ -31,8 +31,8 @@ _BEYOND_CHANCE = 0.5
 def judge_gate_run(gate_run: GateRun, settings: GateSettings) -> tuple[Verdict, ...]:
     """Return a verdict for every cell, exact value, drift, and backend that could not be compared.
 
-    The base's rules judge where it has them, and ``settings`` where it has not: a change can't widen its own
-    thresholds. A threshold that the gate run was started with replaces that of either.
+    The base's rules judge, so that a change can't widen its own thresholds; ``settings`` judge where the base
+    has none. A threshold that the gate run was started with replaces that of either.
     """
     if gate_run.rules is not None:
         settings = settings_in_force(gate_run.rules, f"pyproject.toml of {gate_run.base}", gate_run.threshold)
@@ -64,7 +64,7 @@ def judge_gate_run(gate_run: GateRun, settings: GateSettings) -> tuple[Verdict, 
 
 
 def _shown(verdict: Verdict, settings: GateSettings) -> Verdict:
-    """Return a verdict that never fails where the settings switch its metric off."""
+    """Return a verdict; it can't fail where the settings switch its metric off."""
     if settings.fails(verdict.backend, verdict.metric):
         return verdict
     why = "; ".join(filter(None, (verdict.why, "[tool.embedopt.gate] metrics switches it off")))
@@ -82,11 +82,10 @@ def _judge_removed(backend: str, accepted: Collection[str]) -> Verdict:
 def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSettings) -> tuple[Verdict, ...]:
     """Return a verdict for each time of a run by the earlier runs of its kind, and for each score and size.
 
-    The figures of the bulk benchmark are judged as times are, by the runs that encoded as many texts. A time
-    has changed when it lies outside what the earlier runs predict, after Holm over all times, by the
-    threshold or more. Scores and sizes are compared with the last run of the same profile that has them.
-    What the runs before had and this one lacks has no answer.
-    The earlier runs come the oldest first.
+    The earlier runs come the oldest first. A time has changed when it lies outside what they predict, after
+    Holm over all times, and by at least the threshold. Figures of the bulk benchmark are judged in the same
+    way, by the runs that encoded as many texts. Scores and sizes are compared with the last run of the same
+    profile that has them. A figure that the runs before have and this one lacks is unanswered.
     """
     current = [series for series in _judged_series((*earlier, head)) if series.runs[-1] is head]
     positions = [_position(series) for series in current]
@@ -107,9 +106,9 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
 def _missing_times(
     head: SavedRun, earlier: Sequence[SavedRun], judged: Collection[tuple[str, int]]
 ) -> Iterator[Verdict]:
-    """Yield a verdict on each backend that lacks a time of the last whole runs, or has one that is none.
+    """Yield a verdict on each backend that lacks a time of the last whole runs, or has one of 0 or below.
 
-    What a part of a run left out is not missing. A time is divided by the reference's: both are above 0.
+    What a partial run did not measure is not missing.
     """
     alike = [run for run in earlier if _profile(run) == _profile(head)]
     start = start_of_recent([run.run for run in alike if run.run]) if head.run else -1
@@ -137,9 +136,10 @@ def _profile(saved: SavedRun) -> str:
 
 
 def judge_newest(newest: Newest, history: History, settings: GateSettings) -> tuple[Verdict, ...]:
-    """Return the verdicts of :func:`judge_history` on a run, and on each older answer by the runs before it.
+    """Return the verdicts of :func:`judge_history` on a run, and on the older answers that complete it.
 
-    An older answer of other code does not show that this code passes: it counts only where it is worse.
+    Each older answer is judged by the runs before its own. One of other code counts only where it is worse:
+    it can't show that this code passes.
     """
     verdicts = [*judge_history(newest.head, history.before(newest.head), settings)]
     for run, answers in newest.older:
@@ -161,8 +161,7 @@ def _answer(verdict: Verdict) -> Answer:
 def compare_runs(base: SavedRun, head: SavedRun, settings: GateSettings) -> tuple[Verdict, ...]:
     """Return verdicts on what two separate runs both measured; none where they share nothing.
 
-    Detects changes in scores and sizes, and times that moved by 50 %: smaller ones may be the noise between
-    separate runs.
+    Detects changes in scores and sizes, and times that moved by 50 %: smaller moves may be noise.
     """
     if why := _why_not_comparable(base, head):
         return (Verdict(backend="", metric="", outcome="not comparable", why=why),)
@@ -180,7 +179,7 @@ def _why_not_comparable(base: SavedRun, head: SavedRun) -> str:
 
 
 def _judged_series(runs: Sequence[SavedRun]) -> tuple[Series, ...]:
-    """Return the series of times, and those of the bulk benchmark in the runs like the last one."""
+    """Return the series of times, and those of the bulk benchmark in runs with as many texts as the last."""
     alike = [run for run in runs if _bulk_texts(run) == _bulk_texts(runs[-1])]
     bulk = [series_of(alike, metric) for metric in BULK_METRICS]
     return tuple(itertools.chain(series_of(runs), *bulk))

@@ -165,8 +165,6 @@ def test_what_has_too_few_pairs_is_left_out_and_named() -> None:
 
 @pytest.mark.parametrize("samples", [[], [_sample(CELLS[0], 0.0, pairs=5)]], ids=["none", "five"])
 def test_nothing_to_draw_from_is_an_error_in_one_line(samples: list[SlowdownSample]) -> None:
-    message = (
-        "there are too few process pairs to draw from, wanted 6 of identical sides of a cell: collect some"
-    )
+    message = "no cell has 6 process pairs of identical sides, which draws need: collect more with --budget"
     with pytest.raises(RecordError, match=message):
         error_rates(_collected(*samples), SETTINGS, Drawing())

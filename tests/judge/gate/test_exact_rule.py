@@ -111,7 +111,7 @@ def test_vectors_that_moved_have_changed_until_the_change_declares_it() -> None:
     assert (changed.outcome, declared.outcome) == ("vectors changed", "declared")
     assert changed.effect == pytest.approx(-0.03)
     assert changed.why == (
-        f'{moved}; embed what is stored anew, and declare it: accept = ["drift onnx-int8"] '
+        f'{moved}; embed stored texts again, and declare it: accept = ["drift onnx-int8"] '
         "in [tool.embedopt.gate]"
     )
     assert declared.why == f"{moved}; declared in pyproject.toml"
@@ -128,4 +128,4 @@ def test_vectors_without_a_similarity_have_changed() -> None:
     drift = Drift(backend="onnx-int8", why="vectors of shape (1, 2) -> (1, 3)")
     verdict = judge_drift(drift, GateSettings(), ())
     assert (verdict.outcome, verdict.effect) == ("vectors changed", None)
-    assert verdict.why.startswith("vectors of shape (1, 2) -> (1, 3); embed what is stored anew")
+    assert verdict.why.startswith("vectors of shape (1, 2) -> (1, 3); embed stored texts again")

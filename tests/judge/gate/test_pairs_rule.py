@@ -73,7 +73,7 @@ def test_too_few_pairs_decide_nothing() -> None:
     """Five pairs without any spread: only the assumed normal distribution makes them certain."""
     cell = PairedCell(cell=Cell(backend="a", batch_size=1), log_ratios=(0.2,) * 5)
     [verdict] = judge_cells([cell], SETTINGS)
-    why = "5 process pairs; a verdict takes 6: raise --against-budget"
+    why = "5 process pairs; a verdict needs 6: raise --against-budget"
     assert (verdict.outcome, verdict.why) == ("inconclusive", why)
     assert verdict.effect == pytest.approx(math.expm1(0.2))
 
