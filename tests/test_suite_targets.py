@@ -12,6 +12,8 @@ from embedopt.inference.encoder import Encoder
 from embedopt.inference.loading import open_encoder
 from embedopt.judge.history.saved_runs import read_run
 from embedopt.measure import session as session_module
+from embedopt.measure.load_test import capacity as capacity_module
+from embedopt.measure.load_test.open_loop import drive
 from tests.fakes import FakeEncoder
 from tests.inference.projects import make_project
 from tests.suite import run_suite, saved_files
@@ -60,6 +62,25 @@ def test_code_of_a_project_answers_each_question_that_it_can(suite: pytest.Pytes
     latency = {row.batch_size: row for row in saved.latencies if row.backend == "shop"}
     assert latency.keys() == {1, 32}
     assert latency[1].repeated_share is not None
+
+
+def test_a_soak_is_for_what_a_project_declares_too(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its process, which the code makes grow by more than a soak allows."""
+    monkeypatch.setattr(capacity_module, "drive", drive)
+    monkeypatch.setattr(capacity_module, "single_rate", lambda *_: 1000.0)
+    code = """
+        kept = []
+
+        def embed(texts):
+            kept.extend(bytes([1]) * 100_000 for _ in texts)
+            return [[1.0, 0.5, 0.25, float(len(text))] for text in texts]
+    """
+    make_project(suite.path, code)
+    result = run_suite(suite, "-k", "soak", "--soak-s", "0.4")
+    result.assert_outcomes(failed=1, deselected=17)
+    result.stdout.fnmatch_lines(["E *assert * < 4000000"])
 
 
 def test_errors_of_the_code_are_its_lines_and_no_traceback_of_ours(suite: pytest.Pytester) -> None:

@@ -11,8 +11,9 @@ from itertools import count
 import numpy as np
 
 from embedopt.clock import Clock
+from embedopt.errors import MeasureError
 from embedopt.inference.encoder import Encoder
-from embedopt.measure.footprint import resident_bytes
+from embedopt.measure.footprint import processes_of, resident_bytes
 from embedopt.measure.load_test.open_loop import LEAST_ARRIVALS, P99_SHARE, Traffic, drive, poisson
 from embedopt.measure.load_test.servers import Batching, batchings_of, open_server
 from embedopt.measure.profiles import LoadTestPlan
@@ -205,17 +206,37 @@ def single_rate(
         return sum(call.result() for call in calls) / (clock() - started_s)
 
 
-def soak(encoder: Encoder, texts: Sequence[str], promise_ms: float, seconds: float) -> LoadTest:
-    """Measure how memory grows in a long load test of the adaptive batcher at 80 % of the rate one by one.
+def soak(
+    encoder: Encoder, texts: Sequence[str], promise_ms: float, seconds: float
+) -> dict[Batching, LoadTest]:
+    """Measure how memory grows in a long load test at 80 % of the rate one by one.
 
-    The growth is that from the end of the first quarter to the end of the last.
+    An endpoint gets the requests as they are, any other encoder those of the adaptive batcher. The memory is
+    that of the processes that a declared row starts, else of this one; the growth is that from the end of the
+    first quarter to the end of the last.
+
+    Raises:
+        MeasureError: the endpoint was started elsewhere, or requests were lost.
     """
+    *_, batching = batchings_of(encoder)
+    if encoder.is_endpoint and encoder.pid is None:
+        raise MeasureError(
+            f"{encoder.name} runs already, and its memory can't be read; wanted a target with `start`: "
+            "add it to its table, or leave --soak-s out"
+        )
     rate_per_s = _SOAK_SHARE * single_rate(encoder, texts, _SOAK_RATE_S)
     traffic = Traffic(texts=texts, promise_ms=promise_ms)
     sizes_bytes = []
-    with closing(open_server("adaptive", encoder, promise_ms)) as server:
+    with closing(open_server(batching, encoder, promise_ms)) as server:
         for part in range(_SOAK_PARTS):
-            drive(server, poisson(rate_per_s, seconds / _SOAK_PARTS, seed=part), traffic)
-            sizes_bytes.append(resident_bytes())
+            point = drive(server, poisson(rate_per_s, seconds / _SOAK_PARTS, seed=part), traffic)
+            if point.lost:  # the memory of what doesn't answer is flat, too
+                raise MeasureError(
+                    f"{encoder.name} lost {point.lost} requests of a soak; wanted all answers: see its log"
+                )
+            processes = [None] if encoder.pid is None else processes_of(encoder.pid)
+            sizes_bytes.append(sum(map(resident_bytes, processes)))
     growth_bytes = sizes_bytes[-1] - sizes_bytes[0]
-    return LoadTest(replicas=encoder.replicas, promise_ms=promise_ms, soak_growth_bytes=growth_bytes)
+    return {
+        batching: LoadTest(replicas=encoder.replicas, promise_ms=promise_ms, soak_growth_bytes=growth_bytes)
+    }

@@ -254,25 +254,57 @@ def test_a_run_in_which_the_generator_fell_behind_is_repeated(monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("single_per_s")
+@pytest.mark.parametrize(
+    ("pid", "is_endpoint", "batching", "growth_bytes"),
+    [(None, False, "adaptive", 7), (4, False, "adaptive", 14), (4, True, "own", 14)],
+)
 def test_a_soak_is_at_four_fifths_of_the_rate_one_by_one_and_leaves_out_its_first_quarter(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, pid: int | None, is_endpoint: bool, batching: str, growth_bytes: int
 ) -> None:
+    """The memory is that of this process, or of the two that a declared row started."""
     server = FakeServer(at_once)
     driven: list[tuple[int, float]] = []
 
-    def drive(target: object, arrivals_s: Times, traffic: Traffic) -> None:
+    def drive(target: object, arrivals_s: Times, traffic: Traffic) -> LoadPoint:
         assert (target, server.closed) == (server, 0)
         assert traffic == Traffic(texts=["a"], promise_ms=50.0)
         driven.append((len(arrivals_s), round(arrivals_s[-1])))
+        return _point(80.0, 1.0)
 
-    sizes_bytes = iter([100, 130, 120, 107])
-    monkeypatch.setattr(capacity_module, "resident_bytes", lambda: next(sizes_bytes))
-    monkeypatch.setattr(capacity_module, "open_server", lambda *_: server)
+    def resident_bytes(process: int | None) -> int:
+        assert (process is None) == (pid is None)
+        return [100, 130, 120, 107][len(driven) - 1]
+
+    monkeypatch.setattr(capacity_module, "resident_bytes", resident_bytes)
+    monkeypatch.setattr(capacity_module, "processes_of", lambda process: [process, process + 1])
+    monkeypatch.setattr(
+        capacity_module, "open_server", lambda *asked: server if asked[0] == batching else None
+    )
     monkeypatch.setattr(capacity_module, "drive", drive)
-    test = soak(FakeEncoder(), ["a"], 50.0, 60.0)
-    assert test == LoadTest(replicas=1, promise_ms=50.0, soak_growth_bytes=7)
+    encoder = FakeEncoder()
+    encoder.pid, encoder.is_endpoint = pid, is_endpoint
+    tests = soak(encoder, ["a"], 50.0, 60.0)
+    assert tests == {batching: LoadTest(replicas=1, promise_ms=50.0, soak_growth_bytes=growth_bytes)}
     assert driven == [(1200, 15)] * 4  # 80 a second, for a quarter of 60 s
     assert server.closed == 1
+
+
+@pytest.mark.usefixtures("single_per_s")
+def test_a_soak_whose_requests_are_lost_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of what answers nothing is flat."""
+    monkeypatch.setattr(capacity_module, "open_server", lambda *_: FakeServer(at_once))
+    monkeypatch.setattr(capacity_module, "drive", lambda *_: dataclasses.replace(_point(80.0, 1.0), lost=3))
+    with pytest.raises(MeasureError, match=r"^fake lost 3 requests of a soak; wanted all answers: "):
+        soak(FakeEncoder(), ["a"], 50.0, 60.0)
+
+
+def test_a_soak_of_an_endpoint_whose_process_is_out_of_reach_is_refused() -> None:
+    encoder = FakeEncoder()
+    encoder.is_endpoint = True
+    with pytest.raises(
+        MeasureError, match=r"^fake runs already, and its memory can't be read; wanted a target"
+    ):
+        soak(encoder, ["a"], 50.0, 60.0)
 
 
 def test_a_soak_that_fails_closes_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
