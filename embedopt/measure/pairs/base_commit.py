@@ -25,8 +25,8 @@ _GIVEN_ADDOPTS = re.compile(r"(?:-o|--override-ini=)?addopts=(.*)", re.DOTALL)
 def suite_folder(head: Path, commit: str) -> PurePosixPath | None:
     """Return the folder of the base's suite below the top of its worktree; None where it has none.
 
-    That is head's own. Where the base has no suite there, it is the one that the change moved: the base has
-    it, head no longer does.
+    It is head's own folder. Where the base has no suite there, the change has moved the suite: it is the one
+    suite of the base that head no longer has.
 
     Raises:
         UsageError: the change removes several suites, and nothing says which one head's was.
@@ -49,7 +49,7 @@ def suite_folder(head: Path, commit: str) -> PurePosixPath | None:
 def addopts(head: Path, commit: str | None = None, suite: PurePosixPath | None = None) -> list[str]:
     """Return ``addopts`` of the configuration that pytest reads at a commit to run a suite.
 
-    Without a commit, of the files as they lie in the folder ``head``, and of the suite in it.
+    Without a commit, they are those of the files in the folder ``head`` and of the suite in it.
 
     Raises:
         UsageError: pytest can't read it.
@@ -67,11 +67,11 @@ def addopts(head: Path, commit: str | None = None, suite: PurePosixPath | None =
 
 
 def _reader(head: Path, commit: str | None) -> Callable[[PurePosixPath], str | None]:
-    """Return what reads a file by its path below the top of the worktree: None where there is none."""
+    """Return a function that reads a file by its path below the top of the worktree; None for no file."""
     if commit is None:
         top = _top(head)
         return lambda path: (top / path).read_text(encoding="utf8") if (top / path).is_file() else None
-    files = set(_git(head, "ls-tree", "-r", "--full-tree", "--name-only", commit).splitlines())
+    files = _listed(head, commit, "-r")
     return lambda path: _git(head, "show", f"{commit}:{path}") if str(path) in files else None
 
 
@@ -102,18 +102,23 @@ def _addopts_in(name: str, content: str) -> list[str] | None:
 
 
 def _suites(head: Path, commit: str) -> set[PurePosixPath]:
-    folders = set(_git(head, "ls-tree", "-rd", "--full-tree", "--name-only", commit).splitlines())
+    folders = _listed(head, commit, "-rd")
     return {folder for folder in _adopting(head, commit) if str(folder / "benchmarks") in folders}
 
 
 def _adopting(head: Path, commit: str) -> Iterator[PurePosixPath]:
     """Yield the folder of each file that names embedopt; of one in ``benchmarks``, the folder above."""
-    named = git(head, "grep", "-lF", "--full-name", "embedopt", commit, "--", *_ADOPTING)
+    named = git(head, "grep", "-lzF", "--full-name", "embedopt", commit, "--", *_ADOPTING)
     if named.returncode > 1:  # 1: no file does
         raise GitError(f"git can't search {commit[:12]}: {last_line(named.stderr)}")
-    for line in named.stdout.splitlines():
-        folder = PurePosixPath(line.removeprefix(f"{commit}:")).parent
+    for name in filter(None, named.stdout.split("\0")):
+        folder = PurePosixPath(name.removeprefix(f"{commit}:")).parent
         yield folder.parent if folder.name == "benchmarks" else folder
+
+
+def _listed(head: Path, commit: str, option: str) -> set[str]:
+    # With -z, git does not quote a path that is not ASCII.
+    return {*_git(head, "ls-tree", option, "-z", "--full-tree", "--name-only", commit).split("\0")}
 
 
 def _top(head: Path) -> Path:
@@ -121,7 +126,7 @@ def _top(head: Path) -> Path:
 
 
 def _below_top(head: Path) -> PurePosixPath:
-    return PurePosixPath(_git(head, "rev-parse", "--show-prefix").strip())
+    return PurePosixPath(_git(head, "rev-parse", "--show-prefix").rstrip("\n"))
 
 
 def _git(head: Path, *arguments: str) -> str:

@@ -17,7 +17,7 @@ from embedopt.errors import MeasureError, last_line
 _LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml")
 _LINES = ("*requirements*.txt", "constraints*.txt")
 _PINNED = re.compile(r"^([\w.-]+)(?:\[[^]]*\])?\s*===?\s*([^\s;,\\#]+)", re.MULTILINE)
-# They point the project's tools to the environment that runs this process, which is not the base's.
+# These variables point the project's tools to the environment of this process, which is not the base's.
 _LEFT_OUT = frozenset({"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH"})
 
 
@@ -61,7 +61,7 @@ def lock_files(project: Path) -> Iterator[Path]:
 
 
 def changed(base: Path, head: Path) -> list[str]:
-    """Return the names of what describes the environment of a project, and differs: files, or tables."""
+    """Return the files and tables that describe a project's environment and differ in base and head."""
     ours, theirs = _described(head), _described(base)
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
@@ -75,11 +75,14 @@ def _described(project: Path) -> dict[str, Any]:
         "dependency-groups": content.get("dependency-groups"),
         "tool.poetry.dependencies": content.get("tool", {}).get("poetry", {}).get("dependencies"),
     }
-    return {file.name: file.read_bytes() for file in lock_files(project)} | tables
+    files: dict[str, list[bytes]] = {}
+    for lock in lock_files(project):  # several may have one name: in the project's folder and above it
+        files.setdefault(lock.name, []).append(lock.read_bytes())
+    return files | tables
 
 
 def of_embedopt(project: Path, pins: Mapping[str, str]) -> dict[str, str]:
-    """Return the versions that a project pins or locks, of embedopt and the packages that it names."""
+    """Return the versions of embedopt and its requirements that a project pins or locks."""
     requirements = map(Requirement, importlib.metadata.requires("embedopt") or [])
     measuring = [each for each in requirements if '"dev"' not in str(each.marker)]
     names = {"embedopt", *(canonicalize_name(requirement.name) for requirement in measuring)}

@@ -92,9 +92,12 @@ def test_addopts_of_the_command_line_replace_those_of_any_file() -> None:
     assert given_addopts(["benchmarks"]) is None
 
 
-def test_a_suite_stays_in_its_folder(repository: Path) -> None:
-    commit = _commit(repository, _suite("a/"))
-    assert suite_folder(repository / "a", commit) == PurePosixPath("a")
+@pytest.mark.parametrize("folder", ["a", "café", 'a "b"'])
+def test_a_suite_stays_in_its_folder(repository: Path, folder: str) -> None:
+    commit = _commit(repository, _suite(f"{folder}/") | {f"{folder}/pytest.ini": "[pytest]\naddopts = -q\n"})
+    suite = suite_folder(repository / folder, commit)
+    assert suite == PurePosixPath(folder)
+    assert addopts(repository / folder, commit, suite) == ["-q"]
 
 
 def test_a_suite_that_the_change_moved_is_the_base_s(repository: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from embedopt.errors import MeasureError
-from embedopt.measure.pairs.environment import install, lock_files, of_embedopt
+from embedopt.measure.pairs.environment import changed, install, lock_files, of_embedopt
 from embedopt.measure.pairs.project import why_not_comparable
 
 
@@ -45,6 +45,15 @@ def test_lock_files_are_those_of_the_folder_and_of_its_worktree(tmp_path: Path) 
     shop = _write(top / "shop", poetry_lock="")
     names = [str(file.relative_to(tmp_path)) for file in lock_files(shop)]
     assert names == ["top/shop/poetry.lock", "top/uv.lock", "top/requirements.txt"]
+
+
+def test_a_lock_file_that_changed_is_named_though_one_above_it_has_the_same_name(tmp_path: Path) -> None:
+    shops = []
+    for side in ("base", "head"):
+        top = _write(tmp_path / side, requirements_txt="flask==1")
+        (top / ".git").touch()
+        shops.append(_write(top / "shop", requirements_txt=side))
+    assert changed(*shops) == ["requirements.txt"]
 
 
 @pytest.mark.parametrize(
