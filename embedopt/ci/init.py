@@ -59,7 +59,7 @@ class Setup:
 
 
 def set_up(setup: Setup) -> list[str]:
-    """Write what is missing, and return a line for each file: what was written, or stays as it is.
+    """Write what is missing; return a line for each file, written or as it was, and what blocks a merge.
 
     Raises:
         InputError: ``pyproject.toml`` is no TOML, or can't be added to.
@@ -80,6 +80,7 @@ def set_up(setup: Setup) -> list[str]:
         in_ci = f"pipx install {tool} && {command}" if tool else command
         wanted.append(_workflow(setup, top, in_ci))
     lines = [_write(path, content, before if path == pyproject else None) for path, content in wanted]
+    ci = ci or _required(wanted[-1][0])
     return [line.replace(f"{top}/", "") for line in (*lines, *ci)]
 
 
@@ -173,7 +174,19 @@ def _with_table(file: Path, content: str, setup: Setup, table: str) -> str:
 def _gitlab(top: Path) -> list[str]:
     if not (top / ".gitlab-ci.yml").exists():
         return []
-    return [".gitlab-ci.yml stays as it is: docs/how-to-gate-in-ci.md of embedopt has the job for it"]
+    return [
+        ".gitlab-ci.yml stays as it is: docs/how-to-gate-in-ci.md of embedopt has the job for it",
+        'to block a merge: set "Pipelines must succeed" in the project\'s settings for merge requests',
+    ]
+
+
+def _required(workflow: Path) -> list[str]:
+    """Return a line that names the check of a workflow; none where it is not one of ours."""
+    checks = re.findall(r'Make the check "(.+)" a required one', workflow.read_text(encoding="utf8"))
+    return [
+        f'to block a merge: make the check "{name}" required in GitHub\'s branch protection'
+        for name in checks
+    ]
 
 
 def _workflow(setup: Setup, top: Path, install: str) -> tuple[Path, str]:

@@ -15,6 +15,7 @@ from tests.repositories import git
 
 PROJECT = '[project]\nname = "shop"\nversion = "1"\n'
 CALL = ("--call", "shop.embedding:embed")
+REQUIRED = "required in GitHub's branch protection"
 EMBEDOPT = ("--embedopt", f"team/embedopt@{'a' * 40}")
 
 
@@ -49,6 +50,7 @@ def test_it_writes_three_files_and_says_what_comes_next(
         "benchmarks/pytest.ini: written",
         "pyproject.toml: added [tool.embedopt]",
         ".github/workflows/embedopt.yml: written",
+        f'to block a merge: make the check "verdict of embedopt" {REQUIRED}',
         "next: make the environment, commit, and pytest benchmarks/ --backends shop --benchmark-compare",
     ]
     assert (shop / "pyproject.toml").read_text("utf8") == PROJECT + (
@@ -65,7 +67,11 @@ def test_a_second_time_it_does_nothing_and_says_so(shop: Path, capsys: pytest.Ca
     capsys.readouterr()
     assert main(["init", *CALL, "--texts", "products.txt", *EMBEDOPT]) == 0
     assert _contents(shop) == before
-    assert capsys.readouterr().out.splitlines()[:-1] == [
+    *lines, check, _ = capsys.readouterr().out.splitlines()
+    assert (
+        check == f'to block a merge: make the check "verdict of embedopt" {REQUIRED}'
+    )  # of the file that is there
+    assert lines == [
         f"{name} is there, and stays as it is"
         for name in (
             *("benchmarks/pytest.ini", "benchmarks/corpus/texts.jsonl"),
@@ -188,9 +194,37 @@ def test_line_ends_stay_and_a_missing_one_is_added(shop: Path) -> None:
 def test_where_gitlab_runs_the_document_is_named(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shop / ".gitlab-ci.yml").touch()
     assert main(["init", *CALL]) == 0
-    line = ".gitlab-ci.yml stays as it is: docs/how-to-gate-in-ci.md of embedopt has the job for it"
-    assert line in capsys.readouterr().out.splitlines()
+    assert capsys.readouterr().out.splitlines()[-3:-1] == [
+        ".gitlab-ci.yml stays as it is: docs/how-to-gate-in-ci.md of embedopt has the job for it",
+        'to block a merge: set "Pipelines must succeed" in the project\'s settings for merge requests',
+    ]
     assert not (shop / ".github").exists()
+
+
+@pytest.mark.parametrize("kind", [(), EMBEDOPT])
+@pytest.mark.parametrize("folder", [".", "search"])
+def test_the_check_is_named_as_github_names_the_job(
+    shop: Path, capsys: pytest.CaptureFixture[str], kind: tuple[str, ...], folder: str
+) -> None:
+    """A job of a workflow that is called stands behind the name of the job that calls it."""
+    (shop / folder).mkdir(exist_ok=True)
+    assert main(["init", *CALL, *kind, folder]) == 0
+    [workflow] = (shop / ".github" / "workflows").iterdir()
+    [job] = yaml.safe_load(workflow.read_text("utf8"))["jobs"].values()
+    name = job["name"]
+    if kind:
+        called = (Path(__file__).parents[2] / ".github/workflows/gate.yml").read_text("utf8")
+        [(of_id, called_job)] = yaml.safe_load(called)["jobs"].items()
+        name = f"{name} / {called_job.get('name', of_id)}"
+    assert f'to block a merge: make the check "{name}" {REQUIRED}' in capsys.readouterr().out.splitlines()
+
+
+def test_a_workflow_of_others_has_no_check_of_ours(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = shop / ".github" / "workflows" / "embedopt.yml"
+    file.parent.mkdir(parents=True)
+    file.write_text("on: push\n", encoding="utf8")
+    assert main(["init", *CALL]) == 0
+    assert "to block a merge" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", [(), EMBEDOPT])
