@@ -5,7 +5,7 @@ ratio is between figures of one machine, as in any other run. Shards that do not
 A gate run that a checkout of the base measured has a file of its own, beside the head's figures.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -123,28 +123,23 @@ def _joined(run: Run, other: Run, saved: SavedRun) -> Run:
 
 
 def _joined_against(ours: GateRun | None, theirs: GateRun | None) -> GateRun | None:
-    """Join two gate runs; of the reference, which each shard measured, the first counts."""
+    """Join the evidence of two gate runs, and keep all that each shard has on the reference."""
     if ours is None or theirs is None:
         return ours
     return replace(
         ours,
-        cells=_first_of_each((*ours.cells, *theirs.cells), lambda cell: cell.cell),
-        exact=_first_of_each((*ours.exact, *theirs.exact), lambda pair: (pair.backend, pair.metric)),
-        not_comparable=_first_of_each(
-            (*ours.not_comparable, *theirs.not_comparable), lambda reason: (reason.backend, reason.cell)
-        ),
-        drift=_first_of_each((*ours.drift, *theirs.drift), lambda drift: drift.backend),
-        added=_first_of_each((*ours.added, *theirs.added), str),
-        removed=_first_of_each((*ours.removed, *theirs.removed), str),
-        notes=_first_of_each((*ours.notes, *theirs.notes), str),
+        cells=_distinct(ours.cells, theirs.cells),
+        exact=_distinct(ours.exact, theirs.exact),
+        not_comparable=_distinct(ours.not_comparable, theirs.not_comparable),
+        drift=_distinct(ours.drift, theirs.drift),
+        added=_distinct(ours.added, theirs.added),
+        removed=_distinct(ours.removed, theirs.removed),
+        notes=_distinct(ours.notes, theirs.notes),
         pairs=ours.pairs + theirs.pairs,
         seconds=ours.seconds + theirs.seconds,
         budget_s=ours.budget_s + theirs.budget_s,
     )
 
 
-def _first_of_each(items: Iterable[T], key: Callable[[T], Hashable]) -> tuple[T, ...]:
-    kept: dict[Hashable, T] = {}
-    for item in items:
-        kept.setdefault(key(item), item)
-    return tuple(kept.values())
+def _distinct(ours: Iterable[T], theirs: Iterable[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys((*ours, *theirs)))

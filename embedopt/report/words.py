@@ -1,11 +1,10 @@
 """Verdicts and notes in words and figures: the same in a terminal, Markdown, an annotation and a test."""
 
 from collections.abc import Collection, Sequence
-from typing import get_args
 
 from embedopt.errors import RecordError
 from embedopt.evidence import PAIRED_FIGURES, GateRun, cell_name
-from embedopt.judge.gate.verdict import DRIFT, Outcome, Verdict, exit_code
+from embedopt.judge.gate.verdict import DRIFT, Verdict, exit_code
 from embedopt.judge.history.series import DEFAULT_METRIC, Roster
 from embedopt.judge.newest import Answer, Newest
 from embedopt.records import KEPT_SHARE, Latency, Run
@@ -73,9 +72,8 @@ def title_of(head: str, gate_run: GateRun) -> str:
 
 def failing(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     """Return the verdicts that fail a check, the gravest first."""
-    order = get_args(Outcome)
     worse = [verdict for verdict in verdicts if verdict.fails_check]
-    return tuple(sorted(worse, key=lambda verdict: order.index(verdict.outcome)))
+    return tuple(sorted(worse, key=lambda verdict: verdict.gravity))
 
 
 def command_for(verdicts: Sequence[Verdict], base_commit: str) -> str:

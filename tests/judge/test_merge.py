@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from embedopt.errors import RecordError
-from embedopt.evidence import Cell, Drift, GateRun, NotComparable, PairedCell
+from embedopt.evidence import Cell, Drift, ExactPair, GateRun, NotComparable, PairedCell
+from embedopt.judge.gate.settings import GateSettings
+from embedopt.judge.gate.verdict import Verdict, exit_code
+from embedopt.judge.gate.whole_runs import judge_gate_run
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
 from embedopt.judge.history.series import series_of
 from embedopt.judge.merge import Shard, merge
@@ -14,6 +17,7 @@ from embedopt.judge.recommend import candidates, with_pareto_front
 from embedopt.judge.summary import speed_up_factors, summary_rows
 from embedopt.records import Run
 from embedopt.schema import to_json
+from tests.judge.gate.gate_runs import paired_cell
 from tests.runs import make_file, make_run
 from tests.shards import make_shard
 
@@ -142,6 +146,55 @@ def test_gate_runs_are_joined() -> None:
         "onnx-int8 batch 1",
     ]
     assert (run.against.pairs, run.against.seconds, run.against.not_comparable) == (12, 60.0, (gone,))
+
+
+def _judged(*gate_runs: GateRun) -> tuple[Verdict, ...]:
+    """The verdicts on the merged shards of ``onnx-fp32`` and ``onnx-int8``."""
+    names = ("onnx-fp32", "onnx-int8")
+    run = _merged(
+        *(make_shard(f"{name}.json", name, against=own) for name, own in zip(names, gate_runs, strict=True))
+    ).run
+    assert run is not None
+    assert run.against is not None
+    return judge_gate_run(run.against, GateSettings())
+
+
+def _of_reference(change: float, fresh: float | None = None) -> PairedCell:
+    cell = Cell(backend=_REFERENCE, batch_size=32)
+    return dataclasses.replace(paired_cell(change, fresh), cell=cell)
+
+
+@pytest.mark.parametrize("slower_first", [False, True])
+@pytest.mark.parametrize(("fresh", "code"), [(0.2, 1), (None, 5)])
+def test_a_slower_reference_fails_whichever_shard_saw_it(
+    slower_first: bool, fresh: float | None, code: int
+) -> None:
+    """Confirmed by fresh pairs, or looking slower when the budget ended."""
+    cells = [_of_reference(0.0), _of_reference(0.2, fresh)]
+    runs = [_gate_run("onnx-fp32", cells=(cell,)) for cell in (cells[::-1] if slower_first else cells)]
+    [verdict] = _judged(*runs)
+    assert exit_code([verdict]) == code
+    assert verdict.effect == pytest.approx(0.2, abs=0.005)
+    assert _judged(runs[slower_first], runs[slower_first])[0].outcome == "equivalent"
+
+
+def test_a_score_of_the_reference_that_fell_in_the_second_shard_fails() -> None:
+    same = ExactPair(backend=_REFERENCE, metric="recall_at_10", base=0.5, head=0.5)
+    runs = [
+        _gate_run("onnx-fp32", cells=(_of_reference(0.0),), exact=(pair,))
+        for pair in (same, dataclasses.replace(same, head=0.4))
+    ]
+    assert [verdict.outcome for verdict in _judged(*runs)] == ["equivalent", "regressed"]
+    assert exit_code(_judged(*runs)) == 3
+
+
+def test_a_cell_of_the_reference_that_the_second_shard_cant_compare_fails() -> None:
+    gone = NotComparable(backend=_REFERENCE, cell=_of_reference(0.0).cell, why="two clocks")
+    runs = [
+        _gate_run("onnx-fp32", cells=(_of_reference(0.0),)),
+        _gate_run("onnx-int8", cells=(), not_comparable=(gone,)),
+    ]
+    assert [verdict.outcome for verdict in _judged(*runs)] == ["not comparable"]
 
 
 def _gate_run_alone(name: str, backend: str, head: str = "c" * 40, **changes: Any) -> Shard:

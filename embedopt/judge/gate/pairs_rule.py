@@ -34,17 +34,18 @@ def judge_cells(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Ve
     return tuple(_judge_cell(cell, rule) for cell in cells)
 
 
-def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[Cell, float]:
+def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[PairedCell, float]:
     """Return the cells whose first pairs show a change, each with the mean log ratio of these pairs.
 
-    At the last look, their interval does not hold 0 and does not lie inside the threshold.
+    At the last look, their interval does not hold 0 and does not lie inside the threshold. Shards of a run
+    may each have evidence on one cell of the reference.
     """
     flagged = {}
     for cell in cells:
         if pairs := _first_pairs(cell, settings):
             first = estimate(pairs, _level_of_a_look(settings))
             if not first.low <= 0 <= first.high and not _is_inside(cell.cell, first, settings):
-                flagged[cell.cell] = first.mean
+                flagged[cell] = first.mean
     return flagged
 
 
@@ -57,7 +58,7 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
     fresh, more = [], []
     for cell, verdict in zip(cells, judge_cells(cells, settings), strict=True):
         pairs = len(cell.log_ratios)
-        if cell.cell in flagged:
+        if cell in flagged:
             if len(cell.fresh) < fewest:
                 fresh.append(PairsWanted(cell=cell.cell, pairs=fewest - len(cell.fresh), fresh=True))
         elif verdict.outcome == "inconclusive" and (pairs < fewest or cell.cell.figure.threshold is None):
@@ -71,8 +72,8 @@ class _Rule:
     """What cells are judged by; ``flagged`` has the mean log ratio of their first pairs."""
 
     settings: GateSettings
-    flagged: Mapping[Cell, float]
-    confirmed: frozenset[Cell]
+    flagged: Mapping[PairedCell, float]
+    confirmed: frozenset[PairedCell]
 
 
 def _looks(settings: GateSettings) -> tuple[int, ...]:
@@ -100,13 +101,13 @@ def _first_pairs(cell: PairedCell, settings: GateSettings) -> tuple[float, ...]:
 
 
 def _confirmed(
-    cells: Sequence[PairedCell], flagged: Mapping[Cell, float], settings: GateSettings
-) -> frozenset[Cell]:
+    cells: Sequence[PairedCell], flagged: Mapping[PairedCell, float], settings: GateSettings
+) -> frozenset[PairedCell]:
     """Return the flagged cells whose fresh pairs alone show the same change, after Holm over those cells."""
-    enough = [c for c in cells if c.cell in flagged and len(c.fresh) >= fewest_pairs(settings.level)]
-    directed = [[math.copysign(1, flagged[cell.cell]) * ratio for ratio in cell.fresh] for cell in enough]
+    enough = [c for c in cells if c in flagged and len(c.fresh) >= fewest_pairs(settings.level)]
+    directed = [[math.copysign(1, flagged[cell]) * ratio for ratio in cell.fresh] for cell in enough]
     adjusted = holm([estimate(ratios, settings.level).p_not_above for ratios in directed])
-    return frozenset(cell.cell for cell, p in zip(enough, adjusted, strict=True) if p < settings.level)
+    return frozenset(cell for cell, p in zip(enough, adjusted, strict=True) if p < settings.level)
 
 
 def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
@@ -128,7 +129,7 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
     if not first:
         return replace(measured, unanswered=_all_slower(cell, rule.settings))
     outcome, why = _outcome(cell, pooled, rule)
-    looked_slower = rule.flagged.get(cell.cell, 0.0) > 0 and len(cell.fresh) < fewest
+    looked_slower = rule.flagged.get(cell, 0.0) > 0 and len(cell.fresh) < fewest
     return replace(measured, outcome=outcome, why=why, unanswered=looked_slower)
 
 
@@ -157,14 +158,14 @@ def _with_figures(verdict: Verdict, cell: Cell, pooled: Estimate, settings: Gate
 
 def _outcome(cell: PairedCell, pooled: Estimate, rule: _Rule) -> tuple[Outcome, str]:
     """Decide on a cell that has enough first pairs; return the outcome and the reason for it."""
-    flag = rule.flagged.get(cell.cell)
+    flag = rule.flagged.get(cell)
     at_first = "" if flag is None else f"{_change(cell.cell, flag):+.1%} at first, "
     if flag is not None and len(cell.fresh) < fewest_pairs(rule.settings.level):
         ended = "but the budget ended before fresh pairs confirmed it: raise --against-budget"
         return "inconclusive", at_first + ended
     if _is_inside(cell.cell, pooled, rule.settings):
         return "equivalent", ""
-    if flag is not None and cell.cell in rule.confirmed:
+    if flag is not None and cell in rule.confirmed:
         return ("regressed" if flag > 0 else "improved"), ""
     return "inconclusive", at_first and f"{at_first}not confirmed by fresh pairs"
 

@@ -90,6 +90,11 @@ class Verdict:
         return self.fails and (self.outcome in _FAILING or self.unanswered)
 
     @property
+    def gravity(self) -> tuple[bool, int]:
+        """A key that sorts the gravest verdict first: what fails a check, then by outcome."""
+        return not self.fails_check, get_args(Outcome).index(self.outcome)
+
+    @property
     def is_unclear(self) -> bool:
         """Whether nothing was decided."""
         return self.outcome in ("inconclusive", "not comparable")

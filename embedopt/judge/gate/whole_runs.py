@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from embedopt.evidence import GateRun
 from embedopt.judge.gate.exact_rule import (
@@ -60,7 +60,19 @@ def judge_gate_run(gate_run: GateRun, settings: GateSettings) -> tuple[Verdict, 
             for reason in gate_run.not_comparable
         ),
     )
-    return tuple(_shown(verdict, settings) for verdict in verdicts)
+    return _gravest_of_each(_shown(verdict, settings) for verdict in verdicts)
+
+
+def _gravest_of_each(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """Return one verdict on each figure: each shard of a merged run may have one on the reference.
+
+    A whole backend keeps one for each reason.
+    """
+    gravest: dict[tuple[str, int, str], Verdict] = {}
+    for verdict in verdicts:
+        key = (verdict.backend, verdict.batch_size, verdict.metric or verdict.why)
+        gravest[key] = min(gravest.get(key, verdict), verdict, key=lambda one: one.gravity)
+    return tuple(gravest.values())
 
 
 def _shown(verdict: Verdict, settings: GateSettings) -> Verdict:
