@@ -89,7 +89,7 @@ def test_runs_that_share_nothing_are_inconclusive(save: Save, capsys: pytest.Cap
     empty = save(2, run=make_run(accuracy={}, footprint={}), benchmarks=[])
     assert main(["compare", str(save(1)), str(empty)]) == 5
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == "inconclusive: no time could be decided: 2 inconclusive"
+    assert out[0] == "inconclusive: no time could be decided: 4 inconclusive"
     words = " ".join(out)
     assert (
         "torch-fp32 scores and sizes: inconclusive, not in this run: cosine_mean, cosine_min, disk_bytes, "

@@ -106,8 +106,7 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
         _judge_position(series, place, p, settings)
         for series, place, p in zip(current, positions, adjusted, strict=True)
     )
-    judged = {(verdict.backend, verdict.batch_size) for verdict in times}
-    times += tuple(_missing_times(head, earlier, judged))
+    times += tuple(_missing_times(head, earlier))
     if head.run is None:
         return times
     # Profiles measure batch invariance on different texts.
@@ -115,9 +114,7 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
     return (*times, *judge_scores(alike, head.run, settings))
 
 
-def _missing_times(
-    head: SavedRun, earlier: Sequence[SavedRun], judged: Collection[tuple[str, int]]
-) -> Iterator[Verdict]:
+def _missing_times(head: SavedRun, earlier: Sequence[SavedRun]) -> Iterator[Verdict]:
     """Yield a verdict on each backend that lacks a time of the last whole runs, or has one of 0 or below.
 
     What a partial run did not measure is not missing.
@@ -133,7 +130,8 @@ def _missing_times(
     reference = head.run.reference if head.run else ""
     wanted |= {(time.backend, time.batch_size) for time in head.latencies if time.backend != reference}
     sizes: dict[str, list[int]] = {}
-    for backend, size in sorted(wanted.difference(judged)):
+    wanted -= {(series.backend, series.batch_size) for series in series_of([head])}
+    for backend, size in sorted(wanted):
         sizes.setdefault(backend, []).append(size)
     for backend, lost in sizes.items():
         batches = f": batch {', '.join(map(str, lost))}" if any(lost) else ""
@@ -171,7 +169,7 @@ def _answer(verdict: Verdict) -> Answer:
 
 
 def compare_runs(base: SavedRun, head: SavedRun, settings: GateSettings) -> tuple[Verdict, ...]:
-    """Return verdicts on what two separate runs both measured; none where they share nothing.
+    """Return verdicts on what two separate runs both measured, and on what only the base has.
 
     Detects changes in scores and sizes, and times that moved by 50 %: smaller moves may be noise.
     """
@@ -179,7 +177,7 @@ def compare_runs(base: SavedRun, head: SavedRun, settings: GateSettings) -> tupl
         return (Verdict(backend="", metric="", outcome="not comparable", why=why),)
     shared = [series for series in _judged_series((base, head)) if len(series.runs) == 2]
     scores = judge_scores([base.run], head.run, settings) if base.run and head.run else ()
-    return (*(_judge_two(series) for series in shared), *scores)
+    return (*(_judge_two(series) for series in shared), *_missing_times(head, [base]), *scores)
 
 
 def _why_not_comparable(base: SavedRun, head: SavedRun) -> str:

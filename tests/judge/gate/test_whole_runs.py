@@ -1,13 +1,16 @@
 """Verdicts on a whole run: against its base, by its history, against another run."""
 
 import dataclasses
+from typing import Any
+
+import pytest
 
 from embedopt.evidence import Cell, NotComparable
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.verdict import exit_code, headline
 from embedopt.judge.gate.whole_runs import compare_runs, judge_gate_run, judge_history
 from embedopt.judge.history.saved_runs import SavedRun, parse_run
-from embedopt.records import Throughput
+from embedopt.records import Part, Throughput
 from embedopt.report.words import subject
 from tests.judge.gate.gate_runs import SAME_COSINE, gate_run, paired_cell
 from tests.runs import make_file, make_run
@@ -137,6 +140,50 @@ def test_a_time_of_another_suite_is_judged_under_its_full_name() -> None:
 def test_two_separate_runs_detect_a_time_that_moved_by_half() -> None:
     outcomes = [compare_runs(_timed(1.0), _timed(factor), SETTINGS)[0].outcome for factor in (1.4, 1.6, 0.6)]
     assert outcomes == ["inconclusive", "regressed", "improved"]
+
+
+def _two(*names: str) -> SavedRun:
+    return parse_run(
+        "run", {"benchmarks": [{"fullname": name, "stats": {"median": len(name)}} for name in names]}
+    )
+
+
+def test_two_runs_of_another_suite_say_what_only_the_base_timed() -> None:
+    """One time that improved does not make up for another that vanished; a new one is not missing."""
+    base, head = _two("sort fast", "sort"), _two("sort fast", "hash")
+    assert [
+        (verdict.backend, verdict.outcome, verdict.why, verdict.unanswered)
+        for verdict in compare_runs(base, head, SETTINGS)
+    ] == [
+        ("sort fast", "inconclusive", "", False),
+        ("sort", "inconclusive", "not in this run, or not above 0", True),
+    ]
+
+
+def _without(name: str, factor: float = 1.0, **changes: Any) -> SavedRun:
+    """A run without one time, the others of ``onnx-int8`` times a factor."""
+    content = make_file(make_run(**changes))
+    content["benchmarks"] = [bench for bench in content["benchmarks"] if name not in bench["fullname"]]
+    for bench in content["benchmarks"]:
+        if "[onnx-int8-" in bench["fullname"]:
+            bench["extra_info"]["p50_ms"] *= factor
+    return parse_run("head", content)
+
+
+@pytest.mark.parametrize(
+    ("part", "code"),
+    [(None, 5), (Part(), 0), (Part(failed={"latency": ("onnx-int8",)}), 5)],
+    ids=["whole", "left out", "failed"],
+)
+def test_a_time_that_only_the_base_of_two_runs_has_is_missing_unless_it_was_left_out(
+    part: Part | None, code: int
+) -> None:
+    base = parse_run("base", make_file(make_run()))
+    head = _without("[onnx-int8-32]", factor=0.4, part=part)
+    verdicts = compare_runs(base, head, SETTINGS)
+    assert exit_code(verdicts) == code
+    why = ["not in this run, or not above 0: batch 32"] if code else []
+    assert [verdict.why for verdict in verdicts if verdict.unanswered] == why
 
 
 def test_runs_of_different_suites_are_not_comparable() -> None:
