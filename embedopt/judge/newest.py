@@ -1,8 +1,8 @@
-"""The newest answer to each question: a part of a run is completed by the runs before it.
+"""The newest answer to each question: a partial run is completed by the runs before it.
 
-``pytest benchmarks/ -k latency`` asks less than the suite can. What it left out, the newest earlier run of
-the same kind and profile answers, back to the last whole run. What a run asked in vain stays missing: no
-older answer stands in for it.
+``pytest benchmarks/ -k latency`` asks only some of the suite's questions. The newest earlier run of the same
+kind and profile answers each of the others, back to the last whole run. A question that was asked and failed
+stays unanswered: no older answer replaces it.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ _TURNS = "turns"
 
 
 class Answer(NamedTuple):
-    """The name of one figure: its question, the backend, and what else tells it from others."""
+    """The name of one figure: its question and backend; case and figure where a question has several."""
 
     question: str
     backend: str
@@ -36,7 +36,7 @@ class Newest:
     Attributes:
         head: the run as it was measured.
         run: the same with the answers of the earlier runs.
-        older: the earlier runs that add any, the newest first, with the names of their answers.
+        older: the earlier runs that add answers, the newest first, with the names of their answers.
     """
 
     head: SavedRun
@@ -45,7 +45,7 @@ class Newest:
 
 
 def choose(history: History, file: Path | None, folder: Path) -> Newest:
-    """Return the run of a file as it is, or without one the newest answers of the history of a folder.
+    """Return the run of a file as it is, or without a file the newest answers of the folder's history.
 
     Raises:
         RecordError: there is no such run, or it can't be read.
@@ -125,7 +125,7 @@ def _answers(saved: SavedRun) -> dict[Answer, Any]:
 
 
 def _joined(head: SavedRun, answers: Mapping[Answer, Any], sources: Mapping[Answer, SavedRun]) -> SavedRun:
-    """Return the run that has all answers; each backend has the reference of its own runs beside it."""
+    """Return the run with all answers; each backend keeps the reference that its own runs measured."""
     assert head.run is not None
     backends = dict(head.run.backends)
     for source in sources.values():
@@ -164,16 +164,17 @@ def _load(figures: Mapping[Answer, dict[str, Any]]) -> dict[str, dict[str, LoadT
 
 
 def _reference(backend: str, sources: Mapping[Answer, SavedRun]) -> ShardReference:
-    """Return the reference's results of the runs that measured a backend.
+    """Return the reference's results in the runs that measured a backend.
 
-    Its calls one by one are left out where the backend's calls and throughput are of different runs: their
-    ratio would not be of one run.
+    The reference's calls are left out where the backend's calls and throughput come from different runs: no
+    ratio may mix runs.
     """
     by_question: dict[str, list[SavedRun]] = {}
     for answer, run in sources.items():
         if answer.backend == backend and answer.figure != _TURNS:
-            known = by_question.setdefault(answer.question, [])
-            known += [] if any(run is other for other in known) else [run]
+            runs = by_question.setdefault(answer.question, [])
+            if not any(run is other for other in runs):
+                runs.append(run)
     calls, rates = by_question.get("latency", []), by_question.get("throughput", [])
     is_one_run = len({id(run) for run in (*calls, *rates)}) == 1
     beside = {question: runs[0].reference_of(backend) for question, runs in by_question.items()}

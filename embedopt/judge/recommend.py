@@ -16,7 +16,7 @@ _SAME_COSINE_DIGITS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A backend with the figures that requirements are held against; None for what was not measured.
+    """A backend with the figures that requirements apply to; None for what was not measured.
 
     Attributes:
         texts_per_s: sustained rate of a call with many texts.
@@ -36,7 +36,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """What a user requires of a backend; None or False where anything will do.
+    """What a user requires of a backend; None or False for no requirement.
 
     Attributes:
         batch_invariant: whether a text must have the same embedding in any batch.
@@ -48,7 +48,7 @@ class Requirements:
     max_mb: float | None = None
 
     def unmet(self, candidate: Candidate) -> Mapping[str, str]:
-        """Return the requirements that a candidate misses: by option, the figure that misses it."""
+        """Return the requirements that a candidate misses: the figure that misses each, by option."""
         size_mb = None if candidate.disk_bytes is None else candidate.disk_bytes * 1e-6
         invariance, lowest = candidate.batch_invariance_min, _INVARIANT if self.batch_invariant else None
         checks = (
@@ -69,9 +69,9 @@ class Recommendation:
     """The answer to :class:`Requirements`.
 
     Attributes:
-        chosen: the cheapest that meets all requirements; None where none does.
-        others: the rest that meet all, the cheapest first.
-        obstacles: for each that does not, the requirements that it misses: by option, the figure.
+        chosen: the cheapest backend that meets all requirements; None if none does.
+        others: the other backends that meet them, the cheapest first.
+        obstacles: for each backend that does not, what :meth:`Requirements.unmet` returns.
     """
 
     chosen: Candidate | None
@@ -80,7 +80,7 @@ class Recommendation:
 
     @property
     def decisive(self) -> Mapping[str, tuple[str, ...]]:
-        """The requirements that are the only one a backend misses, each with those backends."""
+        """The backends that miss only one requirement, by its option."""
         backends: dict[str, tuple[str, ...]] = {}
         for backend, unmet in self.obstacles.items():
             if len(unmet) == 1:
@@ -113,7 +113,7 @@ def cheapest(measured: Iterable[Candidate], requirements: Requirements) -> Recom
 
 
 def with_pareto_front(run: Run) -> Run:
-    """Mark the backends on the Pareto front: no other is as fast and as near, and better in one."""
+    """Mark the Pareto front: backends for which no other is as fast and as near, and better in one."""
     points = {
         name: (rate, round(cosine, _SAME_COSINE_DIGITS))
         for name, rate in _rates(run).items()

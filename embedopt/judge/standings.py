@@ -1,4 +1,4 @@
-"""Ratios between backends that took turns on the same texts, taken round by round, with their spread."""
+"""Speed ratios between backends that took turns on the same texts, round by round."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Standing:
         default_over: the default backend's ``texts_per_s`` over this one's.
         p50_ms: median time of calls with one text.
         p99_ms: 99th percentile of the same calls.
-        roofline_share: operations spent on the texts' own tokens (padding not counted), as a share of those
+        roofline_share: operations per second on the texts' own tokens, without padding, as a share of those
             that plain matrix products of the backend's precision reach on the same cores.
     """
 

@@ -32,13 +32,14 @@ class Factors:
     """A backend's speed-up over the reference one by one; ``total`` is the product of the first four.
 
     Attributes:
-        runtime: full-precision backend that this one derives from over the reference, both one by one.
-        precision: this backend over the one that it derives from, both one by one.
+        runtime: speed of the full-precision backend that this one derives from, over the reference's; both
+            one by one.
+        precision: speed of this backend over the one that it derives from, both one by one.
         batching: batches in the caller's order over one by one.
-        padding: batches of texts of like length, one on each replica, over batches in the caller's order.
-        total: batches of texts of like length over the reference one by one.
+        padding: batches by length, one on each replica, over batches in the caller's order.
+        total: batches by length over the reference one by one.
         in_order_padding: share of padding tokens in batches in the caller's order.
-        planned_padding: share of padding tokens in batches of texts of like length.
+        planned_padding: share of padding tokens in batches by length.
     """
 
     runtime: float
@@ -75,7 +76,7 @@ def dollars_per_million(texts_per_s: float, price_per_hour: float) -> float:
 
 
 def summary_rows(saved: SavedRun, price_per_hour: float) -> tuple[Row, ...]:
-    """Return two rows a backend: its smallest batch size, and 32 or its largest."""
+    """Return two rows for each backend: its smallest batch size, and 32 or else its largest."""
     return tuple(_row(saved, latency, price_per_hour) for latency in _smallest_and_large(saved.latencies))
 
 
@@ -96,10 +97,10 @@ def load_rows(saved: SavedRun, price_per_hour: float) -> tuple[LoadRow, ...]:
 
 
 def speed_up_factors(saved: SavedRun) -> Mapping[str, Factors]:
-    """Split the speed-up of each backend, by its name.
+    """Return the factors of each backend's speed-up, by its name.
 
-    A backend is left out unless its throughput was measured, and calls with one text of itself, of the
-    backend that it derives from and of the reference.
+    A backend needs a measured throughput, and calls with one text: its own, the reference's, and those of the
+    backend that it derives from. The others are left out.
     """
     throughputs = saved.run.throughput if saved.run else {}
     split = {name: _factors(saved, name, throughput) for name, throughput in throughputs.items()}

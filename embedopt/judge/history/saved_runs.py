@@ -1,4 +1,4 @@
-"""Reads saved pytest-benchmark files: every table, verdict and page gets its runs from here."""
+"""Reads files that pytest-benchmark saved: every table, verdict and page gets its runs from here."""
 
 import json
 import math
@@ -12,12 +12,12 @@ from embedopt.errors import RecordError, reason_of
 from embedopt.records import SCHEMA, Footprint, Latency, Run, ShardReference, Throughput
 from embedopt.schema import from_json
 
-# Names of files that pytest-benchmark saves by itself: they begin with a counter.
+# Names that pytest-benchmark gives to its files: they begin with a counter.
 _SAVED = "[0-9][0-9][0-9][0-9]*_*.json"
-# A saved run with all its samples has a few MB. A file from a pull request of a stranger may have any size.
+# A saved run with all its samples has a few MB, but a file from a stranger's pull request may have any size.
 _LARGEST_BYTES = 200_000_000
 _LONGEST_INTEGER = 18
-# What pytest-benchmark writes in place of a commit, without a repository and where git fails.
+# What pytest-benchmark writes in place of a commit where there is no repository, or git fails.
 _NO_COMMITS = (None, "", "unversioned", "unknown")
 
 
@@ -101,7 +101,7 @@ class History:
         )
 
     def including(self, head: SavedRun) -> "History":
-        """Return the history with a run added at its time, if it is not in it yet under any name."""
+        """Return the history with a run added at its time; unchanged if it has that run under any name."""
         if head.time is None or any(replace(run, name=head.name) == head for _, run in self.runs):
             return self
         return replace(self, runs=tuple(sorted([*self.runs, (head.time, head)], key=_by_time)))
@@ -228,7 +228,7 @@ def run_from_json(values: Mapping[str, Any]) -> Run:
 
 
 def _integer(digits: str) -> float:
-    """Read an integer; one of too many digits becomes a float, which may be infinite and then is refused."""
+    """Read an integer; one with too many digits becomes a float, which is refused later if it is infinite."""
     return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
 
 
@@ -257,7 +257,7 @@ def _medians_s(benchmarks: list[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _cpu(machine: Mapping[str, Any]) -> str:
-    """Return what py-cpuinfo knew of a CPU; pytest-benchmark before 3.2 has no mapping for it."""
+    """Return the CPU's name and cores from py-cpuinfo; pytest-benchmark before 3.2 has no mapping for it."""
     info = machine.get("cpu")
     cpu = info if isinstance(info, Mapping) else {}
     name = cpu.get("brand_raw") or cpu.get("brand") or machine.get("processor") or "unknown CPU"
@@ -269,7 +269,7 @@ def _is_latency(extra: object) -> TypeGuard[Mapping[str, Any]]:
 
 
 def differences(base: Run, head: Run) -> tuple[str, ...]:
-    """Return the reasons why times and scores of two runs can't be compared; none when they can."""
+    """Return the reasons why times and scores of two runs can't be compared; empty if they can."""
     checked = (
         ("hardware class", base.hardware_class, head.hardware_class),
         ("model", base.model.digest, head.model.digest),
@@ -277,9 +277,8 @@ def differences(base: Run, head: Run) -> tuple[str, ...]:
         ("profile", base.profile, head.profile),
     )
     names = {
-        digest: f"{named.name} ({digest[:12]})"
+        named.digest: f"{named.name} ({named.digest[:12]})"
         for named in (base.model, head.model, base.corpus, head.corpus)
-        for digest in [named.digest]
     }
     return tuple(
         f"its {name} is {names.get(old, old)}, this one's is {names.get(new, new)}"

@@ -1,4 +1,4 @@
-"""The figures of saved runs that can be followed over time, comparable between machines of a class."""
+"""Figures of saved runs over time, made comparable between the machines of a class."""
 
 import difflib
 import math
@@ -11,20 +11,21 @@ from embedopt.judge.history.saved_runs import SavedRun
 from embedopt.records import Accuracy, Footprint, Latency, ShardReference, Throughput
 from embedopt.schema import Better, metrics
 
-# A metric with one of these units is divided by the reference's of the same run: machines of one class
-# differ in speed, and one machine from day to day, by more than most changes.
+# A metric with one of these units is divided by the reference's in the same run: the speed of machines of one
+# class, and of one machine from day to day, differs by more than most changes.
 _RELATIVE = ("ms", "s", "texts/s")
 _FIELDS = {"latency": Latency, "accuracy": Accuracy, "throughput": Throughput, "footprint": Footprint}
 _REFERENCE = "torch-fp32"
 
-# Every metric by its name in the records; throughput's rate goes by ``throughput``, since calls have one too.
+# Every metric by its name in the records; the rate of throughput is named ``throughput``, since calls have a
+# ``texts_per_s``, too.
 METRICS: Mapping[str, tuple[str, str]] = {
     ("throughput" if (kind, name) == ("throughput", "texts_per_s") else name): (kind, name)
     for kind, record in _FIELDS.items()
     for name in metrics(record)
 }
 DEFAULT_METRIC = "p50_ms"
-# Figures of the bulk benchmark, which the reference takes no part in: each is followed as it is.
+# Figures of the bulk benchmark are not divided: the reference takes no part in it.
 BULK_METRICS = ("bulk_per_s", "bulk_peak_bytes", "bulk_resume_s")
 _Key = tuple[str, int]
 
@@ -70,7 +71,7 @@ def _is_relative(metric: str) -> bool:
 def series_of(runs: Sequence[SavedRun], metric: str = DEFAULT_METRIC) -> tuple[Series, ...]:
     """Return each series of a metric in runs of one kind, in the order in which they first appear.
 
-    A time or a rate is divided by ``torch-fp32``'s of the same run and batch size, so that the reference
+    A time or a rate is divided by ``torch-fp32``'s in the same run at the same batch size, so the reference
     itself has no series. A benchmark of another suite has no reference: its series is its median in seconds.
 
     Raises:
@@ -111,16 +112,16 @@ def _values(run: SavedRun, kind: str, field: str, *, relative: bool) -> Iterator
     reference = run.run.reference if run.run else _REFERENCE
     own = {size: value for (backend, size), value in cells.items() if backend == reference}
     shards = run.run.shard_references if run.run else {}
-    of_shard = {backend: _of_reference(shard, kind, field) for backend, shard in shards.items()}
+    references = {backend: _reference_values(shard, kind, field) for backend, shard in shards.items()}
     for (backend, batch_size), value in cells.items():
-        divisor = of_shard.get(backend, own).get(batch_size) if relative else 1.0
+        divisor = references.get(backend, own).get(batch_size) if relative else 1.0
         usable = value is not None and divisor and divisor > 0 and (value > 0 or kind == "accuracy")
         if usable and math.isfinite(value / divisor) and not (relative and backend == reference):
             yield (backend, batch_size), value / divisor
 
 
-def _of_reference(shard: ShardReference, kind: str, field: str) -> dict[int, float | None]:
-    """Return the values of the reference that was measured beside another shard's backends, by batch size."""
+def _reference_values(shard: ShardReference, kind: str, field: str) -> dict[int, float | None]:
+    """Return a shard's values of the reference by batch size."""
     if kind == "latency":
         return {latency.batch_size: getattr(latency, field) for latency in shard.latencies}
     return {0: getattr(getattr(shard, kind), field)} if kind != "accuracy" else {}
@@ -128,7 +129,7 @@ def _of_reference(shard: ShardReference, kind: str, field: str) -> dict[int, flo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """Full names of the benchmarks that came and went between two runs; ``renamed`` has old and new names."""
+    """Full names of benchmarks that only one of two runs has; ``renamed`` has pairs of old and new names."""
 
     new: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
@@ -138,8 +139,8 @@ class Roster:
 def roster(before: SavedRun, head: SavedRun) -> Roster:
     """Return the new, renamed and vanished benchmarks of a run.
 
-    A benchmark counts as renamed where its name is much like that of one that vanished, with the same
-    parameters. What a part of a run left out has not vanished.
+    A new benchmark counts as renamed if its name is similar to that of a vanished one with the same
+    parameters. What a partial run left out has not vanished.
     """
     vanished = sorted(before.benchmarks - head.benchmarks)
     new, renamed = [], []

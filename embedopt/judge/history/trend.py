@@ -15,15 +15,14 @@ from embedopt.judge.history.series import Series
 
 # The fewest runs that a prediction rests on, and for which a change has to persist.
 FEWEST_RUNS = 5
-# What a change has to explain, in variances of the noise times log(runs). At 3, noise alone has no change in
-# 1,000 runs, and a step of 8 % in noise of 3 % is detected within two runs of its place
+# How much a change has to explain, in variances of the noise times log(runs). At 3, 1,000 runs of noise alone
+# show no change, and a step of 8 % in noise of 3 % is detected within two runs of its place
 # (tests/judge/history/test_trend.py).
 _PENALTY = 3.0
-# False alarm rate in a series of noise alone, shared by all runs at which a change could be. In a short
-# series the noise that the penalty rests on is known badly: without this level, 5 % of series of 20 runs had
-# a change.
+# False alarm rate of a series of noise alone, shared by all runs at which a change could be. A short series
+# estimates the noise in the penalty badly: without this level, 5 % of series of 20 runs showed a change.
 _LEVEL = 0.01
-# Median absolute deviation of the normal distribution, and of a difference of two values.
+# Turns the median absolute difference of neighbours into the standard deviation of a normal distribution.
 _MAD_TO_SD = 1.4826 / math.sqrt(2)
 # Values that repeat exactly, such as a cosine or the size of a file, have no noise but rounding.
 _LEAST_NOISE = 1e-6
@@ -57,14 +56,14 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """The position of a value in the prediction interval of the values before it, since their last change.
+    """The position of a value in the prediction interval of the values since the last change before it.
 
     Attributes:
         runs: number of earlier runs that the prediction rests on.
         missing: number of runs that a prediction still needs; if above 0, effect and interval are None.
         effect: change from the mean of those runs to the value: a share where changes are ratios.
         interval: interval in which 95 % of next values lie, as effects.
-        p_two_sided: chance of a value as far off, without a change; 1 without a prediction.
+        p_two_sided: chance of a value at least as far off without a change; 1 without a prediction.
     """
 
     runs: int
@@ -161,7 +160,7 @@ def _medians(values: Values, at: Sequence[int]) -> list[float]:
 
 
 def _without_weak(values: Values, at: list[int], noise: float) -> list[int]:
-    """Drop the smallest change that is within the noise, due to chance or short-lived, until none is left."""
+    """Drop weak changes, the smallest first: those within the noise, due to chance, or short-lived."""
     while weak := [
         step
         for step in _steps(values, at)
@@ -174,9 +173,11 @@ def _without_weak(values: Values, at: list[int], noise: float) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A candidate for a change point; ``runs`` of the new level lie nearer to it than to the old one.
+    """A candidate for a change point, between an old and a new level.
 
-    ``p`` is the p-value of Student's t test between the runs of both levels.
+    Attributes:
+        runs: runs after the change that are nearer to the new level than to the old one.
+        p: p-value of Student's t test between the runs of both levels.
     """
 
     at: int
