@@ -1,4 +1,4 @@
-"""The branch that holds the history: runs are appended to it, and none is lost when two pushes race."""
+"""The git branch that holds the history: runs are appended, and none is lost when two pushes race."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ from embedopt.files import write_whole
 from embedopt.git import Finished, git
 from embedopt.judge.history.saved_runs import read_file
 
-# How often another push may come first before this one gives up.
+# Tries before an append gives up: another push can come first at each.
 _ATTEMPTS = 10
-# The commits belong to no person, so that no person's key signs them.
+# The commits have no personal author, and no person's key signs them.
 _SETTINGS = {
     "user.name": "embedopt",
     "user.email": "embedopt@users.noreply.github.com",
@@ -25,8 +25,8 @@ _SETTINGS = {
 def append(run: Path, remote: str, branch: str, into: Path) -> Path:
     """Append a saved run to a branch of a remote, and leave the files of that branch in a folder.
 
-    A branch that does not exist is made. Where another push came first, the run is committed anew on top of
-    it. Raw samples are left out: nothing that is judged or shown later needs them.
+    A missing branch is created. Where another push comes first, the run is committed again on top of it. Raw
+    samples are left out: nothing that is judged or shown later needs them.
 
     Args:
         run: the saved run.
@@ -39,7 +39,7 @@ def append(run: Path, remote: str, branch: str, into: Path) -> Path:
 
     Raises:
         RecordError: the run can't be read.
-        UsageError: ``into`` exists or can't be made.
+        UsageError: ``into`` exists or can't be created.
         GitError: git can't reach or change the remote; the message quotes it.
     """
     name, content = _name_and_content(run)
@@ -66,7 +66,7 @@ def _push(file: Path, content: str, remote: str, branch: str) -> None:
         write_whole(file, content)
         _run(folder, "add", "--", file.name)
         if not _git(folder, "diff", "--cached", "--quiet").returncode:
-            return  # an earlier call has pushed this very run
+            return  # an earlier call has pushed this run
         _run(folder, "commit", "--quiet", "--message", f"Add {file.name}")
         pushed = _git(folder, "push", "--quiet", remote, f"HEAD:refs/heads/{branch}")
         if not pushed.returncode:
@@ -84,7 +84,7 @@ def _name_and_content(run: Path) -> tuple[str, str]:
     benchmarks = [_without_samples(benchmark) for benchmark in values["benchmarks"]]
     content = json.dumps(values | {"benchmarks": benchmarks}, sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-    # Starts with the time, as the reader of a history wants names; with the digest, no two runs share one.
+    # The reader of a history wants names that start with the time; the digest keeps two runs' names apart.
     return f"{saved.time:%Y%m%dT%H%M%S}_{digest}.json", content
 
 
@@ -96,14 +96,14 @@ def _without_samples(benchmark: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _address(remote: str) -> str:
-    """Return the path or URL of a remote, as it holds in any folder that git runs in."""
+    """Return the path or URL of a remote, valid in any folder that git runs in."""
     named = _git(Path(), "remote", "get-url", remote)
     address = remote if named.returncode else named.stdout.strip()
     return str(Path(address).absolute()) if Path(address).exists() else address
 
 
 def _fetch_tip(folder: Path, remote: str, branch: str) -> str:
-    """Fetch a branch, check its last commit out and return it; empty where there is no such branch."""
+    """Fetch a branch and check out its last commit; return that commit, or "" if there is no such branch."""
     if not _tip(folder, remote, branch):
         return ""
     _run(folder, "fetch", "--quiet", "--depth", "1", remote, f"refs/heads/{branch}")
@@ -113,7 +113,7 @@ def _fetch_tip(folder: Path, remote: str, branch: str) -> str:
 
 
 def _tip(folder: Path, remote: str, branch: str) -> str:
-    """Return the last commit of a branch of the remote; empty where there is no such branch."""
+    """Return the last commit of a branch of the remote, or "" if there is no such branch."""
     return _run(folder, "ls-remote", remote, f"refs/heads/{branch}").partition("\t")[0]
 
 

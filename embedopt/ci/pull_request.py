@@ -1,7 +1,7 @@
 """The one comment that embedopt puts on a pull request: created once, then updated in place.
 
-The job that comments has a token that may write, so nothing from the pull request is trusted: its number
-comes from GitHub's own event, and the text is written here, from a saved run that is read as data.
+The job that comments has a token with write access, so nothing from the pull request is trusted: its number
+comes from GitHub's own event, and the text is made here, from a saved run that is read as data.
 """
 
 import json
@@ -14,13 +14,13 @@ import requests
 
 from embedopt.errors import GitHubError
 
-# Invisible in a comment; it distinguishes our comment from others by the same bot.
+# Invisible in a comment; distinguishes our comment from others by the same bot.
 _MARKER = "<!-- embedopt -->"
 _BOT = "github-actions[bot]"
 _TIMEOUT_S = 30
 # Conclusions of a workflow run that has measured nothing: it gets no comment.
 _UNMEASURED = ("action_required", "cancelled", "skipped")
-# What to do about a refusal, by HTTP status. Keys 4 and 5: any other 4xx or 5xx.
+# What to do about an HTTP error, by its status. Keys 4 and 5: any other 4xx or 5xx.
 _ADVICE: Mapping[int, str] = {
     401: "the token is not valid, or has expired: run the job again",
     403: "the token may not comment: give the job the permission pull-requests: write",

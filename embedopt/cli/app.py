@@ -35,9 +35,9 @@ from embedopt.report.console import lines
 from embedopt.report.summary_tables import render_recommendation, render_summary, render_tuning
 from embedopt.report.words import describe_damaged, describe_older
 
-# EX_SOFTWARE of sysexits.h: Python's own 1 would say that a run is slower.
+# EX_SOFTWARE of sysexits.h; Python's own exit code, 1, would mean that a run is slower.
 _CRASH = 70
-# What a shell shows for a program that SIGPIPE ended: who reads has gone. Typer's own is 1, too.
+# A shell's exit code for a program that SIGPIPE ended, since its reader has gone; Typer's own is 1, too.
 _CLOSED_PIPE = 141
 
 app = typer.Typer(
@@ -65,7 +65,7 @@ def build(
         # Without a terminal a spinner shows nothing, so each step is printed as a line.
         store = ArtifactStore(cache_dir, on_step=spinner.update if status.is_terminal else status.print)
         for row in chosen:
-            if len(chosen) > 1 and row.missing_packages:  # a single one that can't be built is an error
+            if len(chosen) > 1 and row.missing_packages:  # for a single backend this is an error
                 out.print(
                     f"{row.name:<22}skipped: {' and '.join(row.missing_packages)} not installed", markup=False
                 )

@@ -51,10 +51,10 @@ def calibrate(
 ) -> None:
     """Estimate how often the gate is wrong: collect process pairs with known slow-downs and judge them.
 
-    The samples are saved after each pair: continue a run that was stopped with --resume, on this machine or
-    another: the samples of each hardware class have rates of their own. With --budget 0, none are collected,
-    and those of --resume are judged. In a repository with targets, theirs are measured, with the texts of
-    its benchmarks/corpus, if it has one, and judged by its own rules.
+    The samples are saved after each pair. --resume continues a run that was stopped, on this machine or
+    another; the samples of each hardware class have rates of their own. With --budget 0, nothing is
+    collected, and the samples of --resume are judged. In a repository with targets, those are measured, with
+    the texts of its benchmarks/corpus if there are any, and judged by the repository's rules.
     """
     project = project_folder()
     corpora = [folder / "benchmarks" / "corpus" for folder in (project, _ROOT)]
@@ -71,7 +71,7 @@ def calibrate(
     by_class = {samples.hardware_class: samples for samples in (read_samples(resume) if resume else ())}
     collected = _collect(project, plan, by_class, resume or output).values()
     for samples in [samples for samples in collected if samples.samples] or collected:
-        # First, since drawing runs takes minutes.
+        # The variances come first, since drawing runs takes minutes.
         variances, color = pair_variances(samples), sys.stdout.isatty()
         typer.echo(render_pair_variances(samples.hardware_class, variances, color=color), nl=False)
         typer.echo(_report(samples), nl=False)
@@ -86,8 +86,8 @@ def _report(samples: SlowdownSamples) -> str:
         on_step("drawing simulated runs")
         without_others = dataclasses.replace(Drawing(), other_tool_runs=0)
         normal = simulated(samples, SLOWDOWNS, fewest_pairs(settings.level))
-        of_simulated = error_rates(normal, settings, without_others, on_step)
-    return render_error_rates(samples.hardware_class, rates, of_simulated, color=sys.stdout.isatty())
+        simulated_rates = error_rates(normal, settings, without_others, on_step)
+    return render_error_rates(samples.hardware_class, rates, simulated_rates, color=sys.stdout.isatty())
 
 
 def _collect(
@@ -108,8 +108,8 @@ def _collect(
         bar = progress.add_task("process pairs", total=plan.total)
 
         def save(collected: SlowdownSamples) -> None:
-            by_now = {**by_class, machine: collected}
-            write_whole(output, json.dumps([to_json(samples) for samples in by_now.values()]))
+            all_samples = {**by_class, machine: collected}.values()
+            write_whole(output, json.dumps([to_json(samples) for samples in all_samples]))
             progress.update(bar, completed=plan.done(collected))
 
         return {**by_class, machine: collect_samples(lambda: WorkerClient(checkout), plan, earlier, save)}

@@ -82,7 +82,7 @@ RayOption = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Ray cluster that encodes, or local.", show_default="this process"),
 ]
-# What a NumPy file has no place or no use for.
+# Parameters that do not apply to a NumPy file.
 _OF_FOLDERS = (
     *("column", "id_column", "keep", "dtype"),
     *("on_error", "force", "mixed", "ray", "price_per_hour"),
@@ -112,8 +112,8 @@ def encode(
 ) -> None:
     """Embed texts: of any number of files into a folder of Parquet files, or of one file into a NumPy file.
 
-    The same command goes on where a run that was ended had stopped. In a NumPy file, (n, dim) float32, row i
-    is line i, blank lines of a text file included.
+    After an interruption, the same command continues where it stopped. In a NumPy file, (n, dim) float32, row
+    i is line i, blank lines of a text file included.
     """
     is_file = output.suffix == ".npy" or (output.exists() and not output.is_dir())
     kept = tuple(name.strip() for name in keep.split(",") if name.strip())
@@ -151,7 +151,7 @@ def _encode_to_folder(job: Job, price_per_hour: float) -> None:
     row = get_backend(job.embedder.backend)
     if not (row.is_batch_invariant or row.project):
         typer.echo(
-            f"{row.name}: a text's vector depends a little on its batch, so that a second run may differ; "
+            f"{row.name}: a text's vector depends a little on its batch, so a second run may differ; "
             f"{DEFAULT_TO_STORE} has the same vector in any batch",
             err=True,
         )
@@ -166,7 +166,8 @@ def _require(what: str, package: str, extra: str) -> None:
         raise MissingPackageError(f"{what} needs {package}, which is not installed: {install}")
 
 
-def _only(job: Job, context: typer.Context) -> Path:
+def _only_input(job: Job, context: typer.Context) -> Path:
+    """Return the one input of a NumPy file; refuse others, and options that do not apply to it."""
     unused = [
         parameter.opts[0]
         for parameter in context.command.params
@@ -191,7 +192,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _encode_to_numpy(job: Job, context: typer.Context) -> None:
-    file, options = _only(job, context), job.embedder
+    file, options = _only_input(job, context), job.embedder
     texts = load_corpus(file, keep_blank=True).texts
     progress = rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),

@@ -31,7 +31,7 @@ RunArgument = Annotated[
     ),
 ]
 STORAGE = Path(".benchmarks")
-# A history with a file that can't be read is incomplete.
+# The exit code, too, where a file of the history can't be read: the history is incomplete.
 _NOT_COMPARABLE = 4
 _INCONCLUSIVE = 5
 

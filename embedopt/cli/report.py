@@ -1,4 +1,4 @@
-"""The commands that show runs to people, and those of the workflows: they need no torch and no model."""
+"""The commands that show runs, and those that the workflows call: they need no torch and no model."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from embedopt.report.markdown import render_annotations, render_markdown
 from embedopt.report.page import render_page
 from embedopt.report.words import describe_damaged
 
-# The shapes of a verdict for people and programs: from a judged run and the price of the machine.
+# Formats of a verdict, each made from a judged run and the machine's price per hour.
 _SHAPES: Mapping[str, Callable[[JudgedRun, float], str]] = {
     "markdown": render_markdown,
     "annotations": lambda judged, _: render_annotations(judged),
@@ -58,7 +58,7 @@ def report(
     ] = None,
     price_per_hour: PriceOption = Options.price_per_hour,
 ) -> None:
-    """Show a run and its history: as a page, or its verdict in a shape for GitHub, GitLab and others."""
+    """Show a run and its history as a page, or its verdict in a format for GitHub, GitLab and others."""
     saved = read_history(folder)
     newest = choose(saved, run, folder)
     inputs = [*run_files(folder), *([run] if run else ())]
@@ -86,7 +86,9 @@ def merge(
     """Join runs of some backends each, of one commit and hardware class, into one."""
     files = [file for path in shards for file in run_files(path)]
     if not files:
-        raise RecordError(f"{', '.join(map(str, shards))} has no saved run: the jobs that measure saved none")
+        raise RecordError(
+            f"no saved run in {', '.join(map(str, shards))}: see the logs of the measuring jobs"
+        )
     merged = merge_shards([read_file(file) for file in files])
     write_whole(output, json.dumps(merged), inputs=files)
     typer.echo(f"{output}: {', '.join(merged['embedopt']['backends'])}", err=is_standard_output(output))
@@ -98,7 +100,7 @@ def append(
     remote: Annotated[str, typer.Option(help="Repository to push to.", envvar="EMBEDOPT_REMOTE")] = "origin",
     branch: Annotated[str, typer.Option(help="Branch that holds the history.")] = "benchmark-history",
 ) -> None:
-    """Append a saved run to the branch that holds the history, which is created if there is none."""
+    """Append a saved run to the branch that holds the history; the branch is created if it does not exist."""
     typer.echo(f"{append_to_branch(only_run_file(run), remote, branch, into)} is on {branch}")
 
 
@@ -111,8 +113,7 @@ def comment(
 ) -> None:
     """Put the verdict into the one comment of a pull request: a step of comment.yml.
 
-    The event, the token and the repository are those of GitHub's runner: GITHUB_EVENT_PATH, GITHUB_TOKEN,
-    GITHUB_REPOSITORY, GITHUB_API_URL.
+    GitHub's runner sets GITHUB_EVENT_PATH, GITHUB_TOKEN, GITHUB_REPOSITORY and GITHUB_API_URL.
     """
     run = read_event(Path(_variable("GITHUB_EVENT_PATH")))
     if run.why_no_comment:
@@ -137,12 +138,12 @@ def comment(
 
 
 def _judged_artifact(folder: Path) -> JudgedRun | EmbedoptError | None:
-    """Judge the run in a folder: why that fails, where it does, and None where there is no run."""
+    """Judge the run in a folder; return the error where that fails, and None where there is no run."""
     if not folder.is_dir() or not run_files(folder):
         return None
     try:
         return judge_run(History(), choose(History(), only_run_file(folder), folder), gate_settings())
-    except EmbedoptError as error:  # anyone can have written what is read here
+    except EmbedoptError as error:  # anyone may have written the file
         return error
 
 

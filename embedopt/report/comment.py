@@ -19,8 +19,8 @@ def render_comment(
 ) -> str:
     """Return the comment as Markdown: the verdict on the run of a job that measured ``commit``.
 
-    Where the run can't be judged, ``judged`` is the reason, and None where the job saved no run; the
-    conclusion is in GitHub's words.
+    ``judged`` is the reason where the run can't be judged, and None where the job saved no run;
+    ``conclusion`` is GitHub's word for how the job ended.
     """
     ended, log = markdown(conclusion), f"[the log]({log_url})"
     measured = f"\nMeasured at {markdown(commit[:12])}: {log}.\n"
@@ -29,7 +29,7 @@ def render_comment(
     if isinstance(judged, EmbedoptError):
         head = "### embedopt: no verdict: what the job saved can't be read"
         return f"{head}\n\n{markdown(judged)}\n{measured}"
-    # The required check holds more than the gate: all shards, and the floors of the suite itself.
+    # The required check covers more than the gate: all shards, and the suite's own floors.
     only_job_failed = conclusion != "success" and not exit_code(judged.verdicts)
     besides = f", but the job failed ({ended}): {log}" if only_job_failed else ""
     return render_markdown(judged, price_per_hour, besides=besides) + measured

@@ -24,9 +24,9 @@ class Sheet:
 
     Attributes:
         title: line above the table.
-        heads: heads of the columns; one with a line break stands in two lines of a terminal.
+        heads: heads of the columns; one with a line break takes two lines of a terminal.
         rows: cells of each row.
-        styles: styles of the cells that hold just these words.
+        styles: style of each cell whose whole text is one of these words.
     """
 
     title: str
@@ -61,12 +61,12 @@ def rendered(parts: Sequence[RenderableType], *, color: bool) -> str:
 
 
 def text(content: str, style: str = "") -> Text:
-    """Return lines of text in which neither Rich sees markup nor the terminal control characters."""
+    """Return text without markup for Rich and without control characters for the terminal."""
     return Text("\n".join(map(plain, content.split("\n"))), style=style)
 
 
 def lines(content: Sequence[str]) -> str:
-    """Return lines of any width without what a terminal or GitHub's runner would act on."""
+    """Return lines of any width, without control characters or commands of GitHub's runner."""
     return without_commands("\n".join(plain(line) for part in content for line in part.split("\n"))) + "\n"
 
 

@@ -10,7 +10,7 @@ from embedopt.report.console import Columns, Sheet, number, percent, sheet
 
 
 def detail_tables(saved: SavedRun, price_per_hour: float) -> list[Sheet]:
-    """Return a table for each thing that a run measured, beyond those that decide."""
+    """Return the tables of everything that a run measured, except those that decide."""
     rows, loads = summary_rows(saved, price_per_hour), load_rows(saved, price_per_hour)
     tables = [_calls(rows)] if rows else []
     if saved.run and (saved.run.accuracy or saved.run.footprint):
@@ -29,7 +29,7 @@ def detail_tables(saved: SavedRun, price_per_hour: float) -> list[Sheet]:
 
 
 def promise(rows: Sequence[LoadRow]) -> str:
-    """Name the time within which the load tests of a run promise an answer."""
+    """Return the time within which a run's load tests promise an answer, in words."""
     promise_ms = next((row.load_test.promise_ms for row in rows if row.load_test.promise_ms), None)
     return "the promised time" if promise_ms is None else f"{promise_ms:g} ms"
 

@@ -1,15 +1,15 @@
 """Escapes text from files, so that it stays text wherever it is shown.
 
 Names of backends and benchmarks, commits, CPUs and versions come from files that anyone can write, such as
-the artifact of a pull request from a fork. The HTML page needs no escape: what it shows is data in it, which
-its script sets as text.
+the artifact of a pull request from a fork. The HTML page needs no escaping: it holds all of this as data, and
+its script shows data as text.
 """
 
 import re
 
 # Characters in a cell of a table; longer than any name of ours.
 _LONGEST = 200
-# Control characters, those that change the direction of the text after them, those without width, and lone
+# Control characters, characters that change the direction of text, characters without width, and lone
 # surrogates, which no output can encode.
 _CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]+"
@@ -36,12 +36,12 @@ def without_commands(output: str) -> str:
 
 
 def markdown(text: object) -> str:
-    """Return text as code in Markdown and in HTML, where it becomes no markup, link, mention or reference."""
+    """Return text as code for Markdown and HTML: it can't become markup, a link, a mention or a reference."""
     return f"<code>{entities(text)}</code>"
 
 
 def entities(text: object) -> str:
-    """Return text with all but letters, digits and blanks as numeric entities, cut after 200 characters."""
+    """Return text cut after 200 characters, with all but letters, digits and blanks as numeric entities."""
     return "".join(char if char.isalnum() or char == " " else f"&#{ord(char)};" for char in short(text))
 
 

@@ -1,4 +1,4 @@
-"""A judged run for GitLab, and for whatever else reads JUnit: a report of tests, and one on code quality."""
+"""A judged run as a test report, for GitLab and other readers of JUnit XML, and as a code quality report."""
 
 import hashlib
 import json
@@ -9,22 +9,22 @@ from embedopt.report.escape import plain
 from embedopt.report.judged_run import JudgedRun
 from embedopt.report.words import failing, sentence, subject
 
-# GitLab's words; a time that looked slower when the budget ended is inconclusive, and fails.
+# GitLab's words. An inconclusive verdict is reported where it fails the gate.
 _SEVERITIES: dict[Outcome, str] = {
     "regressed": "critical",
     "vectors changed": "critical",
     "not comparable": "major",
     "inconclusive": "major",
 }
-# GitLab shows a finding beside a line of a file; the targets and the settings of the gate stand in this one.
+# GitLab shows a finding beside a line of a file; this one holds the targets and the gate's settings.
 _FILE = "pyproject.toml"
 
 
 def render_junit(judged: JudgedRun) -> str:
     """Return JUnit XML: a test case for the run as a whole, and one for each verdict.
 
-    What fails the gate is a failure, and what is inconclusive is skipped, in the words of the verdict. The
-    first case fails whenever the gate does, also where no single verdict does.
+    A verdict that fails the gate is a failure, another unclear one is skipped; each has the verdict's words.
+    The first case fails whenever the gate does, even where no single verdict fails.
     """
     verdicts = judged.verdicts
     suite = ElementTree.Element("testsuite", name="embedopt", tests=str(len(verdicts) + 1))
@@ -46,7 +46,7 @@ def render_junit(judged: JudgedRun) -> str:
 def render_code_quality(judged: JudgedRun) -> str:
     """Return GitLab's code quality report, a list in JSON: what fails the gate, the gravest first.
 
-    Where the gate fails and no single verdict does, the headline is the one finding.
+    Where the gate fails but no single verdict does, the headline is the only finding.
     """
     findings = [
         _finding(subject(verdict), sentence(verdict), verdict.metric, verdict.outcome)
@@ -58,7 +58,7 @@ def render_code_quality(judged: JudgedRun) -> str:
 
 
 def _finding(name: str, words: str, metric: str = "", outcome: Outcome = "inconclusive") -> dict[str, object]:
-    """Return a finding; its fingerprint stays while figures change, so that GitLab knows it again."""
+    """Return a finding; its fingerprint does not depend on figures, so that GitLab recognises it later."""
     identity = "\n".join((name, metric, outcome))
     return {
         "description": plain(f"{name}: {words}"),

@@ -25,7 +25,7 @@ class JudgedRun:
     Attributes:
         title: which run, and what it was compared with.
         notes: lines that are shown with them.
-        command: what measures again what failed; empty for nothing.
+        command: the command that measures again what failed; empty if there is none.
     """
 
     head: SavedRun
@@ -36,7 +36,7 @@ class JudgedRun:
 
 
 def judge_run(history: History, newest: Newest, settings: GateSettings) -> JudgedRun:
-    """Judge a run against the base that was measured beside it, else with older answers by its history."""
+    """Judge a run against the base measured beside it; without one, the newest answers by their history."""
     head = newest.head
     notes = (
         *describe_damaged(history.damaged),
@@ -67,9 +67,9 @@ def judge_run(history: History, newest: Newest, settings: GateSettings) -> Judge
 
 
 def describe_changed_benchmarks(history: History, head: SavedRun) -> tuple[str, ...]:
-    """Return notes on benchmarks that are new, renamed or gone since the run of the same kind before.
+    """Return notes on benchmarks that are new, renamed or gone since the previous run of the same kind.
 
-    Where that was a part of a run, those that complete it count too.
+    If the previous run is partial, the benchmarks of the runs that complete it count too.
     """
     earlier = history.before(head)
     if not earlier:

@@ -1,6 +1,6 @@
 """A judged run for GitHub: the summary of a job, the comment on a pull request, annotations.
 
-The headline comes first; then a table of what changed; the rest is folded.
+The headline comes first, then a table of what changed; everything else is folded.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from embedopt.report.judged_run import JudgedRun
 from embedopt.report.summary_tables import deciding_tables, provenance
 from embedopt.report.words import VERDICT_COLUMNS, row_of, sentence, subject, worth_a_row
 
-# A comment holds 65,536 characters, a job's summary 1 MiB: one text that fits both, at 4 bytes a character.
+# GitHub limits a comment to 65,536 characters and a summary to 1 MiB; at 4 bytes a character, both fit this.
 LIMIT = 60_000
 _MOVED: tuple[Outcome, ...] = ("regressed", "vectors changed", "improved", "declared", "not comparable")
 _LEVELS: dict[Outcome, str] = {
@@ -32,7 +32,8 @@ def render_markdown(
 ) -> str:
     """Return Markdown of at most ``limit`` characters; ``besides`` ends its first line, after the headline.
 
-    What does not fit is left out from the end, row by row, and a line says so; tables and folds stay valid.
+    If it is too long, rows are left out at the ends of its parts, and a line says how many; tables and folds
+    stay valid.
     """
     moved = [verdict for verdict in judged.verdicts if verdict.outcome in _MOVED]
     rest = [verdict for verdict in worth_a_row(judged.verdicts) if verdict.outcome not in _MOVED]
@@ -113,7 +114,7 @@ def _provenance(run: Run | None, price_per_hour: float) -> _Part:
 
 
 def _table(fold: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> _Part:
-    """Return a table; the name in the first cell of a row may come from a file, its figures do not."""
+    """Return a table; only the first cell of a row is escaped, since its name may come from a file."""
     if not rows:
         return _Part("")
     shown = [_row(markdown(name), *figures) for name, *figures in rows]

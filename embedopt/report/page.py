@@ -1,7 +1,7 @@
 """The page of a history: one HTML file that opens from disk, without a network.
 
-All that it shows is data in it, made here as plain values, so that its script only draws. Its policy lets the
-browser run its own two scripts alone, known by their digests, and fetch nothing.
+The file holds all that it shows as data. This module makes that data as plain values, and the page's script
+only draws it. The page's policy lets a browser run only its two scripts, by their digests, and fetch nothing.
 """
 
 import base64
@@ -88,7 +88,7 @@ def _digest(script: str) -> str:
 
 def _kind(kind: Kind, runs: Sequence[SavedRun], price_per_hour: float) -> dict[str, Any]:
     index = {id(run): position for position, run in enumerate(runs)}
-    # The charts of the newest run have older answers to what it left out.
+    # Where the newest run left something out, its charts show older answers.
     completed = (*runs[:-1], newest_answers(runs[-1], runs[:-1]).run)
     by_metric = {metric: [_series(one, index) for one in series_of(runs, metric)] for metric in METRICS}
     backends = dict.fromkeys(backend for run in reversed(runs) if run.run for backend in run.run.backends)
@@ -220,13 +220,13 @@ def _tables(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
 
 def _point(point: LoadPoint) -> dict[str, Any]:
     percentiles = {"p50": point.p50_ms, "p95": point.p95_ms, "p99": point.p99_ms}
-    # The highest one that the run had enough answers for is drawn.
+    # The highest percentile that has enough answers is drawn.
     drawn = max(name for name, value in percentiles.items() if value is not None)
     return {"rate": point.rate_per_s, **percentiles, "drawn": drawn, "kept": point.kept_share}
 
 
 def _name(text: str) -> str:
-    """Return text short enough to show; a digest ends a shortened one, so that no two become the same."""
+    """Return text short enough to show; shortened text ends with a digest, so that no two become the same."""
     shown = short(text)
     if shown == text:
         return shown
@@ -234,7 +234,7 @@ def _name(text: str) -> str:
 
 
 def _rounded(values: Any) -> Any:
-    """Return JSON values whose floats have as many digits as are drawn; one that is not finite is null."""
+    """Return JSON values with floats rounded to the digits that are drawn; one that is not finite is null."""
     if isinstance(values, dict):
         return {name: _rounded(value) for name, value in values.items()}
     if isinstance(values, list | tuple):

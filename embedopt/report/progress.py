@@ -1,6 +1,6 @@
-"""Where a run stands: one line that is drawn anew in a terminal, and a line now and then in a log.
+"""The progress of a run: one line that a terminal redraws, or a line now and then in a log.
 
-Nothing is drawn by a thread of its own, which would disturb what is measured: only when a step begins.
+It is drawn only when a step begins: a thread that draws would disturb what is measured.
 """
 
 import math
@@ -17,7 +17,7 @@ _LOG_EVERY_S = 15.0
 
 
 class RunProgress:
-    """Shows where a run stands: drawn anew on a terminal, or without one by lines that go to a log."""
+    """Shows the progress of a run: redrawn on a terminal, or without one as lines of a log."""
 
     def __init__(self, terminal: TextIO | None, write_line: Callable[[str], None]) -> None:
         self._write_line = write_line
@@ -25,9 +25,9 @@ class RunProgress:
         self._bar = None if terminal is None else _bar(terminal)
 
     def show(self, doing: str, *, done: int, steps: int, left_s: float, now_s: float) -> None:
-        """Show what is being measured and the time left; in a log, every 15 seconds at the most.
+        """Show what is being measured and the time left; in a log, at most every 15 seconds.
 
-        ``done`` of ``steps`` steps are done; ``now_s`` is the time of any clock that does not go back.
+        ``done`` of ``steps`` steps are done; ``now_s`` is the time of any clock that never goes back.
         """
         doing, left = plain(doing), f"{in_words(left_s)} left"
         if self._bar is not None:
@@ -40,7 +40,7 @@ class RunProgress:
             self._write_line(f"{done} of {steps} done, {left}: {doing}")
 
     def clear(self) -> None:
-        """Take the line away until the next :meth:`show`."""
+        """Remove the line until the next :meth:`show`."""
         if self._bar is not None:
             self._bar.stop()
 

@@ -21,7 +21,7 @@ _MORE = "more tables: pytest -v, or embedopt summary RUN.json --all"
 def render_summary(saved: SavedRun, price_per_hour: float, *, everything: bool, color: bool = False) -> str:
     """Return the tables of one run that a choice of a backend rests on, or all tables.
 
-    A run without latencies, of scores only for example, shows all that it has. Texts are priced at
+    A run without latencies, such as one of scores only, shows all tables. Texts are priced at
     ``price_per_hour`` dollars for an hour of the machine.
     """
     deciding, details = deciding_tables(saved, price_per_hour), detail_tables(saved, price_per_hour)
@@ -108,7 +108,7 @@ def _highest_rates(rows: Sequence[LoadRow]) -> Sheet:
 
 
 def provenance(run: Run, price_per_hour: float) -> list[str]:
-    """Return where a run was measured, on what, and what the heads of its tables mean, line by line."""
+    """Return lines that say where and on what a run was measured, and what the table heads mean."""
     tokens = f" of {run.corpus.mean_tokens:.1f} tokens" if run.corpus.mean_tokens else ""
     return [
         f"{run.profile} profile on {run.hardware_class}",
@@ -126,10 +126,10 @@ def provenance(run: Run, price_per_hour: float) -> list[str]:
 def render_comparisons(
     bases: Sequence[SavedRun | RecordError], head: SavedRun, earlier: Sequence[str], named: str = ""
 ) -> str:
-    """Say of each stored run that pytest-benchmark compares with whether ``head`` can be compared with it.
+    """Say of each stored run that pytest-benchmark compares ``head`` with whether the two can be compared.
 
-    An error stands in the place of each stored run that can't be read. ``named`` is the option and its value,
-    where it names a run; ``earlier`` are the names of the runs that are there.
+    In ``bases``, an error stands for a stored run that can't be read. ``named`` is the option with its value
+    where that names a run; ``earlier`` are the names of the stored runs.
     """
     if not bases and named and earlier:
         return lines([f"no run that can be read is {named}; wanted one of these: {some(earlier)}"])
@@ -162,9 +162,9 @@ def render_recommendation(answer: Recommendation, source: str) -> str:
 
 
 def render_tuning(title: str, trials: Sequence[Trial], *, color: bool = False) -> str:
-    """Return the table of a search for settings, and name the settings that the budget was too small for.
+    """Return the table of a search for settings, and a line for each that the budget was too small for.
 
-    The trials of one setting follow each other, its default first; the title says what was tuned.
+    The trials of one setting are adjacent, its default first; the title says what was tuned.
     """
     columns: Columns[Trial] = (
         ("setting", lambda trial: trial.setting if trial.default else ""),
@@ -176,7 +176,7 @@ def render_tuning(title: str, trials: Sequence[Trial], *, color: bool = False) -
     )
     undecided = [trial.setting for trial in trials if trial.default and trial.speed_up is None]
     notes = [
-        text(f"{setting}: the budget was too small for it, so the default stays") for setting in undecided
+        text(f"{setting}: the budget was too small to decide, so the default stays") for setting in undecided
     ]
     return rendered([sheet(title, columns, trials), *notes], color=color)
 
@@ -191,7 +191,7 @@ def _comparison(base: SavedRun, head: SavedRun) -> str:
         return f"{base.name} can't be compared with this one: no benchmark is in both"
     shared = f"{common} of {len(head.benchmarks)} benchmarks are in both"
     if base.run is None or head.run is None:
-        return f"{base.name} has no embedopt record: whether it can be compared is not known; {shared}"
+        return f"{base.name} has no embedopt record, so whether it can be compared is unknown; {shared}"
     if reasons := differences(base.run, head.run):
         listed = "".join(f"\n  {reason}" for reason in reasons)
         return f"{base.name} can't be compared with this one, whatever the table above shows:{listed}"

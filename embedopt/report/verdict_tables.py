@@ -23,9 +23,9 @@ from embedopt.report.words import (
     worth_a_row,
 )
 
-# Slow-downs beside each other in a table with intervals, so that the longest name of a cell fits, too.
+# Slow-downs in one table with intervals: more leave no room for the longest name of a cell.
 _INTERVALS = 3
-# Verdicts that are shown above a table, so that it fits on one screen.
+# Failing verdicts listed above a table: more would not fit on one screen with it.
 _FAILING = 8
 _STYLES: Mapping[str, str] = {
     "regressed": "red",
@@ -46,8 +46,8 @@ def render_verdicts(
 ) -> str:
     """Return the headline of a run, what fails and the command that measures it again, a table, and notes.
 
-    The title says which run it is, and against what. What has no figures is named with its reason below the
-    table, and equivalent scores and sizes are counted.
+    The title says which run was compared with what. Verdicts without figures follow the table with their
+    reasons; equivalent scores and sizes are only counted.
     """
     failed, listed = failing(verdicts), worth_a_row(verdicts)
     rows = [row_of(verdict) for verdict in listed if verdict.effect is not None]
@@ -65,7 +65,7 @@ def render_verdicts(
 
 
 def _reasons(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return a line for each reason, with all that it is the reason for."""
+    """Return a line for each reason, with the subjects of all verdicts that have it."""
     by_reason: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         reason = verdict.why if verdict.effect is not None else f"{verdict.outcome}, {verdict.why}"
@@ -97,7 +97,7 @@ def render_history(
 ) -> str:
     """Return a table of a metric's series and their change points for each kind of run, then notes.
 
-    Kinds of runs go by their hardware class, model and corpus in words.
+    The keys of ``kinds`` are names: hardware class, model and corpus in words.
     """
     parts: list[RenderableType] = []
     for kind, series in kinds.items():
@@ -108,23 +108,23 @@ def render_history(
 def render_error_rates(
     title: str, rates: Sequence[ErrorRate], simulated: Sequence[ErrorRate], *, color: bool = False
 ) -> str:
-    """Return a table of all rules, and of the gate's cells: drawn from collected pairs, and simulated."""
+    """Return a table of all rules, then tables of the gate's cells, both drawn from pairs and simulated."""
     parts: list[RenderableType] = [text(title, style="bold"), _rules(rates)]
     kinds = {
         "drawn from the collected pairs": rates,
-        "simulated: normal pairs that spread as those collected": simulated,
+        "simulated: normal pairs with the spread of the collected ones": simulated,
     }
     for kind, own in kinds.items():
-        known = _slowdowns(own)
-        for start in range(0, len(known), _INTERVALS):
-            some = known[start : start + _INTERVALS]
-            parts += ["", _found(f"Found in %, with 95 % intervals; {kind}", own, some)]
+        slowdowns = _slowdowns(own)
+        for start in range(0, len(slowdowns), _INTERVALS):
+            shown = slowdowns[start : start + _INTERVALS]
+            parts += ["", _detected(f"Detected in %, with 95 % intervals; {kind}", own, shown)]
         parts += ["", _equivalent(f"Called equivalent in %; {kind}", own)]
     return rendered(parts, color=color)
 
 
 def render_pair_variances(title: str, variances: Sequence[PairVariance], *, color: bool = False) -> str:
-    """Return a table of what the log ratios of identical sides vary by; empty where nothing is known."""
+    """Return a table of why the log ratios of identical sides vary; empty without any variances."""
     if not variances:
         return ""
     columns: Columns[PairVariance] = (
@@ -182,11 +182,11 @@ def _rules(rates: Sequence[ErrorRate]) -> Sheet:
         ("per run", lambda rule: pooled(rule, 0.0, cells=False)),
         *((f"+{slowdown:.0%}", partial(pooled, slowdown=slowdown)) for slowdown in _slowdowns(rates)[1:]),
     )
-    title = "False alarms per cell and per run, and slow-downs found, in %"
+    title = "False alarms per cell and per run, and slow-downs detected, in %"
     return sheet(title, columns, dict.fromkeys(rate.rule for rate in rates))
 
 
-def _found(title: str, rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> Sheet:
+def _detected(title: str, rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -> Sheet:
     def share(rate: ErrorRate) -> str:
         low, high = rate.interval
         return f"{100 * rate.share:.3g} ({100 * low:.3g}-{100 * high:.3g})"
@@ -196,8 +196,9 @@ def _found(title: str, rates: Sequence[ErrorRate], slowdowns: Sequence[float]) -
 
 def _equivalent(title: str, rates: Sequence[ErrorRate]) -> Sheet:
     cells = [rate for rate in rates if rate.cell]
-    shown = _slowdowns(cells)
-    return _gate_cells(title, cells, shown, lambda rate: f"{100 * rate.equivalent / rate.draws:.3g}")
+    return _gate_cells(
+        title, cells, _slowdowns(cells), lambda rate: f"{100 * rate.equivalent / rate.draws:.3g}"
+    )
 
 
 def _gate_cells(

@@ -1,4 +1,4 @@
-"""Verdicts and notes in words and figures: the same in a terminal, Markdown, an annotation and a test."""
+"""Verdicts and notes in words: the same in a terminal, Markdown, annotations and failed tests."""
 
 from collections.abc import Collection, Sequence
 
@@ -12,12 +12,12 @@ from embedopt.report.console import percent
 from embedopt.schema import Interval
 
 VERDICT_COLUMNS = ("what", "verdict", "change", "95 % interval", "detectable", "pairs or runs")
-# Metrics that go by another name; a call's time is named by its backend and batch size alone.
+# Metrics that are shown by another name; a call's time is named by backend and batch size alone.
 _BULK_NAMES = {"bulk_per_s": "bulk texts/s", "bulk_peak_bytes": "bulk memory", "bulk_resume_s": "bulk resume"}
 _METRIC_NAMES = (
     {DEFAULT_METRIC: "time"} | _BULK_NAMES | {name: figure.words for name, figure in PAIRED_FIGURES.items()}
 )
-# What no gate run measures.
+# Metrics that no gate run measures.
 _NOT_IN_PAIRS = frozenset({*_BULK_NAMES, "spearman", "spearman_distance"})
 # Benchmarks that are named in one note.
 _LISTED = 5
@@ -62,7 +62,7 @@ def span(interval: Interval | None) -> str:
 
 
 def title_of(head: str, gate_run: GateRun) -> str:
-    """Return what was compared with which base, and which of its own thresholds the change moves."""
+    """Return which run was compared with which base, and which rules the change itself moves."""
     title = f"{head} against {gate_run.base}"
     if not gate_run.moved_rules:
         return title
@@ -77,20 +77,19 @@ def failing(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
 
 
 def command_for(verdicts: Sequence[Verdict], base_commit: str) -> str:
-    """Return the command that measures again what failed.
+    """Return the command that measures again what failed; its options have long names, which are always ours.
 
-    Empty where nothing failed, the base is unknown, or no gate run measures it. Each option has its long
-    name, which no other plugin takes.
+    Empty where nothing failed, the base is unknown, or no gate run measures what failed.
     """
     if not exit_code(verdicts) or not base_commit:
         return ""
-    asked = failing(verdicts) or [verdict for verdict in verdicts if verdict.is_unclear]
-    asked = [verdict for verdict in asked if verdict.metric not in _NOT_IN_PAIRS]
-    if not asked:
+    failed = failing(verdicts) or [verdict for verdict in verdicts if verdict.is_unclear]
+    repeated = [verdict for verdict in failed if verdict.metric not in _NOT_IN_PAIRS]
+    if not repeated:
         return ""
     measured = {verdict.backend for verdict in verdicts if verdict.metric not in ("", DRIFT)}
-    backends = dict.fromkeys(verdict.backend for verdict in asked if verdict.backend in measured)
-    sizes = sorted({verdict.batch_size for verdict in asked if verdict.batch_size})
+    backends = dict.fromkeys(verdict.backend for verdict in repeated if verdict.backend in measured)
+    sizes = sorted({verdict.batch_size for verdict in repeated if verdict.batch_size})
     return " ".join(
         [
             f"pytest benchmarks/ -k test_against --embedopt-against {base_commit[:12]}",
@@ -122,7 +121,7 @@ def describe_not_measured(run: Run | None) -> tuple[str, ...]:
 
 
 def describe_kept_results(latencies: Sequence[Latency]) -> tuple[str, ...]:
-    """Return a note for each backend that answers a repeated text from what it keeps."""
+    """Return a note for each backend that keeps results and answers a repeated text from them."""
     shares: dict[str, list[float]] = {}
     for latency in latencies:
         shares.setdefault(latency.backend, []).append(latency.repeated_share or 1.0)
@@ -135,7 +134,7 @@ def describe_kept_results(latencies: Sequence[Latency]) -> tuple[str, ...]:
 
 
 def describe_older(newest: Newest) -> tuple[str, ...]:
-    """Return a note for each earlier run that answers what the newest left out."""
+    """Return a note for each earlier run that answers questions which the newest run left out."""
     return tuple(f"older, from {run.name}: {_questions(answers)}" for run, answers in newest.older)
 
 
@@ -147,7 +146,7 @@ def _questions(answers: Collection[Answer]) -> str:
 
 
 def describe_roster(roster: Roster) -> tuple[str, ...]:
-    """Return a note each on new, renamed and vanished benchmarks."""
+    """Return notes on new, renamed and vanished benchmarks, one for each of these groups."""
     groups = {
         "new": roster.new,
         "renamed": tuple(f"{old} -> {new}" for old, new in roster.renamed),

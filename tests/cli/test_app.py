@@ -109,7 +109,7 @@ def test_tune_and_reset(
         "onnx-fp32, latency",
         "onnx-fp32, throughput",
     ]
-    assert "batch_tokens: the budget was too small for it, so the default stays" in lines
+    assert "batch_tokens: the budget was too small to decide, so the default stays" in lines
     assert list((tmp_path / "tuned").iterdir()) == [before]
     assert main([*argv, "--reset", "--mode", "latency"]) == 0
     assert main([*argv, "--reset"]) == 0

@@ -113,7 +113,7 @@ def test_wrong_input_is_one_line(argv: list[str], message: str, capsys: pytest.C
 def test_a_folder_without_shards_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     assert main(["merge", "shards", "-o", "x.json"]) == 2
-    assert capsys.readouterr().err == "embedopt: shards has no saved run: the jobs that measure saved none\n"
+    assert capsys.readouterr().err == "embedopt: no saved run in shards: see the logs of the jobs\n"
 
 
 def test_a_report_that_cant_be_written_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,7 +184,7 @@ def test_each_stored_run_is_said_to_be_comparable_or_why_not() -> None:
         "compared with A: same hardware class, model, corpus and profile; 10 of 10 benchmarks are in both",
         "B can't be compared with this one, whatever the table above shows:",
         "  its model is other (cccccccccccc), this one's is tiny (aaaaaaaaaaaa)",
-        "C has no embedopt record: whether it can be compared is not known; 10 of 10 benchmarks are in both",
+        "C has no embedopt record, so whether it can be compared is unknown; 10 of 10 benchmarks are in both",
         "D is old",
     ]
 
@@ -219,7 +219,7 @@ batch_tokens                        512    1.000              -      7
                                    1024    1.084 1.051 to 1.118      7 kept
 disabled_optimizers SkipLayerNormFusion        -              -      3 kept
                                    none        -              -      3
-disabled_optimizers: the budget was too small for it, so the default stays
+disabled_optimizers: the budget was too small to decide, so the default stays
 """
 
 
