@@ -115,10 +115,20 @@ def logical_cores() -> int:
 
 
 def thread_count() -> int:
-    """Return ``OMP_NUM_THREADS``, which torch obeys too, or else the number of usable cores."""
+    """Return ``OMP_NUM_THREADS``, which torch obeys too, or else the cores, but at most the limit below."""
+    threads = _openmp_number("OMP_NUM_THREADS") or usable_cores()
+    return min(threads, openmp_limit() or threads)
+
+
+def openmp_limit() -> int | None:
+    """Return ``OMP_THREAD_LIMIT``, beyond which OpenMP starts no threads, whatever it is asked for."""
+    return _openmp_number("OMP_THREAD_LIMIT")
+
+
+def _openmp_number(variable: str) -> int | None:
     # OpenMP accepts a list with one number for each level of nesting; the first is ours.
-    value = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(value) if value.isdecimal() and int(value) > 0 else usable_cores()
+    value = os.environ.get(variable, "").split(",")[0].strip()
+    return int(value) if value.isdecimal() and int(value) > 0 else None
 
 
 def replicas_and_threads(mode: Mode) -> tuple[int, int]:

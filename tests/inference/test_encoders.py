@@ -86,6 +86,18 @@ def test_each_thread_gets_its_own_embeddings(tiny_model: Callable[..., Path], na
         np.testing.assert_allclose(result, embeddings, atol=1e-6)
 
 
+def test_torch_counts_on_no_more_threads_than_openmp_starts(
+    tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more, its products in bfloat16 are NaN, or anything. OpenMP reads it when a process starts."""
+    import torch
+
+    monkeypatch.setenv("OMP_THREAD_LIMIT", "2")
+    torch.set_num_threads(3)
+    with load_encoder("torch-bf16", model=str(tiny_model())):
+        assert torch.get_num_threads() == 2
+
+
 @pytest.mark.parametrize("name", ["torch-fp32", "torch-bf16", "onnx-fp32", "st-onnx-fp32"])
 def test_all_modes_give_the_same_embeddings(
     tiny_model: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch

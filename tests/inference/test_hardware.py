@@ -45,6 +45,15 @@ def test_threads_are_those_of_openmp_or_one_for_each_core(
     assert hardware.thread_count() == expected
 
 
+@pytest.mark.parametrize(("limit", "expected"), [("1", 1), ("3", 3), ("9", 4), ("0", 4), ("", 4)])
+def test_threads_are_no_more_than_openmp_starts(
+    monkeypatch: pytest.MonkeyPatch, limit: str, expected: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setenv("OMP_THREAD_LIMIT", limit)
+    assert hardware.thread_count() == expected
+
+
 @pytest.mark.parametrize(
     ("threads", "latency", "throughput"),
     [("3", (1, 3), (3, 1)), ("8", (1, 8), (4, 1)), ("1", (1, 1), (1, 1))],

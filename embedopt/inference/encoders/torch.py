@@ -7,6 +7,7 @@ from embedopt.inference.artifacts.model_code import MODEL_FOLDER, link_model
 from embedopt.inference.artifacts.source_model import open_source_model, save_text_files
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
+from embedopt.inference.hardware import openmp_limit
 from embedopt.inference.pipeline import Pipeline
 from embedopt.inference.replicas import Forward, Replicas
 
@@ -24,6 +25,9 @@ def open_pipeline(backend: Backend, folder: Path) -> Pipeline:
     """Open an artifact of :func:`link` in the torch type that ``open_options["dtype"]`` names."""
     import torch
 
+    if limit := openmp_limit():
+        # oneDNN's bfloat16 products are wrong where OpenMP starts fewer threads than torch counts on.
+        torch.set_num_threads(min(torch.get_num_threads(), limit))
     model = open_source_model(folder / MODEL_FOLDER, dtype=getattr(torch, str(backend.open_options["dtype"])))
     way = Replicas(backend.name, 1, lambda: [_forward(model)])
     return Pipeline.of_artifact(backend.name, folder, [way], backend.batch_tokens)
