@@ -86,9 +86,7 @@ def merge(
     """Join runs of some backends each, of one commit and hardware class, into one."""
     files = [file for path in shards for file in run_files(path)]
     if not files:
-        raise RecordError(
-            f"no saved run in {', '.join(map(str, shards))}: see the logs of the measuring jobs"
-        )
+        raise RecordError(f"no saved run in {', '.join(map(str, shards))}: see the logs of the jobs")
     merged = merge_shards([read_file(file) for file in files])
     write_whole(output, json.dumps(merged), inputs=files)
     typer.echo(f"{output}: {', '.join(merged['embedopt']['backends'])}", err=is_standard_output(output))
