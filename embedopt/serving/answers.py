@@ -23,7 +23,7 @@ class Answerer:
     def answer(self, batch: Sequence[Request]) -> bool:
         """Encode claimed requests as one batch and answer all of them.
 
-        Where that fails, the texts are encoded one by one, so that only a text that causes an error fails.
+        If the batch fails, its texts are encoded one by one, so that an error reaches only its own text.
 
         Returns:
             Whether the batch was encoded as a whole; if not, its time says nothing about the next batch.
@@ -47,7 +47,7 @@ class Answerer:
             return [embedding.copy() for embedding in embeddings]
         except BaseException as error:  # whatever it is, it becomes the answer
             raise_if_interrupted(error)
-            # Not handled here: the error of one text would carry those of its neighbours as its context.
+            # Handled outside of this block: inside, errors of single texts would carry this one as context.
             return error
 
     def _hand_out(self, batch: Sequence[Request], embeddings: Sequence[FloatArray]) -> bool:
@@ -74,9 +74,9 @@ class Answerer:
                 self.answer([request])
 
     def _raisable(self, error: BaseException) -> Exception:
-        """Return an error that can be raised where the answer is awaited.
+        """Return an error that the waiting caller can raise.
 
-        StopIteration, and what is no Exception, would end the event loop or never reach the caller.
+        StopIteration, or an error such as SystemExit, would end the event loop or never reach the caller.
         """
         if isinstance(error, Exception) and not isinstance(error, StopIteration):
             return error
@@ -88,7 +88,7 @@ class Answerer:
 
 
 def raise_if_interrupted(error: BaseException) -> None:
-    """Raise a Ctrl-C again, which only the main thread gets: a program may step a scheduler on it."""
+    """Raise a Ctrl-C again on the main thread, which alone gets it: a program may step a scheduler there."""
     if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise error
 

@@ -18,15 +18,15 @@ _WARM_UP = ((4, 1), (48, 1), (16, 8))
 
 
 class AdaptiveBatcher:
-    """Puts single requests into batches while the encoder is busy; while it is idle, none has to wait.
+    """Gathers single requests into batches while the encoder is busy; an idle encoder gets one at once.
 
-    Safe to call from any number of threads and event loops; none of them is ever blocked by the encoder. One
-    thread a replica encodes. Closing the batcher leaves the encoder open. A forked process does not inherit
+    Safe to call from any number of threads and event loops; the encoder blocks none of them. Each replica has
+    one thread that encodes. Closing the batcher leaves the encoder open. A forked process does not inherit
     the threads: make the batcher after forking.
 
     Args:
         encoder: any encoder. A few made-up texts are encoded at once, to learn what a batch costs.
-        limits: latency that is promised and size of the queue; None for the defaults.
+        limits: promised latency, and sizes of the queue and of a batch; None for the defaults.
     """
 
     def __init__(self, encoder: Encoder, limits: Limits | None = None) -> None:
@@ -50,7 +50,7 @@ class AdaptiveBatcher:
 
         Args:
             text: a text of any length; what exceeds the model's limit is cut off.
-            timeout_s: seconds from now after which the answer is of no use; None for no such time.
+            timeout_s: seconds from now after which the answer is useless; None for no limit.
 
         Returns:
             A future of the embedding, ``(dim,) float32``, L2-normalised. It fails with :class:`Overloaded`
@@ -71,7 +71,7 @@ class AdaptiveBatcher:
     def close(self, *, drain: bool = True) -> None:
         """Accept no more requests, and wait until the last batch is answered. Closing twice is harmless.
 
-        A callback of an answer may close the batcher; then nothing is waited for.
+        Called by a callback of an answer, it does not wait.
 
         Args:
             drain: whether the waiting requests are encoded; if not, they are refused at once.

@@ -1,9 +1,8 @@
 """Batching policy: which requests to encode next, what a batch costs, which requests to refuse.
 
-No clock and no thread: times and requests are arguments. The policy is work-conserving and has no timer.
-There are only two moments at which something can be decided, when a request arrives and when a replica
-becomes free, and a free replica never waits. While all replicas are busy the queue grows, and the next batch
-is made of what has gathered.
+No clock and no thread: times and requests are arguments. The policy is work-conserving and has no timer. It
+decides at two moments only, when a request arrives and when a replica becomes free, and a free replica never
+waits. While all replicas are busy the queue grows, and the next batch is chosen from it.
 """
 
 import math
@@ -14,13 +13,14 @@ from embedopt.errors import UsageError
 from embedopt.inference.cost import Cost
 from embedopt.serving.queue import Request
 
-# Share of the promise that a batch may take: a request may wait for one batch and be in the next, on a
-# machine that is not always on time. By simulation with the costs of onnx-int8 on two replicas, the highest
-# rate within a p99 of 50 ms is flat from a fifth to a third, and falls on both sides.
+# Share of the promised latency that a batch may take: a request may wait for one batch and be encoded in the
+# next, and the machine may stall. In a simulation with the costs of onnx-int8 on two replicas, shares from a
+# fifth to a third reached the same highest rate with a p99 of 50 ms; smaller and larger ones reached less.
 _BATCH_SHARE = 0.25
-# Share of late answers to settle at. A p99 allows 1 %; the rest is left for late answers before the bound has
-# settled, and for stalls of the machine.
+# Share of late answers at which the bound settles. A p99 allows 1 %; the rest is left for late answers before
+# the bound has settled, and for stalls of the machine.
 _LATE_SHARE = 0.003
+# A late batch lowers the bound by about this share of the promise.
 _BOUND_STEP = 0.01
 
 
@@ -29,7 +29,7 @@ class Limits:
     """Limits of a batcher.
 
     Attributes:
-        promise_ms: latency, from arrival to answer, that 99 % of the accepted requests are to keep.
+        promise_ms: latency from arrival to answer that 99 % of the accepted requests are to meet.
         max_waiting: largest number of requests in the queue.
         batch_tokens: largest number of padded tokens in a batch of more than one text. A batch whose
             activations leave a core's cache is slower per token.
@@ -61,9 +61,9 @@ def misses_deadline(request: Request, now_s: float, cost: Cost) -> bool:
 def choose_batch(waiting: Sequence[Request], free_replicas: int, cost: Cost, limits: Limits) -> list[int]:
     """Choose the requests of the next batch.
 
-    The request that is due first is always among them, so that none starves. Texts of nearest length join it
-    as long as each raises the number of tokens, padding left out, that are encoded in a second. At least one
-    request waits, and the free replicas share those that do.
+    The request that is due first is always among them, so that none starves. Texts of the nearest lengths
+    join it while each raises the number of tokens, without padding, that are encoded in a second. The free
+    replicas, this one among them, share the waiting tokens equally. At least one request has to wait.
 
     Returns:
         Indices into ``waiting``.
@@ -97,7 +97,7 @@ def _tokens_per_s(tokens: int, seconds: float) -> float:
 
 
 def batch_budget(cost: Cost, limits: Limits) -> int:
-    """Return how many padded tokens a batch may have so that it takes a fixed share of the promise."""
+    """Return how many padded tokens a batch may have to take at most a fixed share of the promise."""
     if not cost.token_s:
         return limits.batch_tokens
     left_s = limits.promise_s * _BATCH_SHARE - cost.fixed_s
@@ -109,7 +109,9 @@ class Backlog:
     """The work that is ahead of a new request.
 
     Attributes:
-        busy_s: remaining seconds of the batches that are being encoded, added up.
+        waiting_tokens: number of tokens in the queue.
+        busy_s: sum of the remaining seconds of the batches that are being encoded.
+        replicas: number of replicas that share the work.
     """
 
     waiting_tokens: int

@@ -1,4 +1,4 @@
-"""Requests that were accepted and are not encoded yet: bookkeeping only, under the scheduler's lock."""
+"""The accepted requests that are not encoded yet. Bookkeeping only: the scheduler holds the lock."""
 
 import itertools
 import logging
@@ -17,12 +17,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One text and the answer that is owed for it; times are in seconds, by the scheduler's clock.
+    """One text and its future answer; times are in seconds, by the scheduler's clock.
 
     Attributes:
         text: the text, without its tokens until it is tokenized.
         tokens: number of its tokens, at least 1; a guess until it is tokenized.
-        deadline_s: time after which an answer is of no use; infinity for a request without a deadline.
+        due_s: time by which the answer is promised.
+        deadline_s: time after which the answer is useless; infinity without a deadline.
         future: the answer, ``(dim,) float32``.
     """
 
@@ -34,11 +35,11 @@ class Request:
     future: "Future[FloatArray]" = field(default_factory=Future)
 
     def claim(self) -> bool:
-        """Return whether the request was not cancelled; from now on it can't be."""
+        """Return False if the request was cancelled; if not, it can't be cancelled from now on."""
         return self.future.set_running_or_notify_cancel()
 
     def settle(self, outcome: FloatArray | Exception) -> None:
-        """Answer the request; an error of the caller's callbacks is logged, since other requests wait."""
+        """Answer the request; an error in a callback is logged, so that the others are still answered."""
         try:
             if isinstance(outcome, Exception):
                 self.future.set_exception(outcome)
@@ -55,6 +56,7 @@ class RequestQueue:
         waiting: requests that are tokenized and can be put into a batch.
         size: number of requests in all three states.
         tokens: number of tokens of all of them; guessed for those that are not tokenized.
+        average_tokens: moving average of the tokens in a text, which is the guess for a new one.
     """
 
     def __init__(self) -> None:
@@ -74,7 +76,7 @@ class RequestQueue:
         self.tokens += request.tokens
 
     def take_new(self) -> list[Request]:
-        """Return the oldest new requests, to tokenize them and give them back; a long text comes alone."""
+        """Take out the oldest new requests, to be given to :meth:`put_tokenized`; a long text comes alone."""
         short = itertools.takewhile(lambda request: len(request.text.text) <= _LONG_CHARACTERS, self._new)
         taken = list(short) or self._new[:1]
         del self._new[: len(taken)]

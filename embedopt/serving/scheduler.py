@@ -32,8 +32,8 @@ _FREE = -math.inf
 class Scheduler:
     """Accepts requests from any thread, and encodes the next batch on the thread that calls :meth:`step`.
 
-    It starts no thread. Each replica of the encoder is stepped by one thread at a time. ``cost`` is
-    what a batch costs to begin with; it is learnt from then on.
+    It starts no thread. Each replica of the encoder is stepped by one thread at a time. ``cost`` is the first
+    estimate of what a batch costs; each batch corrects it.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class Scheduler:
         return Request(TokenizedText(text, tokens), tokens, now_s, due_s, now_s + timeout_s)
 
     def _refusal(self, tokens: int, timeout_s: float, now_s: float) -> str:
-        """Return why a request has to be refused; nothing if it is accepted."""
+        """Return why a request has to be refused; an empty string if it is accepted."""
         size = self._queue.size
         if size >= self._limits.max_waiting:
             return f"{size} requests are waiting; wanted fewer than {self._limits.max_waiting}"
         busy_s = sum(max(until_s - now_s, 0.0) for until_s in self._busy_until_s)
         backlog = Backlog(waiting_tokens=self._queue.tokens, busy_s=busy_s, replicas=self._encoder.replicas)
         expected_s = expected_latency_s(tokens, backlog, self._cost, self._limits)
-        # An idle batcher accepts even what will be late: else one that takes its machine for slower than the
-        # promise would never encode again, and never learn that it is not.
+        # An idle batcher accepts even a request that will be late: one that took its machine for too slow
+        # would otherwise refuse them all, never encode again, and never learn better.
         idle = not size and _FREE in self._busy_until_s
         allowed_s = min(max(timeout_s, 0.0), math.inf if idle else self._bound_s)
         if expected_s <= allowed_s:
@@ -121,7 +121,7 @@ class Scheduler:
         try:
             tokenized = self._encoder.tokenize([text.text for text in texts])
             texts = [text for _, text in zip(requests, tokenized, strict=True)]
-        except BaseException as error:  # the guesses stay; a text that causes it fails when it is encoded
+        except BaseException as error:  # token counts stay guesses; a bad text fails when it is encoded
             raise_if_interrupted(error)
         finally:
             with self._changed:
