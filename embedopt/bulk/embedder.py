@@ -9,7 +9,7 @@ import pyarrow as pa
 from embedopt.bulk.job import EMBEDDING, TEXT_COLUMN, EmbedderOptions
 from embedopt.inference.plan import padding_share
 
-# Texts on whose plan the share of padding is judged: to plan all of them again would cost time.
+# The share of padding is estimated from this many texts: to plan all of them a second time would cost time.
 _PLANNED_TEXTS = 1024
 
 
@@ -21,7 +21,7 @@ class Embedder:
         column: name of the column with the texts.
 
     Attributes:
-        encoding_s: seconds in which the encoder has worked.
+        encoding_s: seconds that the encoder has worked.
 
     Raises:
         EmbedoptError: as :func:`embedopt.load_encoder`.
@@ -39,7 +39,7 @@ class Embedder:
         return pa.list_(pa.from_numpy_dtype(self._dtype), self.encoder.dim)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Return the table with the embeddings of its texts, each of length 1, as its last column.
+        """Return the table with the embeddings of its texts, as the encoder gives them, as its last column.
 
         Raises:
             InputError: a text is null or no string of valid Unicode.

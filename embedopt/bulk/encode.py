@@ -56,7 +56,7 @@ def encode_files(job: Job, progress: Progress) -> Totals:
 def _encode_here(
     job: Job, manifest: Manifest, todo: list[Part], carried: pa.Schema, progress: Progress
 ) -> tuple[float, float]:
-    """Encode parts in this process; return the seconds of it, and those in which the encoder worked."""
+    """Encode parts in this process; return the seconds that it took, and those that the encoder worked."""
     progress.step(f"opening {job.embedder.backend}")
     with PartEncoder(job, carried, manifest.identity, progress) as encoder:
         started_s = time.monotonic()
@@ -67,7 +67,7 @@ def _encode_here(
 
 
 def _with_chunks(job: Job, todo: list[Part]) -> Iterator[tuple[Part, Iterator[Chunk]]]:
-    """Return the chunks of each part, reading each file once."""
+    """Yield each part with its chunks, reading each file once."""
     for source, parts in itertools.groupby(todo, lambda part: part.source):
         wanted = {part.start: part for part in parts}
         chunks = read_chunks(source, job.columns, min(wanted), job.chunk_rows)

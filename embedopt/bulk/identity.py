@@ -18,14 +18,14 @@ from embedopt.inference.saved_settings import tuned_in_both_modes
 
 
 def open_artifact(options: EmbedderOptions, progress: Progress) -> tuple[Backend, Weights, Path]:
-    """Return the backend, the weights, and the folder of the artifact, which is built if need be."""
+    """Return the backend, the weights, and the folder of the artifact, which is built if it is missing."""
     backend = get_backend(options.backend)
     weights = resolve_weights(options.model, options.revision, trust_remote_code=options.trust_remote_code)
     return backend, weights, ArtifactStore(options.cache_dir, progress.step).get(backend, weights)
 
 
 def identity_of(job: Job, progress: Progress) -> Identity:
-    """Return all that the vectors and the layout of the output depend on but for the inputs, in words."""
+    """Return all that the output depends on except the inputs, in words."""
     backend, weights, folder = open_artifact(job.embedder, progress)
     hardware = this_hardware()
     libraries = {"embedopt": importlib.metadata.version("embedopt"), **library_versions(backend.packages)}

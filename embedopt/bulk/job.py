@@ -1,4 +1,4 @@
-"""What is to be encoded, into which folder and how: data that any command can make, without pyarrow."""
+"""A job: what to encode, how, and into which folder. This module does not need pyarrow."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from embedopt.inference.encoder import Encoder
 from embedopt.inference.loading import load_encoder
 
 DType = Literal["float32", "float16"]
-# Rows of a part: what a kill can lose, about a minute's work of a core.
+# Rows of a part, the most that a kill can lose: one or two minutes' work of a core.
 PART_ROWS = 65_536
 # Rows of a chunk: enough to plan batches of like length, few enough to hold in memory with their embeddings.
 CHUNK_ROWS = 8192
@@ -99,8 +99,8 @@ class Job:
         columns: columns that are read.
         embedder: how texts become embeddings.
         skip_bad_rows: whether rows that can't be encoded go to a rejects file, instead of ending the job.
-        force: whether to encode everything again where the folder's vectors depend on something else.
-        mixed: whether to keep those vectors and encode what is missing.
+        force: whether to encode all again where the folder was encoded in another way.
+        mixed: whether to keep what was encoded in another way, and encode the rest.
         ray: address of the Ray cluster that encodes; ``local`` for one on this machine, None for none.
         part_rows: rows of a part, a multiple of ``chunk_rows``.
         chunk_rows: rows that are in memory at a time.

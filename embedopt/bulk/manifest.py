@@ -1,7 +1,7 @@
-"""What an output folder holds: of what its vectors are made, and which parts are done.
+"""The manifest of an output folder: what its vectors depend on, and which parts are done.
 
-The manifest is a file of JSON lines that only grows: what the vectors depend on, then a line for each part,
-written when the part has its place. A kill can cut its last line short, whose part is then done again.
+It is a file of JSON lines that only grows: what the vectors depend on, then a line for each part, written
+once the part's file is in place. A kill can cut the last line short; its part is then encoded again.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ REJECTS = "_rejects"
 _LOCK = "_lock"
 _HINT = "choose another place with -o"
 
-# Everything that a vector depends on, in words, by the name of each.
+# All that a vector depends on, by name, in words.
 Identity = Mapping[str, str]
 
 
 @record
 class DonePart:
-    """A part that is done: its output file, and the input that it was made of."""
+    """A part that is done: its output file, the input that it was made of, and the rows of both."""
 
     part: str
     source: str
@@ -65,8 +65,8 @@ class Manifest:
         return has_rows and (self.folder / part.name).exists()
 
     def changes(self, identity: Identity, sources: Iterable[Source]) -> list[str]:
-        """Return what differs between what the folder holds and what is to be encoded, in words."""
-        made = self.identity if self.parts else identity
+        """Return in words how what the folder holds differs from what the job would write."""
+        before = self.identity if self.parts else identity
         by_name = {source.name: source for source in sources}
         changed = {
             by_name[done.source].path
@@ -75,9 +75,9 @@ class Manifest:
         }
         return [
             *(
-                f"{name} was {made.get(name, 'none')}, is now {identity.get(name, 'none')}"
-                for name in (*made, *(set(identity) - set(made)))
-                if made.get(name) != identity.get(name)
+                f"{name} was {before.get(name, 'none')}, is now {identity.get(name, 'none')}"
+                for name in {**before, **identity}
+                if before.get(name) != identity.get(name)
             ),
             *(f"{path} has changed" for path in sorted(changed)),
         ]
@@ -108,7 +108,7 @@ class Manifest:
             stream.write(json.dumps(values) + "\n")
 
 
-# As embedopt.files.replacing names them; other programs' files stay.
+# Names that embedopt.files.replacing gives; other programs' files stay.
 _HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}\.part")
 
 
@@ -119,9 +119,9 @@ def rejects_file(folder: Path, part: str) -> Path:
 
 @contextlib.contextmanager
 def open_manifest(folder: Path) -> Iterator[Manifest]:
-    """Open the manifest of an output folder, which is made where there is none, for one process at a time.
+    """Open the manifest of an output folder, for one process at a time; make the folder if it is missing.
 
-    What a killed process left half-written is deleted.
+    Files that a killed process left half-written are deleted.
 
     Raises:
         OutputError: the folder can't be written, holds something else, or another process writes to it.

@@ -18,7 +18,7 @@ from embedopt.errors import InputError, first_line
 
 
 class PartEncoder:
-    """An encoder with all that its parts have in common; a context manager.
+    """An encoder, and what all parts of a job have in common; a context manager.
 
     Args:
         job: the job.
@@ -72,7 +72,7 @@ def read_chunks(source: Source, columns: Columns, start: int, chunk_rows: int) -
     """
     try:
         for chunk in format_of(source.path).read(source.path, columns, start, chunk_rows):
-            _check_unchanged(source)  # each: who reads a part alone does not read on to the end
+            _check_unchanged(source)  # after each chunk, since a caller may stop after a part
             yield chunk
         _check_unchanged(source)
     except (OSError, pa.ArrowException) as error:

@@ -20,8 +20,8 @@ class Totals:
         rows: number of embeddings in them.
         rejected: number of rows that were rejected.
         encoded: number of rows that this run read.
-        seconds: time that it took for them, without that of opening the encoder.
-        encoding_s: seconds of these in which the encoder worked.
+        seconds: time that these rows took, without opening the encoder.
+        encoding_s: seconds of these that the encoder worked.
         machines: number of machines that encoded.
         others: number of further files in the folder, of inputs that were not named this time.
     """

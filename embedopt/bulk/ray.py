@@ -1,9 +1,8 @@
 """The parts of a job on a Ray cluster: each actor encodes whole parts, this process notes what is done.
 
-A part is written under its own name and moved into place, so that one that Ray gives to a second actor, since
-the first died, replaces itself: no text is lost or doubled, and the order in which parts end does not matter.
-Only the numbers of parts travel; texts are read and vectors written by the actors, on storage that all nodes
-share. No read task competes with the actors for a CPU, so that they may take all of them.
+When an actor dies, Ray gives its part to another actor, which writes the same file: no text is lost or
+doubled, and the order in which parts end does not matter. Only the numbers of parts travel: the actors read
+texts and write vectors on storage that all nodes share. There is no read task, so actors may take all CPUs.
 """
 
 import dataclasses
@@ -28,6 +27,8 @@ from embedopt.bulk.progress import Progress
 from embedopt.bulk.sources import Part
 from embedopt.errors import EmbedoptError, OutputError, UsageError, first_line
 from embedopt.inference.artifacts.store import cache_root
+from embedopt.inference.backend import Backend
+from embedopt.inference.backends import declare, declared
 from embedopt.inference.hardware import thread_count, usable_cores
 from embedopt.schema import from_json, to_json
 
@@ -40,8 +41,9 @@ class Work:
     """What each actor gets.
 
     Attributes:
-        job: the job, with absolute paths.
+        job: the job, with absolute paths for output and model.
         parts: the parts that are to be encoded.
+        declared: rows that the project declares.
         carried: the columns that the output takes over from the input.
         identity: all that the vectors depend on, where the job was started.
         artifact: name and content of the artifact's folder, packed; None where the backend has none.
@@ -49,6 +51,7 @@ class Work:
 
     job: Job
     parts: Sequence[Part]
+    declared: Sequence[Backend] = ()
     carried: pa.Schema
     identity: Identity
     artifact: tuple[str, bytes] | None
@@ -57,7 +60,7 @@ class Work:
 class Actor:
     """Encodes parts by their number, for Ray Data's ``map_batches``.
 
-    An error of ours becomes a row, since Ray would wrap it.
+    An error of embedopt is returned in a row, since Ray would wrap one that is raised.
     """
 
     def __init__(self, work: Work) -> None:
@@ -72,6 +75,7 @@ class Actor:
 
     def _open(self) -> PartEncoder:
         work, progress = self._work, Progress()
+        declare(work.declared)
         if work.artifact is not None:
             unpack(*work.artifact, cache_root(work.job.embedder.cache_dir) / "artifacts")
         own = identity_of(work.job, progress)
@@ -106,9 +110,7 @@ class Actor:
 def encode_on_ray(
     address: str, job: Job, manifest: Manifest, todo: Sequence[Part], carried: pa.Schema, progress: Progress
 ) -> tuple[float, int]:
-    """Encode parts on a cluster, one actor for each of its CPUs.
-
-    Returns the seconds that it took, and the number of the cluster's machines.
+    """Encode parts on a cluster, one actor for each of its CPUs; return the seconds and the machines.
 
     Args:
         address: address of a running cluster, or ``local`` for one on this machine's cores.
@@ -126,8 +128,9 @@ def encode_on_ray(
 
     progress.step(f"starting Ray ({address})")
     work = Work(
-        job=dataclasses.replace(job, output=job.output.absolute()),
+        job=absolute_job(job),
         parts=[_absolute(part) for part in todo],
+        declared=declared(),
         carried=carried,
         identity=manifest.identity,
         artifact=_packed_artifact(job, progress),
@@ -151,7 +154,7 @@ def encode_on_ray(
 def _connect(address: str) -> None:
     import ray
 
-    # Of Ray's own messages, those that the user can act on.
+    # Ray shows only those of its messages that the user can act on.
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         options |= {"num_cpus": usable_cores(), "include_dashboard": False}
@@ -162,7 +165,7 @@ def _connect(address: str) -> None:
         if address == LOCAL:
             raise UsageError(
                 f"--ray {LOCAL}: Ray does not start on this machine: {first_line(error)}; wanted a "
-                "machine that it can start on: mend that, or leave --ray out"
+                "machine that it can start on: mend the cause, or leave --ray out"
             ) from None
         raise UsageError(
             f"--ray {address}: no cluster answers ({first_line(error)}); wanted local or an address such as "
@@ -171,7 +174,7 @@ def _connect(address: str) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise OSError at once where nothing listens at ``HOST:PORT``, for which Ray would wait minutes."""
+    """Raise OSError at once where nothing listens at ``HOST:PORT``; Ray would wait for minutes."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), _REACHED_S).close()
@@ -194,6 +197,14 @@ def _results(work: Work) -> Any:
         Actor, fn_constructor_args=(work,), batch_size=1, batch_format="numpy", compute=pool, num_cpus=1
     )
     return encoded.iter_rows()
+
+
+def absolute_job(job: Job) -> Job:
+    """Return a job whose output, and model where it is a folder, have absolute paths."""
+    model, folder = job.embedder.model, Path(job.embedder.model or "").expanduser()
+    model = str(folder.absolute()) if model and folder.is_dir() else model
+    embedder = dataclasses.replace(job.embedder, model=model)
+    return dataclasses.replace(job, output=job.output.absolute(), embedder=embedder)
 
 
 def _absolute(part: Part) -> Part:

@@ -1,7 +1,7 @@
 """Files of texts, read a chunk at a time: Parquet, CSV, JSON lines and plain text.
 
 Each chunk of a file but the last has the same number of rows, whatever the file's row groups. Parquet keeps
-its types. The columns of the other formats are strings: a type guessed from some rows would depend on which.
+its types. The columns of the other formats are strings: a guessed type would depend on the rows looked at.
 """
 
 import itertools
@@ -34,7 +34,7 @@ class Chunk:
 
     Attributes:
         start: number of rows before them.
-        rows: number of each row in its file, from 1; that of a line where a row is a line.
+        rows: number of each row in its file, from 1: the number of its line where a row is a line.
         texts: a string, UTF-8 bytes, None, a :class:`Fault` or a value that is no text, for each row.
         carried: the columns that the output takes over.
     """
@@ -52,7 +52,7 @@ class Format:
     Attributes:
         schema: returns the columns of a file; None where each row names its own.
         count: returns the number of rows.
-        read: returns the chunks of a file: without a number of rows at its start, with a number of rows each.
+        read: returns the chunks of a file, given the columns, the rows to skip and the rows of a chunk.
     """
 
     schema: Callable[[Path], pa.Schema | None]
@@ -89,7 +89,7 @@ def _cut(batches: Iterable[pa.RecordBatch], skip: int, rows: int) -> Iterator[pa
 
 
 def _values(column: pa.ChunkedArray) -> list[object]:
-    """Return the texts of a column; strings as bytes, since those of a file need not be valid UTF-8."""
+    """Return the texts of a column as bytes, since a file's strings need not be valid UTF-8."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     values: list[object] = column.cast(pa.large_binary()).to_pylist()

@@ -9,7 +9,7 @@ from embedopt.bulk.job import ID, Columns
 from embedopt.bulk.lines import Fault
 from embedopt.bulk.readers import Chunk
 
-# Column of the texts on their way to the encoder: the name that they have in the file may be kept, or be id.
+# Column of the texts until they are encoded: their name in the file may be that of another output column.
 TEXT = "__text__"
 
 
@@ -49,7 +49,7 @@ def _carried_faults(carried: pa.Table, id_column: str | None) -> dict[int, Fault
     faults: dict[int, Fault] = {}
     for name in carried.column_names:
         values = _plain(carried[name])
-        if not _is_valid(values):  # rare, so that looking at each row may take its time
+        if not _is_valid(values):  # rare, so looking at each row may be slow
             faults |= {
                 index: Fault(f"has a value in the column {name} that is no valid UTF-8")
                 for index in range(len(values))

@@ -52,7 +52,7 @@ class Part:
 
 
 def stamp_of(path: Path) -> tuple[int, int]:
-    """Return size and time of the last change of a file, by which a change while it is read shows."""
+    """Return a file's size and time of last change, which show whether it changed while it was read."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
@@ -77,10 +77,9 @@ def _part_name(name: str, index: int) -> str:
 def find_files(inputs: Sequence[str], output: Path) -> dict[str, Path]:
     """Return the files that folders, patterns and paths stand for, by name, sorted.
 
-    Of a folder, those are the files at any depth whose suffix is that of a known format; names that begin
-    with ``.`` or ``_`` are left out, as Arrow, Spark and DuckDB do.
-
-    A pattern does not stand for the files in the output folder, which are there in a second run only.
+    A folder stands for its files at any depth that have the suffix of a known format; names that begin with
+    ``.`` or ``_`` are left out, as Arrow, Spark and DuckDB do. A pattern leaves out the files in the output
+    folder, which an earlier run put there.
 
     Raises:
         InputError: an input stands for no file or lies in the output, the parts of two files would have one
@@ -111,7 +110,7 @@ def _expand(given: str, output: Path) -> list[tuple[str, Path]]:
         if _is_within(output, path):
             raise InputError(f"{output} lies in the input folder {path}: choose a folder elsewhere with -o")
         files = list(_files_in(path))
-        wanted = f"is a folder without files that end with {', '.join(FORMATS)}"
+        fault = f"is a folder without files that end with {', '.join(FORMATS)}"
     else:
         root = _fixed_part(given)
         files = [
@@ -119,9 +118,9 @@ def _expand(given: str, output: Path) -> list[tuple[str, Path]]:
             for match in map(Path, glob.glob(given, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
             if match.is_file() and not _is_within(match, output)
         ]
-        wanted = "stands for no file" if glob.has_magic(given) else "is no file and no folder"
+        fault = "stands for no file" if glob.has_magic(given) else "is no file and no folder"
     if not files:
-        raise InputError(f"{given} {wanted}: name files, folders or patterns that have texts")
+        raise InputError(f"{given} {fault}: name files, folders or patterns that have texts")
     return files
 
 

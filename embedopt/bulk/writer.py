@@ -1,4 +1,4 @@
-"""The output file of a part, and its rejects: written beside their place and moved."""
+"""The output file of a part, and its rejects: written under another name and moved into place."""
 
 import json
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ def write_part(
     Args:
         folder: the output folder.
         part: the part.
-        chunks: tables with the columns of ``schema``, each with the rejects between its rows.
+        chunks: tables with the columns of ``schema``, each with the rows of its chunk that were rejected.
         schema: columns of the file.
         identity: what the vectors depend on; goes into the file's metadata with the file that they come from.
 
@@ -50,7 +50,7 @@ def write_part(
         file.parent.mkdir(parents=True, exist_ok=True)
     provenance = {**identity, "source": part.source.name, "source sha256": part.source.digest}
     described = schema.with_metadata({PROVENANCE: json.dumps(provenance).encode()})
-    # A dictionary is of use where values repeat, which embeddings don't.
+    # A dictionary saves room where values repeat, which embeddings don't.
     dictionaries = [name for name in schema.names if name != EMBEDDING]
     with (
         replacing(file, _HINT, [part.source.path]) as stream,

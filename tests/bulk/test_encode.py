@@ -15,8 +15,10 @@ import pytest
 from filelock import FileLock
 
 from embedopt.bulk.job import Columns, EmbedderOptions
+from embedopt.bulk.manifest import DonePart, Manifest
 from embedopt.bulk.progress import Totals, summary
 from embedopt.errors import EmbedoptError, InputError, OutputError, UsageError
+from embedopt.schema import to_json
 from tests.bulk.jobs import TEXTS, manifest_lines, run_job, vectors, write_texts
 from tests.fakes import DIM, FakeEncoder, fake_embedding
 
@@ -165,6 +167,14 @@ def test_rows_that_an_input_gained_are_encoded_with_mixed(source: Path, out: Pat
     write_texts(source, TEXTS[:30])
     assert run_job(out, source, mixed=True).encoded == 10  # the part that grew
     assert vectors(out) == {key: EXPECTED[key] for key in list(EXPECTED)[:30]}
+
+
+def test_what_changed_is_named_in_the_order_of_the_identity(tmp_path: Path) -> None:
+    done = DonePart(part="a-00000.parquet", source="a", digest="1", rows=1, rejected=0)
+    manifest = Manifest(tmp_path, [{"model": "a"}, to_json(done)])
+    now = {"model": "b", **dict.fromkeys("zyxwvutsrqponml", "1")}
+    expected = ["model was a, is now b", *(f"{name} was none, is now 1" for name in "zyxwvutsrqponml")]
+    assert manifest.changes(now, []) == expected
 
 
 def test_a_folder_with_vectors_of_another_model_is_refused(source: Path, out: Path) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from embedopt.bulk.job import Columns, Job
-from embedopt.bulk.ray import Actor, Work, _connect, unpack
+from embedopt.bulk.job import Columns, EmbedderOptions, Job
+from embedopt.bulk.ray import Actor, Work, _connect, absolute_job, unpack
 from embedopt.bulk.sources import Source, parts_of, stamp_of
 from embedopt.cli.app import main
 from embedopt.errors import UsageError
+from embedopt.inference.backends import declare, get_backend
 from tests.bulk.jobs import TEXTS, vectors, write_texts
 from tests.fakes import FakeEncoder, fake_embedding
 
@@ -52,6 +53,25 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     monkeypatch.setenv("RAYON_NUM_THREADS", "1")
     schema = pa.schema([("doc", pa.string())])
     return Work(job=job, parts=parts_of(source, 30), carried=schema, identity={"model": "a"}, artifact=None)
+
+
+def test_an_actor_knows_the_rows_that_the_project_declares(work: Work, tmp_path: Path) -> None:
+    row = dataclasses.replace(get_backend("torch-fp32"), name="shop", project=tmp_path)
+    Actor(dataclasses.replace(work, declared=[row]))
+    assert get_backend("shop") == row
+    declare([])
+
+
+def test_actors_get_absolute_paths_of_the_output_and_of_a_model_that_is_a_folder(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    paths = []
+    for model in ("mine", "owner/name", None):
+        job = dataclasses.replace(work.job, output=Path("out"), embedder=EmbedderOptions(model=model))
+        paths.append((absolute_job(job).output, absolute_job(job).embedder.model))
+    assert paths == [(tmp_path / "out", wanted) for wanted in (str(tmp_path / "mine"), "owner/name", None)]
 
 
 def test_an_actor_encodes_the_rows_of_its_part_alone(work: Work) -> None:
@@ -133,7 +153,7 @@ def test_an_address_where_nothing_listens_is_one_line_at_once(monkeypatch: pytes
         (
             "local",
             "--ray local: Ray does not start on this machine: [Errno 28] No space left on device; wanted a "
-            "machine that it can start on: mend that, or leave --ray out",
+            "machine that it can start on: mend the cause, or leave --ray out",
         ),
     ],
 )
