@@ -18,7 +18,7 @@ from ray import serve
 
 from embedopt.inference.backends import get_backend
 from embedopt.inference.encoder import FloatArray
-from embedopt.inference.encoders.http import open_endpoint
+from embedopt.inference.encoders.http import HttpEncoder
 from embedopt.inference.targets import declare_targets
 from embedopt.measure.load_test.open_loop import Traffic, drive
 from embedopt.measure.load_test.servers import batchings_of, open_server
@@ -117,7 +117,7 @@ def _load_test(port: int, folder: Path) -> list[float | None]:
     declare_targets(folder)
     texts = [f"text {number}" for number in range(4)]
     alone = np.stack([fake_embedding(text) for text in texts])
-    with open_endpoint(get_backend("service"), folder) as encoder:
+    with HttpEncoder(get_backend("service"), folder) as encoder:
         server = open_server(batchings_of(encoder)[-1], encoder, 60_000.0)
         point = drive(server, np.arange(4) / 1e3, Traffic(texts=texts, promise_ms=60_000.0, alone=alone))
         server.close()

@@ -12,7 +12,7 @@ INSTALL_PEERS = "pip install 'embedopt[peers]'"
 Precision = Literal["fp32", "bf16", "int8", "unknown"]
 # latency: one copy of the model that uses all cores; throughput: a copy of the model for each core.
 Mode = Literal["latency", "throughput"]
-# Of a declared row: its embeddings are held against none.
+# The model of a declared row whose embeddings are compared with no model's.
 NO_MODEL = "none"
 Settings = Mapping[str, str | int | bool]
 Tunable = Mapping[Mode, Mapping[str, tuple[str | int | bool, ...]]]
@@ -26,26 +26,26 @@ class Backend:
         name: unique, as in ``--backends``.
         summary: one line for people.
         precision: number format of the weights; unknown for what a project declares.
-        opener: ``module:function``; with ``has_modes``, it opens replicas, given the row, a folder, their
-            number and the threads of each; without, it opens an encoder of the row and a folder.
+        opener: ``module:function``. With ``has_modes`` it takes the row, a folder, the number of replicas and
+            the threads of each, and opens replicas; without, it takes row and folder, and opens an encoder.
         build: ``module:function`` that builds the artifact, and may return a line about what it could not
             do; None to open the model's own folder.
         build_options: keyword arguments of ``build``.
         derived_from: row of full precision that the artifact is built from; the ratio of the two rows' speeds
             shows what the lower precision gains. None for a row of full precision.
         open_options: settings of the runtime, by its own names.
-        throughput_settings: those of :attr:`settings` that are others in throughput mode.
+        throughput_settings: those of :attr:`settings` that differ in throughput mode.
         batch_tokens: largest number of padded tokens in a batch of several texts; None for no limit.
         has_modes: whether the row has both :data:`Mode` s.
         tunable: values that ``embedopt tune`` tries in a mode, by setting; the row's own value is among them.
-        probe_cosine: lowest cosine to sentence-transformers' embedding, of any probe and with any model.
+        probe_cosine: lowest cosine to sentence-transformers' embedding that a probe may have, with any model.
         bounds: accuracy that the tests require on the default model, by field of
             :class:`embedopt.records.Accuracy`: a minimum, or a maximum where lower is better.
         bounds_need_vnni: whether ``bounds`` hold on CPUs with VNNI only; on others, 8-bit products saturate.
         only_named: whether ``all`` leaves the row out, since it opens models of one kind only.
         packages: packages of the extra ``peers`` that the row needs.
         project: folder whose ``pyproject.toml`` declares the row; None for ours.
-        model: of a declared row, the folder or hub name of the model that it is held against, or ``none``.
+        model: of a declared row, the folder or hub name of the model to compare it with, or ``none``.
     """
 
     name: str

@@ -34,7 +34,7 @@ _ORT_INT8_SESSION = {**_ORT_SESSION, "disabled_optimizers": "SkipLayerNormFusion
 # 811 at 2,048, 594 at 4,096, same backend and machine.
 _BATCH_TOKENS = 512
 
-# A backend that loses a module, a side or a prompt gives cosines far below these.
+# A backend that skips a module or a prompt, or cuts texts at the wrong end, gives cosines far below these.
 _PROBE_BF16, _PROBE_INT8 = 0.99, 0.85
 
 # Settings whose best value depends on the machine and that change an embedding by float rounding at most.
@@ -207,7 +207,7 @@ _ROWS = (
 
 BACKENDS: dict[str, Backend] = {row.name: row for row in _ROWS}
 
-# For embeddings that are stored: a text's must not depend on the texts that it was encoded with.
+# For embeddings that are stored: they must not depend on the other texts of a batch.
 DEFAULT_TO_STORE = DEFAULT if BACKENDS[DEFAULT].is_batch_invariant else "onnx-int8-block"
 
 

@@ -13,8 +13,8 @@ _OUTLIER = 4.0
 # Where the spread of the batch sizes is below this share of its largest possible value, it can't separate
 # the fixed cost from the cost of a token.
 _LEAST_SPREAD = 1e-3
-# The shorter of two times: a stall of the machine is in one of them.
-_TIMES = 2
+# Each batch is timed twice and the shorter time counts: a stall of the machine rarely hits both.
+_REPEATS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def measured_cost(
     cost = Cost()
     for tokens, encode in batches:
         encode()  # the first call of a shape may be slow
-        cost = cost.learned(tokens, min(_seconds(encode, clock) for _ in range(_TIMES)))
+        cost = cost.learned(tokens, min(_seconds(encode, clock) for _ in range(_REPEATS)))
     return cost
 
 

@@ -59,7 +59,7 @@ class Encoder(ABC):
         replicas: number of batches that can be encoded at a time.
         clock: tells the time of a call on one thread.
         pid: process that computes; None for this one, or where it is out of reach.
-        is_endpoint: whether single requests are its own to queue, batch or refuse.
+        is_endpoint: whether it queues, batches and refuses single requests by itself.
     """
 
     name: str
@@ -100,10 +100,11 @@ class Encoder(ABC):
 
     def plan(self, texts: Sequence[str], batch_size: int | None = None) -> CallPlan:
         """Return how :meth:`encode` encodes the same arguments."""
-        return self._plan(self._checked(texts, batch_size), batch_size)
+        checked = self._checked(texts, batch_size)
+        return self._plan(checked, batch_size) if checked else CallPlan([])
 
     def encode_as_one_batch(self, texts: Sequence[str]) -> FloatArray:
-        """Embed texts in one batch with all cores, padded to the longest: what :meth:`encode` plans better.
+        """Embed texts as one batch on all cores, padded to the longest; :meth:`encode` is mostly faster.
 
         Returns:
             ``(n, dim) float32``, L2-normalised, row ``i`` for ``texts[i]``.
@@ -155,7 +156,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def _plan(self, texts: list[str], batch_size: int | None) -> CallPlan:
-        """Plan a call with valid texts."""
+        """Plan a call with at least one valid text."""
 
     @abstractmethod
     def _token_counts(self, texts: list[str]) -> IntArray:

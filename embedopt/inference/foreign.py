@@ -1,4 +1,4 @@
-"""What encoders of other people's code share: their answers are checked, and never changed."""
+"""Base of the encoders that call a project's own code: its answers are checked, and never changed."""
 
 import shutil
 import sys
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _WORKER = Path(__file__).with_name("foreign_worker.py")
-# As a file is run by its path, but for the first place of sys.path: it is the project's folder, not ours.
+# Runs the file as a script, but keeps the project's folder first in sys.path, where ours would be.
 _RUN_WORKER = f"import runpy; runpy.run_path({str(_WORKER)!r}, run_name='__main__')"
-# A model is imported and opened, or a server started: minutes on a slow machine.
+# To import and open a model, or to start a server, takes minutes on a slow machine.
 START_S = 600.0
 _FIRST_TEXT = "forklift driver, nights"
 _SHOWN_CHARACTERS = 40
@@ -36,7 +36,7 @@ class ForeignEncoder(Encoder):
 
     Args:
         backend: the declared row.
-        folder: the run's model, whose tokenizer tells how long texts are.
+        folder: the run's model, whose tokenizer counts the tokens of texts.
     """
 
     def __init__(self, backend: Backend, folder: Path) -> None:
@@ -50,7 +50,7 @@ class ForeignEncoder(Encoder):
 
     @abstractmethod
     def _ask(self, texts: list[str]) -> FloatArray:
-        """Return the answer of the code to texts, unchecked."""
+        """Return what the code answers for texts, unchecked."""
 
     @override
     def _encode(self, texts: list[str], batch_size: int | None) -> FloatArray:
@@ -109,9 +109,9 @@ def source_folders(backend: Backend) -> list[str]:
 
 
 def interpreter(project: Path, name: str) -> str:
-    """Return the path of an interpreter: of this one without a name, a path from the project, or a command.
+    """Return the path of an interpreter: a path from the project's folder or a command; this one if empty.
 
-    Links are kept: the python of a virtual environment is one, and its place selects the environment.
+    Links are not resolved: the python of a virtual environment is one, whose place selects the environment.
 
     Raises:
         MeasureError: it can't be run.

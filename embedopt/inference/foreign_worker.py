@@ -1,9 +1,9 @@
 """Runs a team's own embedding code in its own interpreter, and times it there.
 
 ``foreign_process`` starts this file by its path in a process of the team's Python. It is written for Python
-3.8 and newer, and imports the standard library alone: no pin of ours meets one of theirs. Requests come on
-standard input and answers go to standard output, each one line of JSON. What the code prints goes to standard
-error.
+3.8 and newer, and imports the standard library alone, so its packages can't clash with the team's. Requests
+come on standard input and answers go to standard output, each one line of JSON. What the code prints goes to
+standard error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 import traceback
 from typing import Any, Callable, Iterator, Mapping, Sequence, TextIO
 
-# Programs whose processes run elsewhere, where their files are not seen.
+# Programs that run others elsewhere, where their files can't be seen.
 _HIDING = frozenset({"docker", "docker-compose", "kubectl", "nerdctl", "podman", "podman-remote", "ssh"})
 _WANTED = "wanted (n, dim) numbers, such as a numpy array or a list of lists"
 
@@ -136,10 +136,10 @@ def _places(error: BaseException) -> Iterator[str]:
 
 
 class Server:
-    """A server that a command starts; it writes where this process writes errors, and ends with it."""
+    """A server that a command starts; it writes to standard error, and ends with this process."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        os.environ.update(environment)  # where the command itself is looked for, too
+        os.environ.update(environment)  # PATH also decides where the command is looked for
         self._children = Children()
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
@@ -187,7 +187,7 @@ class Children:
 
 
 def _group() -> list[str]:
-    """Return the folders in /proc of all processes of this one's group, without this one."""
+    """Return the folders in /proc of the other processes in this one's group."""
     try:
         names = os.listdir("/proc")
     except FileNotFoundError:
@@ -201,9 +201,9 @@ def _group() -> list[str]:
 
 
 def _mark_of(process: str) -> bytes | None:
-    """Return the line by which a program notes that it notes its imports; None where it has ended.
+    """Return the line that a process adds to the notes before it notes imports; None where it has ended.
 
-    It is shared by its forks, and another one where the process has become another program.
+    Its forks have the same line. A process that goes on as another program has another line.
     """
     with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(process + "/auxv", "rb") as auxv:
         return b"auxv " + auxv.read().hex().encode()
@@ -250,9 +250,9 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
 
 def main() -> None:
-    """Answer the process that started this one until standard input ends, then end all of its own group.
+    """Answer the process that started this one until standard input ends, then end this process' group.
 
-    Nothing else reaches standard output.
+    Only answers reach standard output.
     """
     requests = os.fdopen(os.dup(0), encoding="utf8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf8")

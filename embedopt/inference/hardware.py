@@ -96,7 +96,7 @@ def _quota_of(group: Path) -> Iterator[float]:
 
 
 def fitted(backend: Backend) -> Backend:
-    """Return the row, without threads that spin where a quota makes them use up others' time."""
+    """Return the row; under a CPU quota without spinning threads, which would use it up."""
     if cpu_quota() is None or _SPINNING not in backend.settings:
         return backend
     return backend.with_settings({_SPINNING: "0"})

@@ -73,7 +73,7 @@ def open_encoder(
 ) -> Encoder:
     """Open a backend on the folder that :meth:`ArtifactStore.get` returned.
 
-    Without a mode, the replicas that only several texts need are opened by the first call that has several.
+    Without a mode, the replicas for several texts are opened by the first call with several.
 
     Raises:
         WeightsError: the model needs code of its own, which is not trusted.

@@ -1,4 +1,4 @@
-"""The encoder that is the same for every runtime but for ``forward``.
+"""One encoder for all runtimes, which differ in ``forward`` only.
 
 Texts become tokens, tokens become batches of like length, and the embeddings return in the caller's order.
 """
@@ -33,8 +33,8 @@ class Pipeline(Encoder):
         name: the backend's name.
         tokenizer: the model's tokenizer, whose padding and truncation are set here.
         settings: how the model reads texts.
-        ways: ways to share the cores among replicas, of different numbers of them. The first takes a single
-            text; a call with several goes where it is expected to be faster.
+        ways: groups of replicas that share the cores, each of another size. A single text goes to the
+            smallest, a call with several to the one that is expected to be the fastest.
         batch_tokens: largest number of padded tokens in a batch of several texts; None for no limit.
     """
 
@@ -79,22 +79,20 @@ class Pipeline(Encoder):
 
     @override
     def _encode_as_one_batch(self, texts: list[str]) -> FloatArray:
-        return self._embed(list(self._token_ids(texts)), CallPlan([np.arange(len(texts))], min(self._ways)))
+        plan = CallPlan([np.arange(len(texts))], min(self._ways))
+        return self._embed(list(self._token_ids(texts)), plan, self._settings.prompt)
 
     @override
     def _encode_tokenized(self, texts: Sequence[TokenizedText]) -> FloatArray:
         tokens = [text.ids for text in texts if text.ids is not None and text.tokenizer is self._tokenizer]
         if len(tokens) < len(texts):  # the others' ids are missing or another tokenizer's
             tokens = list(self._token_ids([text.text for text in texts]))
-        return self._embed(tokens, CallPlan([np.arange(len(texts))], self.replicas))
+        plan = CallPlan([np.arange(len(texts))], self.replicas)
+        return self._embed(tokens, plan, self._settings.prompt)
 
-    def _embed(
-        self, tokens: Sequence[Sequence[int]], plan: CallPlan, prompt: str | None = None
-    ) -> FloatArray:
+    def _embed(self, tokens: Sequence[Sequence[int]], plan: CallPlan, prompt: str) -> FloatArray:
         embeddings = np.empty((len(tokens), self.dim), dtype=np.float32)
-        unpooled = self._settings.unpooled(
-            self._tokenizer, self._settings.prompt if prompt is None else prompt
-        )
+        unpooled = self._settings.unpooled(self._tokenizer, prompt)
 
         def encode(forward: Forward, batch: IntArray) -> None:
             embeddings[batch] = forward(*self._settings.pad([tokens[index] for index in batch], unpooled))
@@ -108,7 +106,7 @@ class Pipeline(Encoder):
 
     def _planned(self, token_counts: IntArray, batch_size: int | None) -> CallPlan:
         ways = self._ways if len(token_counts) > 1 else [min(self._ways)]
-        # Without a choice, what a batch costs is not measured.
+        # Costs are measured only where there is a choice.
         costs = {count: self._ways[count].cost if len(ways) > 1 else Cost() for count in ways}
         return plan_call(token_counts, costs, batch_size, self._batch_tokens)
 

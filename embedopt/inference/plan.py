@@ -1,7 +1,7 @@
 """Which batches a call makes of its texts, and whether replicas share them: decided from data alone.
 
-How the texts are cut does not depend on any measured time, since the embeddings of some backends depend on
-their batch; which way is taken does.
+Measured times choose the number of replicas only. For a number of replicas the batches are always the same,
+since with some backends an embedding depends on its batch.
 """
 
 import bisect
@@ -15,10 +15,10 @@ from embedopt.inference.encoder import CallPlan, IntArray
 
 # With more batches than this for each replica, a replica that idles at the end costs less than about 1 %.
 _FEW_BATCHES = 32
-# A batch takes as long as its padded tokens and this many more, about: 0.5 ms and 0.045 ms a token with
-# onnx-int8 on a core.
+# The fixed cost of a batch is about that of this many tokens: 0.5 ms and 0.045 ms a token with onnx-int8 on a
+# core.
 _BATCH_AS_TOKENS = 12
-# More batches have less padding, but each costs: the numbers of batches for each replica that are compared.
+# More batches have less padding and a higher fixed cost: so many numbers of batches a replica are compared.
 _COMPARED = 4
 
 
@@ -73,7 +73,7 @@ def _evened(
     fewest = -(-len(widest) // replicas) * replicas
     compared = [widest, list(range(1, len(lengths) + 1))]
     for count in range(fewest, min(fewest + _COMPARED * replicas, len(lengths) + 1), replicas):
-        # The smallest limit that needs no more batches than that makes the most even ones.
+        # The smallest limit on tokens that needs at most ``count`` batches makes the most even ones.
         smallest = bisect.bisect_left(
             limits, -count, key=lambda limit: -len(_cut(lengths, batch_size, limit))
         )

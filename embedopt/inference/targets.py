@@ -19,10 +19,10 @@ PYPROJECT = "pyproject.toml"
 _ENCODERS = "embedopt.inference.encoders"
 _CALL, _CALL_IN_WORDS = r"^[\w.]+:[\w.]+$", "module:name, such as shop.embedding:embed"
 
-# Keys that mean nothing for a call.
+# Keys that only an endpoint has.
 _OF_URL = ("start", "body", "answer", "key_variable", "max_texts", "max_tokens", "concurrency")
 
-# Texts that mean something while they are empty: no prompt, in the place of the model's own.
+# Keys for which an empty text has a meaning: no prompt, instead of the model's own.
 _PROMPTS = ("queries", "documents")
 
 
@@ -33,19 +33,19 @@ class Target:
     Attributes:
         call: what embeds: a function of a list of texts, a class that is made once, or an object with
             ``encode``.
-        python: its interpreter; empty for the one that runs us.
+        python: its interpreter; empty for the one that runs embedopt.
         source: folder of its modules, beside the project's own.
-        model: what its embeddings are held against: sentence-transformers' of this folder or hub name, or
-            ``all-MiniLM-L6-v2`` for the bundled one; ``none`` for nothing.
-        queries: text before each query in retrieval, of the model too; ``documents`` likewise; None for the
-            model's own.
+        model: the model that its embeddings are compared with: a folder, a hub name, or ``all-MiniLM-L6-v2``
+            for the bundled one; ``none`` to compare with none.
+        queries: text before each query in retrieval, for that model too; None for the model's own.
+            ``documents`` likewise.
         truncate_dim: components that the model's embeddings are cut to before they are compared; 0 for all.
         timeout_s: longest time of a call, or of a request.
-        url: an endpoint, in the place of ``call``: in OpenAI's format, or in that of
-            text-embeddings-inference where it ends with ``/embed``.
-        start: command that starts its server on the port that stands for ``{port}`` in both.
-        body: another format of a request, with ``{texts}`` or ``{text}`` in the place of the texts.
-        answer: where its answer has the embeddings: keys and ``*`` for each item, with dots between.
+        url: an endpoint, instead of ``call``: in OpenAI's format, or in that of text-embeddings-inference
+            where it ends with ``/embed``.
+        start: command that starts its server; ``{port}`` in it and in ``url`` stands for a free port.
+        body: another format of a request, with ``{texts}`` or ``{text}`` where the texts go.
+        answer: where its answer has the embeddings: keys, and ``*`` for each item, with dots between.
         key_variable: environment variable with the key that is sent as ``Authorization: Bearer``.
         max_texts: largest number of texts in a request; ``max_tokens`` of their tokens, 0 for any.
         concurrency: requests that are sent at a time.
@@ -90,7 +90,7 @@ class Target:
 
 
 def project_folder() -> Path:
-    """Return the folder whose ``pyproject.toml`` counts: the current one or, without the file, one around it.
+    """Return the current folder, or else the nearest around it, that has a ``pyproject.toml``.
 
     Where none has the file, it is the current one.
     """
@@ -172,7 +172,7 @@ def _row(project: Path, name: str, target: Target) -> Backend:
         name=name,
         summary=f"{target.call or target.url}, declared in pyproject.toml",
         precision="unknown",
-        opener=f"{_ENCODERS}.{'foreign_process:open_target' if target.call else 'http:open_endpoint'}",
+        opener=f"{_ENCODERS}.{'foreign_process:ForeignProcess' if target.call else 'http:HttpEncoder'}",
         open_options={
             key: value for key, value in options.items() if value or (key in _PROMPTS and value is not None)
         },

@@ -100,8 +100,3 @@ class ForeignProcess(ForeignEncoder):
 
 class _CodeError(Exception):
     """The project's code raised an error, which is the message."""
-
-
-def open_target(backend: Backend, folder: Path) -> ForeignProcess:
-    """Open a declared row, see :class:`ForeignProcess`."""
-    return ForeignProcess(backend, folder)

@@ -1,4 +1,4 @@
-"""An endpoint that embeds, over HTTP with connections that are kept: one that runs, or one that we start."""
+"""An HTTP endpoint that embeds, which runs already or is started here; connections are kept open."""
 
 import base64
 import json
@@ -24,14 +24,14 @@ from embedopt.inference.foreign import START_S, ForeignEncoder, interpreter, sou
 from embedopt.line_process import LineProcess
 
 TEXTS, TEXT = "{texts}", "{text}"
-# Body of a request, and where its answer has the embeddings, of the endpoints whose URL ends so.
+# By the end of an endpoint's URL: the body of a request, and where its answer has the embeddings.
 _FORMATS = {
     "/embed": ({"inputs": TEXTS}, "*"),  # text-embeddings-inference
     "": ({"input": TEXTS, "model": "{model}", "encoding_format": "base64"}, "data.*.embedding"),  # OpenAI
 }
-# Statuses by which a server refuses what it can't do now.
+# Statuses of a server that is overloaded.
 _REFUSALS = (429, 503)
-_FIRST_TRY_S, _NEXT_TRY_S = 0.02, 0.2
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.2
 _SHOWN_CHARACTERS = 80
 
 
@@ -75,7 +75,7 @@ class HttpEncoder(ForeignEncoder):
     def files(self) -> dict[str, Any]:
         """Return the ``files`` of a server that was started, and what ``start`` it.
 
-        Of an endpoint that was running before, whose code nobody here knows, the URL is the one file.
+        For an endpoint that was running before, whose files are unknown, it is the URL.
         """
         return self._server.files() if self._server else {"files": [self._url]}
 
@@ -151,7 +151,7 @@ _UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 def _headers(backend: Backend) -> dict[str, str]:
-    """Return the header with the key, of the environment variable that the row names."""
+    """Return the header with the key, which is in the environment variable that the row names."""
     variable = str(backend.open_options.get("key_variable", ""))
     if variable and variable not in os.environ:
         raise MeasureError(f"{backend.name} takes its key from {variable}, which is not set: set it")
@@ -159,7 +159,7 @@ def _headers(backend: Backend) -> dict[str, str]:
 
 
 def _format(backend: Backend, url: str) -> tuple[Any, tuple[str, ...]]:
-    """Return the body of a request, and the way to the embeddings in its answer."""
+    """Return the body of a request, and the path of the embeddings in its answer."""
     body, answer = next(known for end, known in _FORMATS.items() if url.rstrip("/").endswith(end))
     model = "default" if backend.model in (None, NO_MODEL) else backend.model
     body = json.loads(str(backend.open_options.get("body", json.dumps(body).replace("{model}", str(model)))))
@@ -200,7 +200,7 @@ def _vector(row: Any) -> FloatArray:
 
 
 def _cut(token_counts: IntArray, max_texts: int, max_tokens: int) -> Iterator[IntArray]:
-    """Cut texts, as they come, into requests; a text beyond the limit on tokens is a request by itself."""
+    """Cut texts, in their order, into requests; a text beyond the limit on tokens is a request by itself."""
     start, tokens = 0, 0
     for index, count in enumerate(token_counts.tolist()):
         if index > start and (index - start == max_texts or (max_tokens and tokens + count > max_tokens)):
@@ -257,12 +257,12 @@ class _Server:
         Raises:
             MeasureError: the server has ended, or gives no answer within ten minutes.
         """
-        deadline_s, pause_s = time.monotonic() + START_S, _FIRST_TRY_S
+        deadline_s, pause_s = time.monotonic() + START_S, _FIRST_PAUSE_S
         while (fault := self._fault(request)) is not None:
             if time.monotonic() > deadline_s:
                 raise MeasureError(f"{self._name} gave no answer in {START_S:g} s: {fault}")
             threading.Event().wait(pause_s)
-            pause_s = min(2 * pause_s, _NEXT_TRY_S)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _fault(self, request: Callable[[], object]) -> str | None:
         try:
@@ -287,8 +287,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-def open_endpoint(backend: Backend, folder: Path) -> HttpEncoder:
-    """Open a declared row, see :class:`HttpEncoder`."""
-    return HttpEncoder(backend, folder)

@@ -1,4 +1,4 @@
-"""Notes the file of each module that a target's server, or child process, imports: whose code was it?
+"""Notes the file of each module that a target's server or child process imports.
 
 ``foreign_worker`` puts this folder first in PYTHONPATH: each Python that it starts, of version 3.8 or newer,
 imports this file before all others. Nothing of ours runs once a module is imported.

@@ -14,7 +14,8 @@ from embedopt.errors import EmbedoptError, MeasureError
 from embedopt.inference import foreign_worker
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import declare, get_backend
-from embedopt.inference.encoders.foreign_process import ForeignProcess, open_target
+from embedopt.inference.encoders.foreign_process import ForeignProcess
+from embedopt.inference.plan import padding_share
 from embedopt.inference.targets import declare_targets
 from tests.inference.projects import EMBED, make_interpreter, make_project
 from tests.measure.pairs.stand_ins import has_group_ended
@@ -34,7 +35,7 @@ def _only_our_rows() -> Iterator[None]:
 
 def _open(project: Path) -> ForeignProcess:
     declare_targets(project)
-    return open_target(get_backend("shop"), resolve_weights().path)
+    return ForeignProcess(get_backend("shop"), resolve_weights().path)
 
 
 def test_the_code_runs_in_its_own_interpreter_without_anything_of_ours(
@@ -82,6 +83,13 @@ def test_functions_classes_and_objects_embed_with_any_kind_of_rows(
     project = make_project(tmp_path, f"{_ROWS}\n{code}", call=f"shop.embedding:{name}")
     with _open(project) as encoder:
         assert np.array_equal(encoder.encode(TEXTS), EXPECTED)
+
+
+def test_no_texts_make_no_batches_and_no_padding(tmp_path: Path) -> None:
+    """A job whose first rows are all rejected asks for their padding."""
+    with _open(make_project(tmp_path, EMBED)) as encoder:
+        plan = encoder.plan([])
+        assert (plan.batches, padding_share(encoder.token_counts([]), plan.batches)) == ([], 0.0)
 
 
 def test_a_class_is_made_once_and_keeps_what_it_opened(tmp_path: Path) -> None:

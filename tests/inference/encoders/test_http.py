@@ -11,7 +11,7 @@ import pytest
 from embedopt.errors import EmbedoptError, MeasureError, Refused
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import declare, get_backend
-from embedopt.inference.encoders.http import HttpEncoder, open_endpoint
+from embedopt.inference.encoders.http import HttpEncoder
 from embedopt.inference.targets import declare_targets
 from tests.inference.endpoints import API, START, endpoint, in_base64, make_service, rows_of
 from tests.inference.projects import make_project
@@ -28,7 +28,7 @@ def _only_our_rows() -> Iterator[None]:
 
 def _open(project: Path) -> HttpEncoder:
     declare_targets(project)
-    return open_endpoint(get_backend("shop"), resolve_weights().path)
+    return HttpEncoder(get_backend("shop"), resolve_weights().path)
 
 
 def _openai(path: str, body: dict[str, Any]) -> tuple[int, Any]:

@@ -9,7 +9,7 @@ import pytest
 from embedopt.errors import Overloaded, Refused
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import declare, get_backend
-from embedopt.inference.encoders.http import open_endpoint
+from embedopt.inference.encoders.http import HttpEncoder
 from embedopt.inference.targets import declare_targets
 from embedopt.measure.load_test import servers as servers_module
 from embedopt.measure.load_test.open_loop import Traffic, drive
@@ -171,7 +171,7 @@ def test_a_real_server_answers_right_and_refuses_with_503_what_is_beyond_its_cap
     texts = [f"held {number}" for number in range(6)]
     declare_targets(make_service(tmp_path, _FULL))
     try:
-        encoder = open_endpoint(get_backend("shop"), resolve_weights().path)
+        encoder = HttpEncoder(get_backend("shop"), resolve_weights().path)
     finally:
         declare([])
     with encoder:
