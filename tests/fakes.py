@@ -10,7 +10,7 @@ import numpy as np
 
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import CallPlan, Encoder, FloatArray, IntArray
-from embedopt.inference.plan import plan_batches
+from embedopt.inference.plan import plan_for_replicas
 
 DIM = 16
 
@@ -54,7 +54,7 @@ class FakeEncoder(Encoder):
         return self._encode([prompt + text for text in texts], batch_size)
 
     def _plan(self, texts: list[str], batch_size: int | None) -> CallPlan:
-        return CallPlan(plan_batches(self._token_counts(texts), batch_size))
+        return CallPlan(plan_for_replicas(self._token_counts(texts), 1, batch_size))
 
     def _token_counts(self, texts: list[str]) -> IntArray:
         return np.asarray([len(text.split()) + 2 for text in texts], dtype=np.int64)

@@ -51,10 +51,14 @@ def plan_seconds(plan: CallPlan, token_counts: IntArray, cost: Cost) -> float:
 def plan_for_replicas(
     token_counts: IntArray, replicas: int, batch_size: int | None = None, batch_tokens: int | None = None
 ) -> list[IntArray]:
-    """Group texts into batches that keep all replicas busy to the end; see :func:`plan_batches`.
+    """Group texts of like length into batches, the longest first, that keep all replicas busy to the end.
 
     While batches are few, a plan with more of them may be faster: with five batches for two replicas, one
     replica would idle for a sixth of the time; one batch of unlike lengths is mostly padding.
+
+    Returns:
+        Indices into ``token_counts`` for each batch; each index is in exactly one batch. Texts of the same
+        length keep their order.
     """
     order, lengths = _longest_first(token_counts)
     ends = _cut(lengths, batch_size, batch_tokens)
@@ -88,25 +92,6 @@ def _evened(
             replicas,
         ),
     )
-
-
-def plan_batches(
-    token_counts: IntArray, batch_size: int | None = None, batch_tokens: int | None = None
-) -> list[IntArray]:
-    """Group texts of like length into batches, the longest texts first.
-
-    Args:
-        token_counts: ``(n,)``, number of tokens of each text.
-        batch_size: largest number of texts in a batch; None for no limit.
-        batch_tokens: largest number of tokens in a batch of several texts, padding included; None for no
-            limit.
-
-    Returns:
-        Indices into ``token_counts`` for each batch; each index is in exactly one batch. Texts of the same
-        length keep their order.
-    """
-    order, lengths = _longest_first(token_counts)
-    return _batches(order, _cut(lengths, batch_size, batch_tokens))
 
 
 def _longest_first(token_counts: IntArray) -> tuple[IntArray, list[int]]:

@@ -11,7 +11,6 @@ from embedopt.inference.cost import Cost
 from embedopt.inference.encoder import CallPlan, IntArray
 from embedopt.inference.plan import (
     padding_share,
-    plan_batches,
     plan_call,
     plan_for_replicas,
     plan_seconds,
@@ -22,11 +21,24 @@ sizes = st.none() | st.integers(1, 64)
 budgets = st.none() | st.integers(1, 2048)
 
 
-@given(lengths, sizes, budgets)
+def _full_batches(counts: IntArray, batch_size: int | None, batch_tokens: int | None) -> list[list[int]]:
+    """The longest texts first, each in the last batch unless it would exceed a limit there."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(counts)), key=lambda index: -int(counts[index])):
+        last = batches[-1] if batches else []
+        padded = (len(last) + 1) * int(counts[last[0]]) if last else 0
+        if last and len(last) < (batch_size or padded) and padded <= (batch_tokens or padded):
+            last.append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+@given(lengths, st.integers(1, 8), sizes, budgets)
 def test_a_plan_has_each_text_once_in_batches_of_falling_length(
-    counts: IntArray, batch_size: int | None, batch_tokens: int | None
+    counts: IntArray, replicas: int, batch_size: int | None, batch_tokens: int | None
 ) -> None:
-    batches = plan_batches(counts, batch_size, batch_tokens)
+    batches = plan_for_replicas(counts, replicas, batch_size, batch_tokens)
     assert sorted(index for batch in batches for index in batch) == list(range(len(counts)))
     assert all(len(batch) <= (batch_size or len(counts)) for batch in batches)
     assert all(counts[first].min() >= counts[second].max() for first, second in pairwise(batches))
@@ -34,14 +46,15 @@ def test_a_plan_has_each_text_once_in_batches_of_falling_length(
         assert all(len(batch) == 1 or len(batch) * counts[batch].max() <= batch_tokens for batch in batches)
 
 
-@given(lengths, sizes, budgets)
-def test_the_batches_of_a_plan_are_full(
-    counts: IntArray, batch_size: int | None, batch_tokens: int | None
-) -> None:
-    """One more text in any batch but the last would exceed a limit."""
-    for batch in plan_batches(counts, batch_size, batch_tokens)[:-1]:
-        full = len(batch) == batch_size
-        assert full or (batch_tokens is not None and (len(batch) + 1) * counts[batch].max() > batch_tokens)
+@given(
+    st.lists(st.integers(1, 256), min_size=4 * 32 + 1, max_size=300).map(np.asarray),
+    st.integers(1, 4),
+    budgets,
+)
+def test_many_batches_are_full(counts: IntArray, batch_size: int, batch_tokens: int | None) -> None:
+    """From 33 for each replica, one more text in any batch but the last would exceed a limit."""
+    batches = plan_for_replicas(counts, 1, batch_size, batch_tokens)
+    assert [batch.tolist() for batch in batches] == _full_batches(counts, batch_size, batch_tokens)
 
 
 @given(lengths, st.integers(1, 64))
@@ -51,18 +64,14 @@ def test_a_plan_pads_no_more_than_batches_in_the_given_order(counts: IntArray, b
     as_given = [
         np.arange(start, min(start + batch_size, len(counts))) for start in range(0, len(counts), batch_size)
     ]
-    share = padding_share(counts, plan_batches(counts, batch_size))
+    share = padding_share(counts, plan_for_replicas(counts, 1, batch_size))
     assert 0.0 <= share <= padding_share(counts, as_given) + 1e-12
 
 
 @given(lengths, st.integers(1, 2048), st.integers(1, 8))
-def test_a_plan_for_replicas_is_a_plan_within_the_budget(
-    counts: IntArray, batch_tokens: int, replicas: int
-) -> None:
+def test_a_plan_is_no_slower_than_full_batches(counts: IntArray, batch_tokens: int, replicas: int) -> None:
     batches = plan_for_replicas(counts, replicas, None, batch_tokens)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(counts)))
-    assert all(len(batch) == 1 or len(batch) * counts[batch].max() <= batch_tokens for batch in batches)
-    plain = plan_batches(counts, batch_tokens=batch_tokens)
+    plain = [np.asarray(batch) for batch in _full_batches(counts, None, batch_tokens)]
     cost = Cost().learned(10, 22.0).learned(100, 112.0)  # 12 and 1 a token
     planned_s, plain_s = (plan_seconds(CallPlan(plan, replicas), counts, cost) for plan in (batches, plain))
     assert planned_s <= plain_s + 1e-6
@@ -82,7 +91,6 @@ def test_texts_of_unlike_length_make_more_batches_than_the_limit_needs() -> None
 def test_a_plan_for_replicas_leaves_none_idle() -> None:
     """For two replicas, five batches become six, and one batch becomes two."""
     counts = np.full(100, 10)
-    assert [len(batch) for batch in plan_batches(counts, batch_tokens=220)] == [22, 22, 22, 22, 12]
     assert [len(batch) for batch in plan_for_replicas(counts, 2, None, 220)] == [17, 17, 17, 17, 17, 15]
     assert [len(batch) for batch in plan_for_replicas(counts, 1, None, 220)] == [22, 22, 22, 22, 12]
     assert [len(batch) for batch in plan_for_replicas(counts, 2, None, 1000)] == [50, 50]
@@ -90,7 +98,8 @@ def test_a_plan_for_replicas_leaves_none_idle() -> None:
 
 
 def test_texts_of_the_same_length_keep_their_order() -> None:
-    assert [batch.tolist() for batch in plan_batches(np.asarray([2, 3, 2, 3, 2]), 2)] == [[1, 3], [0, 2], [4]]
+    batches = plan_for_replicas(np.asarray([2, 3, 2, 3, 2]), 1, 2)
+    assert [batch.tolist() for batch in batches] == [[1, 3], [0, 2], [4]]
 
 
 def test_padding_share_is_the_share_of_padding_among_computed_tokens() -> None:

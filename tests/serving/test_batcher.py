@@ -109,6 +109,7 @@ def test_callbacks_on_two_replicas_may_both_close() -> None:
         batcher.submit(text).add_done_callback(close)
     closed.wait()
     batcher.close()
+    assert sorted(encoder.calls) == [["a"], [OTHER_LENGTH]]
 
 
 def test_while_a_huge_text_is_tokenized_others_are_encoded() -> None:

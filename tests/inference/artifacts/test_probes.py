@@ -57,7 +57,9 @@ def test_another_embedding_or_nan_is_refused(folder: Path, number: float) -> Non
 
 def test_the_bound_is_the_rows(folder: Path) -> None:
     _keep(folder, -np.stack([fake_embedding(text) for text in _TEXTS]))
-    probes.check(FakeEncoder(), replace(fake_backend(), probe_cosine=-1.1), folder)
+    encoder = FakeEncoder()
+    probes.check(encoder, replace(fake_backend(), probe_cosine=-1.1), folder)
+    assert encoder.calls == [_TEXTS]
 
 
 def test_a_model_that_depends_on_padding_is_named(folder: Path) -> None:
