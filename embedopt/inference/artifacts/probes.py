@@ -4,14 +4,16 @@ All are compared after a build; the short ones again each time the artifact is o
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from embedopt.errors import ArtifactError, EmbedoptError, UnsupportedModelError, WeightsError, first_line
 from embedopt.inference.artifacts.layout import MANIFEST
-from embedopt.inference.backend import Backend
+from embedopt.inference.backend import Backend, Mode
+from embedopt.inference.backends import BACKENDS
 from embedopt.inference.encoder import Encoder, FloatArray
+from embedopt.inference.hardware import fitted
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -94,9 +96,19 @@ def check(encoder: Encoder, backend: Backend, folder: Path) -> None:
         reason = " since the library's own embedding depends on the padding of its batch" * depends_on_batch
         raise UnsupportedModelError(f"{fault}{reason}: leave {backend.name} out for this model")
     if fault:
-        raise ArtifactError(
-            f"{fault}, unlike when it was built: delete {folder}, or leave {backend.name} out"
-        )
+        raise ArtifactError(f"{fault}, unlike when it was built: {_remedy(backend)}")
+
+
+def _remedy(backend: Backend) -> str:
+    """Return what to do about an artifact that passed: its store has checked that its files are the same."""
+    row = fitted(BACKENDS.get(backend.name, backend))
+    if any(backend.in_mode(mode).settings != row.in_mode(mode).settings for mode in get_args(Mode)):
+        saved = f"embedopt tune --backend {backend.name} --reset deletes those that were saved"
+        return f"its settings are not the row's; {saved}"
+    return (
+        "its files and its libraries' versions are those that passed, so the code that encodes, the "
+        f"environment or the CPU is another: undo that change, or leave {backend.name} out"
+    )
 
 
 def _fault(encoder: Encoder, backend: Backend, texts: list[str], expected: FloatArray) -> str | None:

@@ -8,6 +8,8 @@ import pytest
 
 from embedopt.errors import ArtifactError, UnsupportedModelError, WeightsError
 from embedopt.inference.artifacts import probes
+from embedopt.inference.backends import BACKENDS
+from embedopt.inference.hardware import fitted
 from tests.fakes import FakeEncoder, fake_backend, fake_embedding
 
 _TEXTS = ["nurse", "", "a long one"]
@@ -50,9 +52,35 @@ def test_another_embedding_or_nan_is_refused(folder: Path, number: float) -> Non
     ):
         probes.check(FakeEncoder(), fake_backend(), folder)
     _finish(folder)
-    with pytest.raises(ArtifactError, match="unlike when it was built: delete") as caught:
+    with pytest.raises(ArtifactError, match="unlike when it was built: its files and") as caught:
         probes.check(FakeEncoder(), fake_backend(), folder)
     assert not isinstance(caught.value, UnsupportedModelError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        (
+            {},
+            "its files and its libraries' versions are those that passed, so the code that encodes, the "
+            "environment or the CPU is another: undo that change, or leave onnx-int8 out",
+        ),
+        (
+            {"batch_tokens": 64},
+            "its settings are not the row's; "
+            "embedopt tune --backend onnx-int8 --reset deletes those that were saved",
+        ),
+    ],
+)
+def test_a_refusal_of_what_passed_says_what_can_have_changed(
+    folder: Path, changes: dict[str, int], remedy: str
+) -> None:
+    """Not the files: the store has checked them, so that to build them again is no help."""
+    _keep(folder, -np.stack([fake_embedding(text) for text in _TEXTS]))
+    _finish(folder)
+    with pytest.raises(ArtifactError) as caught:
+        probes.check(FakeEncoder(), fitted(BACKENDS["onnx-int8"]).with_settings(changes), folder)
+    assert str(caught.value).partition("when it was built: ")[2] == remedy
 
 
 def test_the_bound_is_the_rows(folder: Path) -> None:
