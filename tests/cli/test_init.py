@@ -252,7 +252,8 @@ def test_the_workflow_judges_no_run_but_its_own(shop: Path) -> None:
     ].values()
     measure, report, gate = (step["run"] for step in job["steps"][-3:])
     assert measure.endswith(
-        '--embedopt-backends shop --embedopt-against "$BASE" --benchmark-storage "$RUNNER_TEMP/runs"'
+        '--embedopt-backends shop --embedopt-against "$(git rev-parse HEAD^1)" '
+        '--benchmark-storage "$RUNNER_TEMP/runs"'
     )
     assert all(' --history "$RUNNER_TEMP/runs"' in line for line in (report, gate))
     assert job["name"] == "verdict of embedopt"
