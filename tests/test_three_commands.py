@@ -1,6 +1,7 @@
 """From a repository with pins that conflict with ours to a gated change, in three commands.
 
-The first, pip install 'embedopt[suite]', made the environment of these tests; the shop has one of its own.
+The first, pip install 'embedopt[suite]', installs the wheel of this checkout; the packages of the extra are
+those of these tests. The shop has an environment of its own.
 """
 
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 
 from tests.repositories import git
 
-SHOP = Path(__file__).parent / "shop"
+ROOT = Path(__file__).parents[1]
+SHOP = ROOT / "tests" / "shop"
 _TARGETS = {
     "callable": ["--call", "shop.embedding:embed"],
     "service": [
@@ -22,19 +24,38 @@ _TARGETS = {
 }
 
 
-def _run(folder: Path, *arguments: str) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True)
+def _run(folder: Path, *command: str | Path) -> tuple[int, str]:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of an environment with embedopt installed, made without a network."""
+    pytest.importorskip("hatchling", reason="the wheel is built with hatchling: pip install -e '.[dev]'")
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    alone = ["-q", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "wheel", *alone, "--no-build-isolation", ROOT, "-w", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    [wheel], [packages] = folder.glob("*.whl"), folder.glob("venv/lib/python*/site-packages")
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run([*pip, "--python", python, "install", *alone, wheel], check=True)
+    others = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "others.pth").write_text("\n".join(others), encoding="utf8")
+    _, output = _run(folder, python, "-c", "import embedopt; print(embedopt.__file__)")
+    assert Path(output.strip()).is_relative_to(packages)
+    return python.parent
+
+
 @pytest.mark.parametrize("kind", _TARGETS)
-def test_a_change_of_vectors_is_gated(tmp_path: Path, kind: str) -> None:
+def test_a_change_of_vectors_is_gated(tmp_path: Path, programs: Path, kind: str) -> None:
     shop = tmp_path / "shop"
     copytree(SHOP, shop, ignore=ignore_patterns("__pycache__", ".venv"))
     git(shop, "init", "-q")
     install = f"{sys.executable} make_environment.py"
     given = [*_TARGETS[kind], "--texts", "products.txt", "--install", install]
-    code, output = _run(shop, "embedopt", "init", *given)
+    code, output = _run(shop, programs / "embedopt", "init", *given)
     assert (code, output.splitlines()[-1]) == (
         0,
         "next: make the environment, commit, and pytest benchmarks/ --backends shop --benchmark-compare",
@@ -43,7 +64,8 @@ def test_a_change_of_vectors_is_gated(tmp_path: Path, kind: str) -> None:
     git(shop, "add", ".")
     git(shop, "commit", "-qm", "adopt embedopt")
 
-    quick = ["pytest", "benchmarks/", "--backends", "shop", "--benchmark-compare", "--profile", "quick"]
+    measure = [str(programs / "python"), "-m", "pytest", "benchmarks/", "--backends", "shop"]
+    quick = [*measure, "--benchmark-compare", "--profile", "quick"]
     code, output = _run(shop, *quick, "-k", "shop and (latency or invariance or retrieval)")
     assert code == 0, output
     assert "\nshop " in output
@@ -55,7 +77,7 @@ def test_a_change_of_vectors_is_gated(tmp_path: Path, kind: str) -> None:
     code, output = _run(shop, *quick, *gate)
     assert code == 1, output
     assert f"\ninstalling the base: {install}\n" in output
-    code, output = _run(shop, "embedopt", "gate")
+    code, output = _run(shop, programs / "embedopt", "gate")
     assert code == 6, output
     words = " ".join(output.split())
     assert "embeddings stored before this change no longer fit: 1 with changed vectors, " in words
