@@ -66,7 +66,7 @@ class GateSettings:
     )
     level: float = Field(default=0.05, gt=0, le=0.2, description="a chance above 0, up to 0.2")
     max_pairs: int = Field(default=15, description="a number of process pairs")
-    accept: tuple[Annotated[str, Field(pattern=r"^(drift|removed) \S+$")], ...] = Field(
+    accept: tuple[Annotated[str, Field(pattern=r"^(drift \S+|removed \S.*)$")], ...] = Field(
         default=(), description='a list such as ["drift onnx-int8", "removed st-onnx-int8"]'
     )
 

@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from embedopt.evidence import GateRun
+from embedopt.evidence import GateRun, cell_name
 from embedopt.judge.gate.exact_rule import (
     judge_drift,
     judge_exact,
@@ -106,7 +106,7 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
         _judge_position(series, place, p, settings)
         for series, place, p in zip(current, positions, adjusted, strict=True)
     )
-    times += tuple(_missing_times(head, earlier))
+    times += tuple(_missing_times(head, earlier, settings.accept))
     if head.run is None:
         return times
     # Profiles measure batch invariance on different texts.
@@ -114,10 +114,12 @@ def judge_history(head: SavedRun, earlier: Sequence[SavedRun], settings: GateSet
     return (*times, *judge_scores(alike, head.run, settings))
 
 
-def _missing_times(head: SavedRun, earlier: Sequence[SavedRun]) -> Iterator[Verdict]:
+def _missing_times(
+    head: SavedRun, earlier: Sequence[SavedRun], accepted: Collection[str]
+) -> Iterator[Verdict]:
     """Yield a verdict on each backend that lacks a time of the last whole runs, or has one of 0 or below.
 
-    What a partial run did not measure is not missing.
+    What a partial run did not measure is not missing. What the run does not have may be declared as removed.
     """
     alike = [run for run in earlier if _profile(run) == _profile(head)]
     start = start_of_recent([run.run for run in alike if run.run]) if head.run else -1
@@ -131,8 +133,14 @@ def _missing_times(head: SavedRun, earlier: Sequence[SavedRun]) -> Iterator[Verd
     wanted |= {(time.backend, time.batch_size) for time in head.latencies if time.backend != reference}
     sizes: dict[str, list[int]] = {}
     wanted -= {(series.backend, series.batch_size) for series in series_of([head])}
+    own = {(time.backend, time.batch_size) for time in head.latencies}
+    own |= {(name, 0) for name in head.benchmarks}
     for backend, size in sorted(wanted):
-        sizes.setdefault(backend, []).append(size)
+        names = {f"removed {cell_name(backend, size)}", f"removed {cell_name('', size)}"}
+        if names.isdisjoint(accepted) or (backend, size) in own:
+            sizes.setdefault(backend, []).append(size)
+        else:
+            yield Verdict(backend=backend, batch_size=size, metric="", outcome="declared", why="removed")
     for backend, lost in sizes.items():
         batches = f": batch {', '.join(map(str, lost))}" if any(lost) else ""
         why = f"not in this run, or not above 0{batches}"
@@ -177,7 +185,11 @@ def compare_runs(base: SavedRun, head: SavedRun, settings: GateSettings) -> tupl
         return (Verdict(backend="", metric="", outcome="not comparable", why=why),)
     shared = [series for series in _judged_series((base, head)) if len(series.runs) == 2]
     scores = judge_scores([base.run], head.run, settings) if base.run and head.run else ()
-    return (*(_judge_two(series) for series in shared), *_missing_times(head, [base]), *scores)
+    return (
+        *(_judge_two(series) for series in shared),
+        *_missing_times(head, [base], settings.accept),
+        *scores,
+    )
 
 
 def _why_not_comparable(base: SavedRun, head: SavedRun) -> str:

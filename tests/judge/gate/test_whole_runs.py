@@ -104,6 +104,36 @@ def test_a_time_that_vanished_fails_until_five_whole_runs_lack_it() -> None:
     assert missing == [why, why, why, []]
 
 
+@pytest.mark.parametrize(
+    ("accept", "outcomes"),
+    [
+        ("removed onnx-int8 batch 32", {("", "declared")}),
+        ("removed batch 32", {("", "declared")}),
+        ("removed onnx-int8", {("p50_ms", "inconclusive")}),
+        ("removed onnx-int8 batch 8", {("p50_ms", "inconclusive")}),
+    ],
+)
+def test_a_time_that_is_removed_on_purpose_is_declared(accept: str, outcomes: set[tuple[str, str]]) -> None:
+    """And makes up for none that is not decided."""
+    whole = parse_run("whole", make_file(make_run()))
+    verdicts = judge_history(_without("[onnx-int8-32]"), [whole] * 6, GateSettings(accept=(accept,)))
+    [gone] = [verdict for verdict in verdicts if verdict.unanswered or verdict.outcome == "declared"]
+    assert {(gone.metric, gone.outcome)} == outcomes
+    assert exit_code(verdicts) == (0 if gone.outcome == "declared" else 5)
+    few = judge_history(_without("[onnx-int8-32]"), [whole], GateSettings(accept=(accept,)))
+    assert exit_code(few) == 5
+
+
+def test_a_time_of_zero_is_not_excused_as_removed() -> None:
+    whole = parse_run("whole", make_file(make_run()))
+    verdicts = judge_history(
+        _without("none", factor=0.0), [whole] * 6, GateSettings(accept=("removed batch 32",))
+    )
+    assert [(verdict.outcome, verdict.why) for verdict in verdicts if verdict.unanswered] == [
+        ("inconclusive", "not in this run, or not above 0: batch 1, 8, 32, 64")
+    ]
+
+
 def test_the_times_of_a_backend_that_a_run_does_not_name_are_not_missing() -> None:
     run, content = make_run(), make_file(make_run())
     names = {"torch-fp32", "onnx-fp32"}
