@@ -188,7 +188,7 @@ class GateRun:
         drift: how far the vectors moved, of the reference and each backend that both have; empty for a base
             whose worker can't give its vectors.
         added: backends that the base does not have.
-        removed: backends that only the base has.
+        removed: backends that only the base has; ``texts`` where the base's corpus has more texts.
         accepted: what head's ``pyproject.toml`` declares in ``accept`` and base's does not.
         rules: base's ``[tool.embedopt.gate]``, which judges; None where base has no embedopt.
         moved_rules: what head's rules change, such as ``threshold 0.03 -> 0.99``: it holds once it is merged.

@@ -27,18 +27,19 @@ _MANY_TEXTS, _FEWEST_MANY, _WARM_UP_MANY = 64, 2, 1
 # Pair n starts at text 97 n, so that each pair times other texts.
 _STRIDE = 97
 # Both ends of the pipe time a call. What the client waits for beyond the worker's own time, above all for
-# threads to rest, is alike in base and head, unless a worker counts less than its calls take. Two workers of
-# one code, on a machine four times overbooked, differed in it by 2.3 ms where a call took 11 ms, and by 4 ms
-# where it took 2.5 s.
+# threads to rest, is alike in base and head, unless a worker counts less than its calls take. On a machine
+# four times overbooked, two workers of the same code differed in it by 2.3 ms where a call took 11 ms, and by
+# 4 ms where a call took 2.5 s.
 _CLOCKS_S, _CLOCKS_SHARE = 5e-4, 0.2
-# The batcher gets this share of what base encodes one by one, in turns of so many requests: with more, what
-# varies is mostly the queue. It promises 50 ms, or so many calls of a slower backend, which would miss that.
+# Load on the batchers: a share of the rate at which base encodes one by one, in turns of 20 requests. With
+# more of either, the queue would vary more than the code. The promise is 50 ms; for a slower backend, the
+# time of 8 calls.
 _SERVED_SHARE, _TURN_REQUESTS, _MOST_TURNS = 0.4, 20, 10
 _PROMISE_MS, _PROMISE_CALLS = 50.0, 8
-# A request without an answer counts as the slowest, and as so many promises at least.
+# A request without an answer counts as long as the slowest, and at least this many promises.
 _LOST_PROMISES = 10
-# Calls with one text before and while memory is weighed, and those that its growth is extrapolated to. An
-# encoder of one code gained up to 84 kB in 100 calls, 10 to 20 kB of it after the first 32.
+# Calls with one text before memory is weighed, then while it is, and the number of calls that its growth is
+# extrapolated to. Unchanged code gained up to 84 kB in 100 calls, 10 to 20 kB of it after the first 32.
 _SETTLING_CALLS, _WEIGHED_CALLS, _EXTRAPOLATED_CALLS = 32, 48, 10_000
 _LARGEST_LOG = 10.0
 
@@ -56,13 +57,13 @@ def measure_pair(
     """Load one backend in both processes, and measure its cells one after the other.
 
     The head's calls are slowed on purpose by each of ``slowdowns``, shares of their time. Each slow-down is a
-    measurement of its own; the calls of all are interleaved. What is no call is never slowed.
+    measurement of its own; the calls of all are interleaved. Only calls are slowed.
     ``on_last_call`` gets the texts of the last call of each batch size.
     """
     figures = _Figures(pair, cells[0].backend, work)
-    # Memory comes before the calls, which change it, and the batcher after the calls.
+    # Memory comes before the calls, which change it; the batcher, which _ORDER does not name, comes last.
     for cell in sorted(cells, key=lambda cell: (*_ORDER, cell.metric).index(cell.metric)):
-        if cell.figure.threshold is not None:
+        if cell.figure.threshold is not None:  # not a call
             yield (cell, 0.0), figures.measure(cell.metric)
             continue
         times, texts = _time_quads(pair, cell, work, slowdowns, clock)
@@ -74,7 +75,7 @@ def measure_pair(
 
 @dataclass(slots=True)
 class Times:
-    """Seconds of calls by the worker's clock, and what the client waited for each."""
+    """Seconds of calls by the worker's clock, and seconds that the client waited for each."""
 
     seconds: list[float] = field(default_factory=list)
     waited_s: list[float] = field(default_factory=list)
@@ -86,7 +87,7 @@ class Times:
 
     @property
     def quartiles_s(self) -> tuple[float, float]:
-        """Lower quartiles of the calls, and of what the client waited besides: a busy machine only adds."""
+        """Lower quartiles of the calls, and of the client's further wait: a busy machine only adds."""
         besides = np.subtract(self.waited_s, self.seconds)
         return float(np.percentile(self.seconds, 25)), float(np.percentile(besides, 25))
 
@@ -94,7 +95,7 @@ class Times:
 def summarise_pair(base: Times, head: Times, quads: Sequence[Quad]) -> ProcessPair:
     """Return the record of a process pair: the trimmed mean of its calm quads' log ratios, and their calls.
 
-    Each two calls in a row are of one quad, and each of ``quads`` says how calm a quad was.
+    Of each side, two calls in a row belong to one quad; ``quads`` has one entry for each.
     """
     counts, disturbed = calm(quads)
     base_s, head_s = (np.reshape(side.seconds, (-1, 2))[counts] for side in (base, head))
@@ -125,12 +126,12 @@ def disagreement(base: Times, head: Times) -> str:
 def _time_quads(
     pair: LivePair, cell: Cell, work: Work, slowdowns: Sequence[float], clock: Clock
 ) -> tuple[dict[float, tuple[Times, Times, list[Quad]]], list[str]]:
-    """Call A, B, B, A on each batch and slow-down.
+    """Call A, B, B, A for each batch and slow-down.
 
-    Every other quad names the batch size: a call without one is planned, as a user makes it.
+    Every other quad sends the batch size along; the others let the call plan its batches, as users do.
 
     Returns:
-        The times of base, those of head, and the quads by slow-down, and the texts of the last call.
+        For each slow-down, the times of base, those of head, and the quads; then the texts of the last call.
     """
     is_many, texts = cell.metric == "texts_per_s", list[str]()
     size, fewest = (_MANY_TEXTS, _FEWEST_MANY) if is_many else (cell.batch_size, _FEWEST_QUADS)
@@ -168,11 +169,11 @@ def _time_call(
 
 
 class _Figures:
-    """What a live pair measures of a backend besides calls; it loads the backend in both processes."""
+    """Loads a backend in both processes of a pair, and measures its figures other than calls."""
 
     def __init__(self, pair: LivePair, backend: str, work: Work) -> None:
         self._pair, self._backend, self._work = pair, backend, work
-        # At the same time: the process that loads second is 5 to 14 % faster.
+        # At the same time: one after the other, the second to load was 5 to 14 % faster.
         for client in pair.in_order:
             client.send("load", **work.opening(backend, of_base=client is pair.base))
         answers = {id(client): client.receive() for client in pair.in_order}
@@ -180,7 +181,7 @@ class _Figures:
         self._measured: dict[PairedMetric, ProcessPair] = {"load_s": _summary("load_s", *load_s)}
 
     def measure(self, metric: PairedMetric) -> ProcessPair:
-        """Return the figure of a metric; those that one measurement yields are measured once."""
+        """Return the figure of a metric; figures of one measurement are measured together, once."""
         if metric not in self._measured:
             measures: Mapping[str, Callable[[], dict[PairedMetric, ProcessPair]]] = {
                 "peak_rss_bytes": self._peak,
@@ -239,11 +240,11 @@ def _served(
     promise_ms: float,
     disagreed: str,
 ) -> dict[PairedMetric, ProcessPair]:
-    """Return median, p99 and the answers within the promise of both sides' requests, in ms."""
+    """Return median and p99 in ms, and the rate of answers within the promise, from both sides' latencies."""
     if len(base) != len(head):
         raise MeasureError(
             f"the worker of base answered {len(base)} requests and that of head {len(head)}, "
-            "wanted as many: see load_test() in embedopt/measure/worker.py"
+            "wanted the same number: see load_test() in embedopt/measure/worker.py"
         )
     answered = [latency for latency in (*base, *head) if latency is not None]
     lost_ms = max([*answered, _LOST_PROMISES * promise_ms])
@@ -258,7 +259,7 @@ def _served(
         metric: _summary(metric, figure(base_ms), figure(head_ms), disagreed)
         for metric, figure in figures.items()
     }
-    # Both sides got the same requests: what the queue does to one of them mostly cancels in its ratio.
+    # Both sides got the same requests: the queue's effect on a request mostly cancels in its ratio.
     ratio = float(np.median(np.log(head_ms) - np.log(base_ms)))
     return {**measured, "served_p50_ms": replace(measured["served_p50_ms"], log_ratio=_bounded(ratio))}
 

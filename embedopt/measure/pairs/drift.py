@@ -39,7 +39,7 @@ def measure_drift(backend: str, texts: Sequence[str], base: FloatArray, head: Fl
 
 
 def similarities(base: FloatArray, head: FloatArray) -> FloatArray:
-    """Return the ``(n,)`` similarities of rows: 1 - d^2 / (2 m^2), d their distance, m the longer's length.
+    """Return the ``(n,)`` similarities of rows: 1 - d^2 / (2 m^2), for distance d and length m of the longer.
 
     For vectors of length 1 that is their cosine. It is exactly 1 for equal rows, and below 1 where only the
     length changed, which moves scores of an index that takes dot products.

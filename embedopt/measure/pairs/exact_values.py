@@ -1,4 +1,4 @@
-"""What does not vary from run to run, of base or head: sizes, scores and vectors."""
+"""The values of base or head that do not vary from run to run: sizes, scores and vectors."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from embedopt.measure.pairs.process_pair import Work
 from embedopt.measure.pairs.worker_client import RefusedError, WorkerClient
 from embedopt.measure.worker import unpack
 
-# How vectors are asked for, the best first: in batches of this size, which are the same in base and head, or
-# by workers from before that, as a call plans them.
+# Requests for vectors, the best first: in batches of 32 texts, the same in base and head; older workers only
+# have the second, which plans its batches.
 _VECTORS = ("one_batch", "vectors")
 _BATCH_SIZE = 32
 
@@ -24,11 +24,11 @@ class ExactValues:
 
     Attributes:
         backends: names of all backends that the code has.
-        defaults: the backends that it takes where none is named, by what takes them.
-        requests: what its worker answers.
+        defaults: backend that is used where none is named, by use: ``default`` or ``default-to-store``.
+        requests: requests that its worker answers.
         scores: size and accuracy of each backend by metric.
         vectors: embeddings of the reference and each backend; empty where the worker can't give them.
-        files: what a project's own code was imported from, by backend.
+        files: files that a project's own code was imported from, by backend.
         refused: why a backend can't be measured.
     """
 
@@ -43,7 +43,7 @@ class ExactValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExactRequest:
-    """How exact values are asked for.
+    """How exact values are requested.
 
     Attributes:
         vectors_by: the request for vectors; None for no vectors.
@@ -65,12 +65,12 @@ def measure_exact_values(
 ) -> ExactValues:
     """Measure the reference, where it is needed, and the backends that the code has."""
     values = ExactValues(backends=client.backends, defaults=client.defaults, requests=client.requests)
-    opened = {}
-    if not set(backends) & set(client.backends) <= client.held_against_none:
+    opened, measured = {}, set(backends) & set(client.backends)
+    if measured - client.held_against_none:
         opened[REFERENCE] = client.ask("load", **work.opening(REFERENCE, of_base=asked.of_base))
         _add_vectors(client, REFERENCE, work, asked, values)
     for name in backends:
-        if name not in client.backends:
+        if name not in measured:
             continue
         try:
             if name not in opened:

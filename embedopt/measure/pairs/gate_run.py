@@ -1,6 +1,6 @@
 """``--against REF``: measure base and head in process pairs, while pairs are wanted and the budget lasts.
 
-This module does not judge: the function ``plan_pairs`` that it is given says which pairs are still wanted.
+This module does not judge: the caller's function ``plan_pairs`` returns the pairs that are still wanted.
 """
 
 import sys
@@ -47,7 +47,7 @@ class GatePlan:
         base_python: likewise of the base; None for the head's.
         backends: backends that are timed in process pairs, at each of the batch sizes.
         base_inputs: model and texts of the base, where they are not head's.
-        moved: what head's configuration changes of the base's, such as ``--min-cosine 0.95 -> 0.5``.
+        moved: changes of head to the base's configuration, such as ``--min-cosine 0.95 -> 0.5``.
         invariance_rounds: number of batches that each of these texts is encoded in.
         threshold: smallest change that counts, a share, for the record only; None for the default.
     """
@@ -72,7 +72,7 @@ class GatePlan:
 
     @property
     def questions(self) -> tuple[tuple[int, FigureKind], ...]:
-        """What is judged of each backend: a batch size (0 for none) and a kind of figure."""
+        """The questions about each backend: a batch size (0 for none) and a kind of figure."""
         kinds = [kind for kind in get_args(FigureKind) if kind != "time"]
         return (*((size, "time") for size in self.batch_sizes), *((0, kind) for kind in kinds))
 
@@ -86,7 +86,7 @@ def measure_gate_run(
 ) -> GateRun:
     """Check the base out, measure base and head, and leave no process and no worktree behind.
 
-    ``plan_pairs_by`` returns the function that says, by the base's rules, which pairs are still wanted.
+    ``plan_pairs_by`` takes the base's rules and returns the function that plans the pairs by them.
 
     Raises:
         UsageError: the base does not exist.
@@ -94,23 +94,23 @@ def measure_gate_run(
         MeasureError: a worker died, hung or wrote rubbish.
     """
     installed = not project.holds_embedopt(plan.head)
-    commit, head = worktree.resolve(plan.head, plan.ref), worktree.describe_head(plan.head)
+    commit, head_commit = worktree.resolve(plan.head, plan.ref), worktree.describe_head(plan.head)
     cache_dir = cache_root(Path(work.cache_dir) if work.cache_dir else None)
     suite = base_commit.suite_folder(plan.head, commit)
     with ended_by_signals(), worktree.checked_out(plan.head, commit, cache_dir, suite) as folder:
         python = plan.head_python or sys.executable
         base = Checkout(name="base", root=folder, python=plan.base_python or python, installed=installed)
-        own = Checkout(name="head", root=plan.head, python=python, installed=installed)
+        head = Checkout(name="head", root=plan.head, python=python, installed=installed)
         if project.has_suite(folder, installed=installed):
             environment.install(folder, project.install_command(plan.head, folder), on_step)
         started_s = clock()
-        starts = (lambda: WorkerClient(base), lambda: WorkerClient(own))
+        starts = (lambda: WorkerClient(base), lambda: WorkerClient(head))
         runner = GateRunner(starts, plan, work, on_step, clock)
-        runner.compare(folder, commit, head, plan_pairs_by)
+        runner.compare(folder, commit, head_commit, plan_pairs_by)
     return GateRun(
         base=plan.ref,
         base_commit=commit,
-        head=head,
+        head=head_commit,
         cells=runner.cells,
         exact=tuple(runner.exact),
         not_comparable=runner.not_comparable,
@@ -131,7 +131,7 @@ def measure_gate_run(
 class GateRunner:
     """Measures base and head, and holds the evidence so far.
 
-    ``starts`` start a new worker of the base, and one of the head. The budget begins now.
+    ``starts`` holds a function that starts a worker of the base, and one for the head. The budget begins now.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class GateRunner:
         self.moved = plan.moved
         self.rules: Mapping[str, Any] | None = None  # the base's, once it is measured
         self.accepted: tuple[str, ...] = ()
-        self._lost: tuple[str, ...] = ()  # beside the backends that the change removes
+        self._lost: tuple[str, ...] = ()  # what the change removes besides backends
         self._vectors_by: str | None = None
 
     def compare(
@@ -173,7 +173,7 @@ class GateRunner:
             return
         targets = read_targets(plan.head)
         ours = [name for name in plan.backends if name not in targets]
-        # Without one of its own, the head runs in the environment of this code.
+        # Without an environment of its own, the head runs in that of this code.
         is_head_at_home = plan.head_python is not None or installed or project.holds_this_code(plan.head)
         own_python = plan.base_python is not None and is_head_at_home
         if ours and (
@@ -187,7 +187,7 @@ class GateRunner:
         self.accepted = project.newly_accepted(own_rules, self.rules)
         self._projects = (base, plan.head)
         self.notes += changed_targets(read_targets(base), targets)
-        self._give_each_its_own(base)
+        self._take_inputs_of(base)
         self.moved += project.moved_rules(own_rules, self.rules)
         self.moved += project.moved_judges(plan.head, commit)
         if self.work.texts:
@@ -196,7 +196,7 @@ class GateRunner:
             why = "base and head have no text in common: keep some of the base's corpus"
             self._leave_out(dict.fromkeys(plan.backends, why))
 
-    def _give_each_its_own(self, base: Path) -> None:
+    def _take_inputs_of(self, base: Path) -> None:
         own = own_inputs(self._plan.base_inputs, base, self.work)
         self.work = own.work
         if own.lost:

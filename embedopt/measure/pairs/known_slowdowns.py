@@ -1,8 +1,8 @@
 """Process pairs with known slow-downs: base and head run the same code, and the head is slowed on purpose.
 
-The first half of the pairs has identical sides only: how they spread says most of what a rate depends on, and
-such a pair takes a fifth of the time. The others measure all slow-downs in turns, no slow-down among them, so
-that chance affects all alike.
+The first half of the pairs has identical sides only: an error rate depends mostly on how these spread, and
+such a pair takes a fifth of the time. Each other pair measures all slow-downs and none in turns, so that
+chance affects all alike.
 """
 
 import json
@@ -55,7 +55,7 @@ def collect_samples(
 ) -> SlowdownSamples:
     """Measure process pairs, the backends in turn, until the plan is fulfilled or its budget is spent.
 
-    They are added to the samples of earlier sittings, which may have other cells. ``on_pair`` gets all
+    They are added to ``samples``, those of earlier calls, which may have other cells. ``on_pair`` gets all
     samples so far after each pair.
 
     Raises:
@@ -75,18 +75,18 @@ def collect_samples(
             measured, slowdowns = {}, slowdowns_of(number, plan.pairs)
             with live_pair(number, start, start) as pair:
                 now_s = clock()
-                for key, own in measure_pair(pair, cells, plan.work, slowdowns, clock):
+                for (cell, slowdown), own in measure_pair(pair, cells, plan.work, slowdowns, clock):
                     before_s, now_s = now_s, clock()
-                    if key[1] == 0:  # the calls of all slow-downs of a cell have been made by now
-                        share_s = (now_s - before_s) / (1 if key[0].figure.threshold else len(slowdowns))
-                    measured[key] = replace(own, seconds=round(share_s, 4))
+                    if slowdown == 0:  # the calls of all slow-downs of the cell have been made by now
+                        share_s = (now_s - before_s) / (1 if cell.figure.threshold else len(slowdowns))
+                    measured[cell, slowdown] = replace(own, seconds=round(share_s, 4))
             samples = _with(samples, measured, clock() - pair_started_s)
             on_pair(samples)
     return samples
 
 
 def _build(start: StartWorker, plan: SamplingPlan) -> None:
-    """Build the artifacts: a process that does takes several times the memory to open."""
+    """Build the artifacts first: a process that builds one takes several times the memory of opening it."""
     with start() as client:
         for name in plan.cells_by_backend:
             client.ask("load", **plan.work.opening(name, of_base=False))
@@ -110,7 +110,7 @@ def read_samples(file: Path) -> tuple[SlowdownSamples, ...]:
 
 
 def slowdowns_of(number: int, pairs: int) -> tuple[float, ...]:
-    """Return the slow-downs of a process pair by its number, of so many pairs."""
+    """Return the slow-downs that one of ``pairs`` process pairs measures, by its number."""
     return (0.0, *SLOWDOWNS) if number >= pairs // 2 else (0.0,)
 
 

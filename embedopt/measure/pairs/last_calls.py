@@ -1,7 +1,7 @@
 """The last timed call of each cell: its vectors in base and head, and the time of the same call once more.
 
-Code that answers otherwise when it is timed drifts here, since these are vectors of the timed calls. Code
-that keeps results is quick on the repeated call alone.
+These vectors show code that gives other answers while it is timed. Code that keeps results is quick on the
+repeated call alone.
 """
 
 from collections import defaultdict
@@ -45,7 +45,7 @@ class LastCalls:
         self._drift[cell.backend] = _worse(self._drift.get(cell.backend), drift)
 
     def with_drift(self, known: Sequence[Drift]) -> list[Drift]:
-        """Return what drifted most: these vectors, or those of the timed calls."""
+        """Return the larger drift of each backend: the known one, or that of its timed calls."""
         backends = {drift.backend: drift for drift in known}
         for name, drift in self._drift.items():
             backends[name] = _worse(backends.get(name), drift)

@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# The system counts CPU time in steps of 10 ms, each kind on its own: over 0.2 s, what is left for others is
-# known to some 7 % of a core.
+# The system counts each kind of CPU time in steps of 10 ms: over 0.2 s, that of others is known to about 7 %
+# of a core.
 _BLOCK_S, _LARGEST_SHARE = 0.2, 0.2
 
 
@@ -25,7 +25,7 @@ def calm(quads: Sequence[Quad]) -> tuple[list[bool], int]:
     """Return which quads count, and how many were disturbed.
 
     Where more than half are disturbed, all count: that may be the doing of what is measured, such as a server
-    that no worker has started. Quads in a row are looked at together until they last long enough to tell.
+    that no worker has started. Short quads in a row are judged together, as a block.
     """
     numbers = _blocks(quads)
     shares = []
@@ -36,10 +36,11 @@ def calm(quads: Sequence[Quad]) -> tuple[list[bool], int]:
         )
         shares += [taken] * len(together)
     disturbed = [share > _LARGEST_SHARE for share in shares]
-    return [2 * sum(disturbed) > len(quads) or not one for one in disturbed], sum(disturbed)
+    all_count = 2 * sum(disturbed) > len(quads)
+    return [all_count or not is_disturbed for is_disturbed in disturbed], sum(disturbed)
 
 
 def _blocks(quads: Sequence[Quad]) -> list[int]:
-    """Return the number of each quad's block: those that begin in the same 0.2 s are of one."""
+    """Return the number of each quad's block: quads that begin in the same 0.2 s share one."""
     before_s = itertools.accumulate((quad.seconds for quad in quads[:-1]), initial=0.0)
     return [int(seconds / _BLOCK_S) for seconds in before_s]

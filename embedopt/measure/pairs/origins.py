@@ -43,9 +43,9 @@ class Origins:
 
     @property
     def has_own(self) -> bool:
-        """Whether one of the files lies in the checkout; so does what was installed into it, in its .venv.
+        """Whether one of the files lies in the checkout.
 
-        That is no sign of its own code where the command names a file elsewhere.
+        Files installed there, as in its .venv, do not count where ``start`` names a file elsewhere that ran.
         """
         own = [Path(name) for name in self.files if Path(name).is_relative_to(self.top)]
         named = {os.path.realpath(word) for word in shlex.split(self.start)[1:] if Path(word).is_absolute()}
@@ -94,7 +94,10 @@ def why_not_own(base: Origins, head: Origins) -> str | None:
 def not_own(
     projects: tuple[Path, Path], base: Mapping[str, Mapping[str, Any]], head: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
-    """Return why base or head did not run its own code, by backend; ``files`` of each are by backend, too."""
+    """Return why base or head did not run its own code, by backend.
+
+    ``base`` and ``head`` hold the answer to the request ``files`` for each backend.
+    """
     reasons = {
         name: why_not_own(
             Origins("base", projects[0], frozenset(base[name]["files"]), base[name].get("start", "")),
@@ -107,9 +110,9 @@ def not_own(
 
 
 def _import_paths(file: Path, fewest: int) -> Iterator[str]:
-    """Yield the paths, from a folder on that has ``fewest`` parts or more, by which a file can be imported.
+    """Yield the paths by which a file can be imported: each begins below a folder that is no package.
 
-    That folder is no package.
+    The path of that folder has ``fewest`` parts or more.
     """
     for count in range(len(file.parts) - 1, fewest - 1, -1):
         if not Path(*file.parts[:count], "__init__.py").is_file():
@@ -117,7 +120,10 @@ def _import_paths(file: Path, fewest: int) -> Iterator[str]:
 
 
 def _installed_paths(file: Path) -> list[str]:
-    """Return such paths of a file outside the checkout; a single name may be a module of Python itself."""
+    """Return the import paths of a file outside the checkout.
+
+    Outside an installed environment, a single name is left out: it may be a module of Python itself.
+    """
     places = [count for count, name in enumerate(file.parts, 1) if name in _INSTALLED]
     paths = _import_paths(file, places[-1] if places else 1)
     return [path for path in paths if places or "/" in path]

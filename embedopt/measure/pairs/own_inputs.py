@@ -15,11 +15,11 @@ _NAMED_TEXTS, _SHOWN_CHARACTERS = 3, 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseInputs:
-    """Model and texts that the base's configuration names, or stands for where it names none.
+    """Model and texts of the base's configuration, or the defaults where it names none.
 
     Attributes:
         model: a folder or name; None for the bundled model.
-        is_model_given: whether the command line gives the model, which is that of both then.
+        is_model_given: whether the command line gives the model, for base and head.
         corpus: file or folder of the texts; None where the command line gives them.
     """
 
@@ -44,7 +44,7 @@ class OwnInputs:
 
 
 def own_inputs(inputs: BaseInputs, base: Path, work: Work) -> OwnInputs:
-    """Give the base in a folder its own model, and both sides the texts that both have, in the base's order.
+    """Give the checkout ``base`` its own model, and both sides their common texts, in the base's order.
 
     Raises:
         InputError: the base's texts can't be read.
@@ -65,7 +65,7 @@ def own_inputs(inputs: BaseInputs, base: Path, work: Work) -> OwnInputs:
 def _base_model(inputs: BaseInputs, base: Path, work: Work) -> str | None:
     """Return the folder of the base's model; None where both sides have the same."""
     name = inputs.model or _model_of_targets(base)
-    if inputs.is_model_given or name is work.model is None:
+    if inputs.is_model_given or (name is None and work.model is None):
         return None
     if name is not None and (base / name).is_dir():
         return str(base / name)

@@ -14,7 +14,7 @@ from embedopt.sampling import cells_within_budget, has_limited_share
 class PairSampler:
     """Starts process pairs and measures cells in them, as long as the budget of ``budget_s`` seconds lasts.
 
-    The budget begins now. What is no call with a batch size gets a share of it.
+    The budget begins now. Cells with a limited share, see :mod:`embedopt.sampling`, get a part of it.
 
     Attributes:
         pairs: number of process pairs so far.
@@ -39,9 +39,9 @@ class PairSampler:
         self.pairs = 0
 
     def measure(self, wanted: Mapping[Cell, bool], work: Work) -> Mapping[Cell, float] | None:
-        """Measure a process pair of one backend; None if the last such pair took longer than is left.
+        """Measure a process pair of one backend; None if its last pair took longer than is left.
 
-        Cells whose share of the budget is spent are left out, but for those that are to be confirmed.
+        Cells whose share of the budget is spent are left out, except those that are to be confirmed.
         """
         cells = cells_within_budget(wanted, self._extras_s, self._budget_s)
         if not cells:

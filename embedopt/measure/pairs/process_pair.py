@@ -1,8 +1,8 @@
 """One process of the base and one of the head, live at the same time and called in turns: A, B, B, A.
 
-What slows both calls of a moment, such as another process on the machine, cancels in their ratio; the order
-within a quad cancels a drift. What a process has by chance, such as where its memory lies, does not cancel:
-so each process pair yields one number, and the evidence is many pairs.
+Whatever slows both calls of a moment, such as another process on the machine, cancels in their ratio, and the
+order within a quad cancels a steady drift. Chance within one process, such as its memory layout, does not
+cancel: so each process pair yields one number, and the evidence is many pairs.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Work:
     def opening(self, backend: str, *, of_base: bool) -> dict[str, str | bool | None]:
         """Return the values of the request ``load`` for a backend of base or head."""
         model = (self.base_model or self.model) if of_base else self.model
-        # A base from before model code could run gets no argument that it does not know.
+        # An older base does not know this argument: it gets it only where it is needed.
         trust = {"trust_remote_code": True} if self.trust_remote_code else {}
         return {"backend": backend, "model": model, "cache_dir": self.cache_dir, **trust}
 
@@ -72,7 +72,7 @@ class LivePair:
 
 @contextlib.contextmanager
 def live_pair(number: int, start_base: StartWorker, start_head: StartWorker) -> Iterator[LivePair]:
-    """Start a process of the base and one of the head, the one first that is called first."""
+    """Start a process of the base and one of the head; the one that is called first starts first."""
     if number % 2 == 0:
         with start_base() as base, start_head() as head:
             yield LivePair(number=number, base=base, head=head)

@@ -16,7 +16,7 @@ from embedopt.measure.pairs import environment
 _WORKER_FILE = Path("embedopt", "measure", "worker.py")
 _THIS_FILE = Path("embedopt", "measure", "pairs", "project.py")
 _ADOPTING = ("pyproject.toml", "conftest.py", "benchmarks/conftest.py", "benchmarks/pytest.ini")
-# What measures and judges, where embedopt itself is changed; the rest is measured, or shows.
+# The code that measures and judges, for changes of embedopt itself; the rest is measured or only shows.
 _JUDGES = (
     *("embedopt", "conftest.py", "benchmarks/test_against.py"),
     *(f":(exclude)embedopt/{part}" for part in ("bulk", "ci", "inference", "report", "serving")),
@@ -31,9 +31,9 @@ def holds_embedopt(root: Path) -> bool:
 
 
 def has_suite(base: Path, *, installed: bool = False) -> bool:
-    """Return whether a checkout has embedopt at all: one from before it was adopted does not.
+    """Return whether a checkout uses embedopt; one from before its adoption does not.
 
-    Where the ``installed`` embedopt measures it, one of the files that adopt it names it.
+    Where the ``installed`` embedopt measures it, one of the files that can adopt the suite has to name it.
     """
     if installed:
         files = [base / name for name in _ADOPTING]
@@ -44,8 +44,8 @@ def has_suite(base: Path, *, installed: bool = False) -> bool:
 def why_not_comparable(head: Path, base: Path, *, own_python: bool, installed: bool = False) -> str | None:
     """Return the reason why our backends can't be compared in head and base; None where they can.
 
-    A base without an environment of its own (``own_python``) must have the same exactly pinned dependencies:
-    where the ``installed`` embedopt measures both, of those that are embedopt's, lock files included.
+    A base without an environment of its own (``own_python``) must pin the same versions as head. Where the
+    ``installed`` embedopt measures both, only versions of its own requirements count, locked ones too.
 
     Raises:
         MeasureError: a ``pyproject.toml`` or a lock file can't be read.
@@ -106,9 +106,9 @@ def moved_rules(head: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, 
 
 
 def moved_judges(head: Path, commit: str) -> tuple[str, ...]:
-    """Return in words which code that measures and judges is head's own, and not that of the base's commit.
+    """Return in words which code that measured and judged the head differs from that of the base's commit.
 
-    It is the base's where ``--head`` names the code that is measured, or where embedopt is installed.
+    None does where this code is not head's own: with ``--head``, or where embedopt is installed.
 
     Raises:
         GitError: git can't compare the checkout with the commit.
@@ -124,7 +124,7 @@ def moved_judges(head: Path, commit: str) -> tuple[str, ...]:
 
 
 def holds_this_code(root: Path) -> bool:
-    """Return whether the code that runs is of a checkout; a checkout of the base may lie in head's."""
+    """Return whether the running code is that of a checkout, not of another checkout inside it."""
     return Path(__file__).resolve() == (root / _THIS_FILE).resolve()
 
 

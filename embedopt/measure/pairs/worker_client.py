@@ -27,7 +27,7 @@ _LONG = frozenset({"load", "accuracy", "vectors", "one_batch"})
 # call, and two of them may wake on one core: a call of torch-fp32 with 32 texts took 96 to 172 ms with
 # OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=0, 85 to 119 ms without. With PYTHONSAFEPATH, Python would not
 # import the checkout that a worker runs in. With PYTHONDONTWRITEBYTECODE, a fresh checkout is compiled at
-# each start, and one that was used before is not: of one code, the base took 3 % more memory to open.
+# each start, and one that was used before is not: the base of identical code took 3 % more memory to open.
 _LEFT_OUT = frozenset(
     {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE"}
 )
@@ -99,8 +99,8 @@ class WorkerClient:
         try:
             hello = self._process.read(short_s)
             self.backends = self._check_hello(hello)
-            # Workers before these fields have no such backends, name no defaults, and answer the first three
-            # requests only.
+            # An older worker, which lacks these fields, has no such backends, names no defaults and answers
+            # the first three requests only.
             self.held_against_none = frozenset(hello.get("held_against_none", ()))
             self.defaults: dict[str, str] = hello.get("defaults", {})
             self.requests: tuple[str, ...] = tuple(hello.get("requests", ("load", "time", "accuracy")))

@@ -48,8 +48,8 @@ def checked_out(
 ) -> Iterator[Path]:
     """Check ``commit`` out under ``cache_dir``, and remove it at the end, whatever happens.
 
-    Yields the folder ``below`` the top of the new worktree; without one, what is to it what ``repository``,
-    which may be a folder inside its own, is to that. Where the commit lacks that folder it does not exist.
+    Yields the folder ``below`` in the new worktree; by default, the folder at the place that ``repository``
+    has in its own worktree. It does not exist where the commit lacks it.
     Worktrees that a killed process left behind are removed first; those of other live runs stay.
 
     Raises:
