@@ -29,7 +29,7 @@ def cosines(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def cut_for(backend: Backend, vectors: FloatArray) -> FloatArray:
-    """Return the reference's vectors cut to the ``truncate_dim`` components of a row, normalised again."""
+    """Return the reference's vectors cut to a backend's ``truncate_dim`` components, normalised again."""
     dim = int(backend.open_options.get("truncate_dim", 0))
     if not dim:
         return vectors
@@ -46,7 +46,7 @@ def agreement(reference: FloatArray, embeddings: FloatArray) -> Accuracy:
     if reference.shape != embeddings.shape:
         raise MeasureError(
             f"embeddings have {embeddings.shape[1]} components, the reference's {reference.shape[1]}; wanted "
-            "as many: correct the target's model, or set its truncate_dim"
+            "the same number: correct the target's model, or set its truncate_dim"
         )
     values = cosines(reference, embeddings)
     return Accuracy(
@@ -60,7 +60,7 @@ def agreement(reference: FloatArray, embeddings: FloatArray) -> Accuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What an encoder makes of the judged queries of a corpus and of the texts that they search.
+    """An encoder's embeddings of the judged queries of a corpus and of the texts that they search.
 
     Attributes:
         queries: ``(n, dim)`` embeddings of the judged queries.
@@ -76,7 +76,7 @@ class Search:
 
 
 def retrieval(corpus: Corpus, reference: Search, search: Search) -> Accuracy:
-    """Search a corpus with its judged queries, of which it has at least one."""
+    """Search a corpus with its judged queries; it must have at least one."""
     queries = corpus.judged_queries
     top_10 = _nearest(corpus, search)
     reference_top_10 = _nearest(corpus, reference)
@@ -140,7 +140,7 @@ def read_sentence_pairs(path: Path) -> SentencePairs:
     ]
     if len({score for score, _, _ in parsed}) < 2:
         raise InputError(
-            f"pairs {path} has {len(parsed)} pairs with fewer than two different scores; wanted more"
+            f"pairs {path} has {len(parsed)} pairs with fewer than two different scores; wanted two or more"
         )
     scores, first, second = zip(*parsed, strict=True)
     return SentencePairs(path.name, first, second, np.asarray(scores))
@@ -174,11 +174,11 @@ def spearman(encoder: Encoder, sentence_pairs: SentencePairs) -> float:
 def _nearest(corpus: Corpus, search: Search) -> list[set[int]]:
     """Return the indices of the 10 texts that are nearest to each query by their cosine.
 
-    Neither the query itself is near, nor a text whose embedding is not finite.
+    The query itself is left out, and so is a text whose embedding is not finite.
     """
     candidates = np.asarray(corpus.candidates)
     lengths = np.linalg.norm(search.candidates, axis=1)
     scores = search.queries @ search.candidates.T / np.where(lengths > 0, lengths, 1)
     scores[np.isnan(scores) | (candidates == np.asarray(corpus.judged_queries)[:, np.newaxis])] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
-    return [set(candidates[top[own[top] > -np.inf]].tolist()) for top, own in zip(order, scores, strict=True)]
+    return [set(candidates[top[row[top] > -np.inf]].tolist()) for top, row in zip(order, scores, strict=True)]

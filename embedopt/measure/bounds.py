@@ -11,7 +11,7 @@ from embedopt.schema import metrics
 
 
 def missed_bounds(name: str, accuracy: Accuracy, options: Options) -> list[str]:
-    """Describe each bound that a backend's accuracy misses, in a line; metrics that are None miss none."""
+    """Return a line for each bound that a backend's accuracy misses; a metric that is None misses none."""
     bounds = _bounds(BACKENDS[name], options)
     return [
         f"{name}: {metric} is {value:.7f}, wanted {bound:g} or {better} ({this_machine().hardware_class})"

@@ -1,4 +1,4 @@
-"""Encoding a data set from Parquet to Parquet: its speed, its memory, and what it costs to go on.
+"""Encoding a data set from Parquet to Parquet: speed, memory, and the time to resume with nothing left.
 
 ``python -m embedopt.measure.bulk`` is the process that is measured.
 """

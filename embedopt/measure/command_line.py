@@ -33,7 +33,7 @@ _AS_GIVEN = (
     *("price_per_hour", "slo_p99_ms", "soak_s", "bulk_texts", "gate_threshold"),
 )
 
-# What each side has for itself, and what belongs to the machine: the base's rules don't replace it.
+# Options that head keeps for itself, and options of this machine: those of the base do not replace them.
 _OWN = ("model", "revision", "trust_remote_code", "corpus", "pairs")
 _OF_THIS_MACHINE = ("cache_dir", "against", "against_python", "head", "head_python")
 # Paths in a project's configuration are relative to the project.
@@ -64,12 +64,12 @@ def head_folder(option: Namespace, root: Path) -> Path:
 def parse_options(option: Namespace, root: Path, given: Sequence[str] | None = None) -> Options:
     """Read and check the options of a run of the code in the folder ``root``.
 
-    Where it is compared with a base, the base's configuration of pytest holds in place of its own, but for
-    its model and texts: a change can't move its own goal posts. ``given`` are the words of the command line
-    and the environment, which hold for both; None where all options are theirs.
+    In a gate run, the base's configuration of pytest replaces the head's, except for model and texts: a
+    change can't move its own goal posts. ``given`` holds the words of the command line and the environment,
+    which apply to both; None where no configuration was read.
 
     Raises:
-        UsageError: an option has a value that means nothing, or there is no such base; the message says what
+        UsageError: an option has a value that is not allowed, or there is no such base; the message says what
             is wanted.
     """
     option = own_options(option)
@@ -92,16 +92,16 @@ def parse_options(option: Namespace, root: Path, given: Sequence[str] | None = N
 
 
 def _of_base(own: Namespace, head: Path, given: Sequence[str]) -> Namespace:
-    """Return the options by which head is judged: the base's, with head's model and texts.
+    """Return the options that head is judged by: the base's, with head's model and texts.
 
-    It also has the base's model and texts, and what the change moves, as :class:`GatePlan` has them.
+    ``base_inputs`` and ``moved``, which describe the base as in :class:`GatePlan`, are added.
     """
     commit, configured = resolve(head, own.against), base_commit.given_addopts(given)
     taken = getattr(own, "taken", ())
     if own.head is not None:  # pytest has read the configuration of the checkout that it runs in
         own = _parse([*(base_commit.addopts(head) if configured is None else configured), *given], taken)
     suite = base_commit.suite_folder(head, commit)
-    if suite is None:  # it adopts the suite: there are no rules yet
+    if suite is None:  # head adopts the suite: the base has no rules yet
         return own
     if configured is None:
         configured = base_commit.addopts(head, commit, suite)
@@ -125,16 +125,16 @@ def _of_base(own: Namespace, head: Path, given: Sequence[str]) -> Namespace:
 
 
 def _inside(folder: Path, path: T) -> T:
-    """Return what a path in the configuration of a folder's project names; a name that is none as it is."""
+    """Return a path that exists in a folder as one below it, and any other value as it is."""
     if path is None or not (folder / str(path)).exists():
         return path
     return type(path)(folder / str(path))  # type: ignore[call-arg]  # a string or a path
 
 
 def _parse(words: Sequence[str], taken: Sequence[str]) -> Namespace:
-    """Read our options among the words of a command line, and pass over those of pytest and others.
+    """Read our options among the words of a command line, and ignore those of pytest and its plugins.
 
-    The short names that are ``taken`` are others'.
+    The short names in ``taken`` belong to other plugins.
     """
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     declare_options(parser.add_argument, taken)
@@ -152,9 +152,10 @@ def _shown(option: Namespace, name: str) -> str:
 def parse_backends(
     names: str | None, profile: ProfileName, default: str | None = None
 ) -> tuple[Backend, ...]:
-    """Read ``--backends a,b``; None for what the project declares, else for the default or the profile's.
+    """Read ``--backends a,b``. None stands for the backends that the project declares.
 
-    The reference is always included, since the other backends are compared with it.
+    Where it declares none, None stands for ``default``, and without one for those of the profile. The
+    reference is always included, since the other backends are compared with it.
 
     Raises:
         UsageError: a name is unknown, or there is none; the message lists the known ones.
@@ -165,7 +166,7 @@ def parse_backends(
 
 
 def _declared_values(rows: Sequence[Backend], option: Namespace) -> dict[str, Any]:
-    """Return the options that declared rows decide: the model that they are held against, and its prompts.
+    """Return the options that declared rows decide: the model that they are compared with, and its prompts.
 
     Raises:
         UsageError: they differ among the rows, or the model is another than ``--model``.
@@ -174,11 +175,11 @@ def _declared_values(rows: Sequence[Backend], option: Namespace) -> dict[str, An
     for name, key in (("query_prompt", "queries"), ("document_prompt", "documents")):
         prompts = {row.open_options[key]: row for row in rows if key in row.open_options}
         if prompts and getattr(option, name) is None:
-            [values[name]] = _one_of(prompts, key)
+            values[name] = _one_of(prompts, key)
     held = {row.model: row for row in rows if row.model not in (None, NO_MODEL)}
     if not held:
         return values
-    [model] = _one_of(held, "model")
+    model = _one_of(held, "model")
     if option.model is not None and Path(option.model).absolute() != Path(model).absolute():
         raise UsageError(
             f"--model is {option.model}, and {held[model].name} is held against {model}; wanted one model in "
@@ -192,15 +193,15 @@ def _declared_values(rows: Sequence[Backend], option: Namespace) -> dict[str, An
     }
 
 
-def _one_of(values: Mapping[Any, Backend], key: str) -> tuple[Any]:
-    """Return the one value of a key; refuse several."""
+def _one_of(values: Mapping[Any, Backend], key: str) -> Any:
+    """Return the only value of a key; refuse several."""
     (value, row), *others = values.items()
     for other, other_row in others:
         raise UsageError(
             f"{row.name} has {key} = {value!r}, {other_row.name} {other!r}; wanted one {key} in a run: "
             "name the backends of one with --backends"
         )
-    return (value,)
+    return value
 
 
 def parse_batch_sizes(sizes: str | None, profile: ProfileName) -> tuple[int, ...]:
@@ -227,7 +228,7 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
     The code in the folder ``head`` is compared with the base.
 
     Raises:
-        UsageError: an option has a value that means nothing, or there is no such base.
+        UsageError: an option has a value that is not allowed, or there is no such base.
     """
     if option.against is None:
         return None
@@ -240,7 +241,7 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
             "--against: pyproject.toml declares no target, so nothing of this repository would be measured; "
             "wanted [tool.embedopt.targets.NAME], --model or --backends"
         )
-    if not holds_embedopt(head) and REFERENCE not in named:  # it is the installed one, in base and head
+    if not holds_embedopt(head) and REFERENCE not in named:  # base and head would run the same installed one
         rows = tuple(row for row in rows if row.name != REFERENCE)
     return _checked(
         GatePlan,
@@ -260,7 +261,7 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
 
 
 def _interpreter(option: str, name: str | None) -> str | None:
-    """Return the absolute path of an interpreter: a worker starts in another folder; None where none is."""
+    """Return the absolute path of an interpreter, as a worker starts in another folder; None for no name."""
     if name is None:
         return None
     path = shutil.which(name)

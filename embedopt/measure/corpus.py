@@ -64,7 +64,7 @@ class Corpus:
 
     @property
     def candidates(self) -> tuple[int, ...]:
-        """Indices of the texts that queries search: all, or all but the queries where none answers another.
+        """Indices of the texts that queries search: all but the queries, or all where one answers another.
 
         A query that answers another is a document too, as in a corpus of duplicate questions.
         """

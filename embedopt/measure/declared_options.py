@@ -1,4 +1,4 @@
-"""The options of a run, as pytest's command line declares them: each by a name of ours, and a short one."""
+"""The options of a run, as pytest's command line declares them: each with a long name and a short one."""
 
 from argparse import ArgumentError, Namespace
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,11 +16,11 @@ _PREFIX = "embedopt"
 
 
 def declare_options(add: Callable[..., object], taken: Collection[str] = ()) -> list[str]:
-    """Declare all options of a run, and return the short names that others have already.
+    """Declare all options of a run, and return the short names that other plugins have taken.
 
-    Each option has a name of ours, ``--embedopt-model``, and where it is free the short one, ``--model``.
-    ``add`` is the ``addoption`` of a group of pytest's, or the ``add_argument`` of a parser, which does not
-    know the short names that are ``taken``.
+    Each option has a long name, ``--embedopt-model``, and a short one where it is free, ``--model``. ``add``
+    is the ``addoption`` of a group of pytest's, or the ``add_argument`` of a parser, for which ``taken``
+    lists the short names that are not free.
     """
     return [name for name, settings in _options() if not _declare(add, name, settings, taken)]
 
@@ -39,12 +39,12 @@ def _declare(
 
 
 def long_name(short: str) -> str:
-    """Return the name of an option that meets nobody else's: ``--embedopt-model`` of ``--model``."""
+    """Return the long name of an option, which no other plugin has: ``--embedopt-model`` for ``--model``."""
     return short.replace("--", f"--{_PREFIX}-", 1)
 
 
 def _options() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the short name of each option, and what a parser wants to know of it."""
+    """Yield the short name of each option, and its settings for a parser."""
     yield "--backends", {"metavar": "A,B", "help": f"all, or some of {', '.join(BACKENDS)}"}
     sizes = f"batch sizes of the latency benchmarks, some of {', '.join(map(str, BATCH_SIZES))}"
     yield "--batch-sizes", {"metavar": "1,8", "help": sizes}
@@ -60,13 +60,13 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
         text = f"put before each {kind} of retrieval: a prompt that the model names, or any string"
         help_text = f"{text} (default: the model's own for each {kind})"
         yield f"--{kind}-prompt", {"metavar": "NAME", "help": help_text}
-    yield "--min-cosine", _number(Options.min_cosine, "floor of the mean cosine")
+    yield "--min-cosine", _number(Options.min_cosine, "smallest mean cosine to the reference that passes")
     profile = f"how much is measured (default: {Options.profile})"
     choices = {"choices": get_args(ProfileName), "default": Options.profile}
     yield "--profile", choices | {"help": profile}
     yield "--pairs", {"type": Path, "metavar": "FILE", "help": f"judged sentence pairs: {PAIRS_LAYOUT}"}
     yield "--price-per-hour", _number(Options.price_per_hour, "dollars for an hour of this machine")
-    yield "--slo-p99-ms", _number(Options.slo_p99_ms, "longest p99 under load that is acceptable, in ms")
+    yield "--slo-p99-ms", _number(Options.slo_p99_ms, "largest acceptable p99 under load, in ms")
     yield "--soak-s", _number(Options.soak_s, "seconds of a soak under load, 0 for none")
     yield "--bulk-texts", _number(Options.bulk_texts, "texts of the bulk benchmark, 0 for none")
     yield "--against", {"metavar": "REF", "help": "compare this code with a commit or branch, and judge"}

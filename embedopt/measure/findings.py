@@ -22,7 +22,7 @@ class Findings:
     """Keeps what the benchmarks of a session measured.
 
     Attributes:
-        turns: what the backends did in turns, by case of texts.
+        turns: speed of the backends that took turns, by case of texts.
         gate_run: comparison with the base of ``--against``; None until it is measured.
     """
 
@@ -44,7 +44,7 @@ class Findings:
         _check_finite(name, measured)
 
     def add_load_test(self, name: str, batching: str, load_test: LoadTest) -> None:
-        """Keep what was measured of a backend under load, behind one way of batching; errors as above."""
+        """Keep what was measured of a backend under load, behind one way of batching; see :meth:`add`."""
         kept = self._load_tests.setdefault(name, {})
         kept[batching] = _merged(kept.get(batching), load_test)
         _check_finite(f"{name} {batching}", load_test)
@@ -61,7 +61,7 @@ class Findings:
         return any((self.gate_run, self.turns, self._load_tests, *bulks))
 
     def run(self) -> Run:
-        """Return the record of this run as far as it has come."""
+        """Return the record of all that this run has measured so far."""
         session, machine = self._session, this_machine()
         return Run(
             schema=SCHEMA,

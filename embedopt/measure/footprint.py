@@ -112,7 +112,7 @@ def run_measurement(
         )
     except subprocess.TimeoutExpired:
         raise MeasureError(
-            f"the process that {does} took over {timeout_s} s; wanted seconds: is the disk busy?"
+            f"the process that {does} took over {timeout_s} s; wanted a few seconds: is the disk busy?"
         ) from None
     except subprocess.CalledProcessError as error:
         ended = f"the process that {does} ended with {error.returncode}"

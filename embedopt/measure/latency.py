@@ -27,7 +27,7 @@ def rotate(texts: Sequence[str], batch_size: int) -> Iterator[list[str]]:
 
 
 def as_new(batch: Sequence[str]) -> list[str]:
-    """Return texts of about the same length that no process has met, none of them twice."""
+    """Return texts of about the same length that are new to all processes: a random number ends each."""
     first = random.randrange(9_000)
     return [f"{text} {1_000 + (first + place) % 9_000}" for place, text in enumerate(batch)]
 
@@ -37,7 +37,7 @@ def repeated_share(
 ) -> float:
     """Return the time of a repeated call over that of a new one: the median of a few of each.
 
-    Well below 1, results are kept.
+    It is well below 1 for code that keeps results.
     """
     new_s, repeated_s = [], []
     for batch in islice(batches, _REPEATED_CALLS):

@@ -1,4 +1,4 @@
-"""The machine that a run is measured on, as far as it decides a time or a score."""
+"""The properties of this machine that affect times and scores."""
 
 import dataclasses
 import platform

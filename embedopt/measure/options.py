@@ -27,7 +27,7 @@ GateThreshold = Annotated[
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(allow_inf_nan=False))
 class Options:
-    """The options of a run, as :func:`embedopt.measure.command_line.declare_options` describes them.
+    """The options of a run, as :func:`embedopt.measure.declared_options.declare_options` describes them.
 
     Attributes:
         backends: backends that are measured, the reference first.

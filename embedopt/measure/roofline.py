@@ -77,13 +77,13 @@ def _bound(shape: tuple[int, int], precision: RooflinePrecision) -> tuple[Any, A
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
-    operator, left, right, made = {
+    operator, activation_type, weight_type, product_type = {
         "fp32": ("MatMul", np.float32, np.float32, TensorProto.FLOAT),
         "int8": ("MatMulInteger", np.uint8, np.int8, TensorProto.INT32),
     }[precision]
     draw = np.random.default_rng(0)
-    activations = draw.integers(0, 100, (_ROWS, shape[0])).astype(left)
-    weights = draw.integers(-100, 100, shape).astype(right)
+    activations = draw.integers(0, 100, (_ROWS, shape[0])).astype(activation_type)
+    weights = draw.integers(-100, 100, shape).astype(weight_type)
     graph = helper.make_graph(
         [helper.make_node(operator, ["activations", "weights"], ["product"])],
         "roofline",
@@ -92,7 +92,7 @@ def _bound(shape: tuple[int, int], precision: RooflinePrecision) -> tuple[Any, A
                 "activations", helper.np_dtype_to_tensor_dtype(activations.dtype), activations.shape
             )
         ],
-        [helper.make_tensor_value_info("product", made, (_ROWS, shape[1]))],
+        [helper.make_tensor_value_info("product", product_type, (_ROWS, shape[1]))],
         [numpy_helper.from_array(weights, "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

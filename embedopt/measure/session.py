@@ -1,4 +1,4 @@
-"""What the benchmarks of one run work with: texts, weights, artifacts and encoders, each opened once."""
+"""The inputs of the benchmarks of one run: texts, weights, artifacts and encoders, each opened once."""
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -32,8 +32,8 @@ _LENGTH_TOLERANCE = 0.01
 class Session:
     """Opens what the options name, each thing once.
 
-    ``on_step`` gets a line before and after each step that takes long, ``on_detail`` a few words on what a
-    long benchmark does at the moment.
+    ``on_step`` gets a line before and after each long step, ``on_detail`` a few words on what a long
+    benchmark is doing.
 
     Attributes:
         mean_tokens: tokens of a text of the corpus, on average; None until an encoder was opened.
@@ -99,7 +99,9 @@ class Session:
         _ = self.corpus, self.sentence_pairs
         for name, row in BACKENDS.items():
             if (name in names or name == REFERENCE) and not row.missing_packages:
-                with contextlib.suppress(UnsupportedModelError):  # said and kept: its benchmarks are skipped
+                with contextlib.suppress(
+                    UnsupportedModelError
+                ):  # reported by folder(): its benchmarks are skipped
                     self.folder(name)
                 self.backend(name)
 
@@ -135,7 +137,7 @@ class Session:
         return True
 
     def open(self, name: str, mode: Mode | None = None) -> Encoder:
-        """Open a backend, without a mode as its users do.
+        """Open a backend in a mode; without one, as its users open it.
 
         The reference is opened once and stays open: the others are compared with it.
         """
@@ -170,7 +172,7 @@ class Session:
             self._reference.close()
 
     def batches(self, encoder: Encoder, texts: Sequence[str], batch_size: int) -> Iterator[list[str]]:
-        """Yield batches of texts without end; for code that may keep results, texts new to it."""
+        """Yield batches of texts without end; for code that may keep results, texts are always new."""
         batches = rotate(texts, batch_size)
         return map(as_new, batches) if get_backend(encoder.name).project else batches
 
@@ -207,7 +209,7 @@ class Session:
 
     @cached_property
     def reference_search(self) -> Search:
-        """The same of the reference, computed once."""
+        """The embeddings that :meth:`search` returns for the reference, computed once."""
         return self.search(self.open(REFERENCE))
 
     @cached_property

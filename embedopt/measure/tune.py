@@ -108,15 +108,15 @@ def judge(setting: str, costs_s: Mapping[Value, Sequence[float]], default: Value
     """
     rounds = len(costs_s[default])
     challengers = [value for value in costs_s if value != default]
-    enough = rounds >= MIN_ROUNDS
-    ratios = {
-        value: _speed_up(costs_s[default], costs_s[value], len(challengers))
-        for value in challengers
-        if enough
-    }
-    faster = [value for value, (_, (low, _)) in ratios.items() if low > 1.0]
-    kept = max(faster, key=lambda value: ratios[value][0], default=default)
-    results: dict[Value, tuple[float | None, Interval | None]] = {default: (1.0 if enough else None, None)}
+    speed_ups: dict[Value, tuple[float | None, Interval | None]] = dict.fromkeys(costs_s, (None, None))
+    kept = default
+    if rounds >= MIN_ROUNDS:
+        ratios = {
+            value: _speed_up(costs_s[default], costs_s[value], len(challengers)) for value in challengers
+        }
+        faster = [value for value, (_, (low, _)) in ratios.items() if low > 1.0]
+        kept = max(faster, key=lambda value: ratios[value][0], default=default)
+        speed_ups |= {default: (1.0, None), **ratios}
     return tuple(
         Trial(
             setting=setting,
@@ -124,11 +124,10 @@ def judge(setting: str, costs_s: Mapping[Value, Sequence[float]], default: Value
             default=value == default,
             kept=value == kept,
             rounds=rounds,
-            speed_up=speed_up,
-            speed_up_ci=interval,
+            speed_up=speed_ups[value][0],
+            speed_up_ci=speed_ups[value][1],
         )
         for value in (default, *challengers)
-        for speed_up, interval in [(results | ratios).get(value, (None, None))]
     )
 
 
@@ -167,8 +166,8 @@ def _time_rounds(
         on_round()
         while plan.clock() < ends_s:
             texts = next(batches)
-            for value_s, encoder in turns:
-                value_s.append(cost(encoder, texts, plan.clock))
+            for seconds, encoder in turns:
+                seconds.append(cost(encoder, texts, plan.clock))
             turns.rotate(-1)
             on_round()
     return costs_s

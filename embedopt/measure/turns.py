@@ -98,17 +98,19 @@ def take_turns(
     singles: dict[str, list[Sequence[float]]] = {name: [] for name in plan.names}
     single_texts = rotate(plan.texts, 1)
     for turn in range(plan.rounds):
-        warm_up = [text for _ in range(plan.calls) for text in next(single_texts)]
-        texts, chosen = (as_new(known) if plan.as_new else known for known in (plan.texts, warm_up))
+        one_by_one = [text for _ in range(plan.calls) for text in next(single_texts)]
+        texts, timed = plan.texts, one_by_one
+        if plan.as_new:
+            texts, timed = as_new(texts), as_new(one_by_one)
         for name in np.roll(plan.names, -turn).tolist():
             on_detail(f"turn {turn + 1} of {plan.rounds}, {name}")
             with plan.open_backend(name) as encoder:
                 now_s = clock or encoder.clock
                 encoder.encode(plan.texts[: len(texts) // 4])
                 rates[name].append(len(texts) / seconds_of(partial(encoder.encode, texts), now_s))
-                for text in warm_up[:_WARM_UP_CALLS]:
+                for text in one_by_one[:_WARM_UP_CALLS]:
                     encoder.encode([text])
-                singles[name].append([seconds_of(partial(encoder.encode, [text]), now_s) for text in chosen])
+                singles[name].append([seconds_of(partial(encoder.encode, [text]), now_s) for text in timed])
         on_round()
     return {name: _turns(name, rates[name], singles[name]) for name in plan.names}
 

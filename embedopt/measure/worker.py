@@ -85,11 +85,11 @@ class Worker:
         started_s = clock()
         encoder = open_encoder(row, folder, trust_remote_code=trust_remote_code)
         encoder.encode([_FIRST_TEXT])
-        # What a project declares starts a process of its own, which is the one that counts.
+        # A declared backend runs in a process of its own, whose start is the cold start.
         load_s = clock() - started_s + (0.0 if row.project else self._ready_s)
         self._encoders[backend] = encoder
         gc.collect()
-        gc.freeze()  # no collection in the middle of a call searches what stays loaded
+        gc.freeze()  # no garbage collection during a call scans what stays loaded
         if row.model == NO_MODEL:
             return {"load_s": load_s}
         return {"load_s": load_s, "disk_bytes": disk_bytes(folder) if row.build else weights.disk_bytes}
@@ -141,8 +141,8 @@ class Worker:
     ) -> dict[str, Any]:
         """Compare a loaded backend's embeddings with those of this checkout's reference, loaded before.
 
-        Batch invariance is measured on the first ``invariance_texts`` texts; a row that is held against no
-        model has nothing else.
+        Batch invariance is measured on the first ``invariance_texts`` texts; a backend that is compared with
+        no model has no other metric.
 
         Returns:
             The measured metrics of :class:`embedopt.records.Accuracy` by name.
@@ -173,7 +173,7 @@ class Worker:
         return pack(self._embeddings_of(backend, texts))
 
     def one_batch(self, backend: str, texts: Sequence[str]) -> dict[str, Any]:
-        """Return a loaded backend's embeddings of texts in one batch, which no plan cuts otherwise."""
+        """Return a loaded backend's embeddings of texts encoded as one batch, which no plan splits."""
         return pack(self._encoders[backend].encode_as_one_batch(texts))
 
     def _embeddings_of(self, backend: str, texts: Sequence[str]) -> FloatArray:

@@ -174,7 +174,7 @@ def test_the_reference_ranks_plain_sentence_pairs_well(tmp_path: Path) -> None:
         ("1.0\tonly one\n", "pairs.tsv:1: 2 column(s); wanted score, tab, sentence, tab, sentence"),
         ("1\ta\tb\nhigh\ta\tb\n", "pairs.tsv:2: score is 'high'; wanted a number"),
         ("nan\ta\tb\n", "pairs.tsv:1: score is 'nan'; wanted a number"),
-        ("1\ta\tb\n\n1\tc\td\n", "has 2 pairs with fewer than two different scores; wanted more"),
+        ("1\ta\tb\n\n1\tc\td\n", "has 2 pairs with fewer than two different scores; wanted two or more"),
         ("", "has 0 pairs with fewer than two different scores"),
     ],
 )
@@ -209,7 +209,7 @@ def test_the_reference_is_cut_as_the_library_cuts_its_vectors() -> None:
 
 def test_vectors_of_another_number_of_components_are_one_line() -> None:
     with pytest.raises(
-        MeasureError, match=r"^embeddings have 2 components, the reference's 3; wanted as many: c"
+        MeasureError, match=r"^embeddings have 2 components, the reference's 3; wanted the same number: c"
     ):
         agreement(np.ones((4, 3), dtype=np.float32), np.ones((4, 2), dtype=np.float32))
 

@@ -21,12 +21,12 @@ from embedopt.records import LoadPoint, LoadTest
 
 _STRIDE = 1.5
 _STRIDES_UP = 6
-# From the lowest of the fixed rates. A server that keeps no promise even at a fifth of the rate one by one,
-# as a fixed window whose wait exceeds it, has no capacity worth more runs.
+# Down from the lowest fixed rate. A server that misses the promise even at a fifth of the rate one by one,
+# such as a fixed window that is longer than the promise, is not worth more runs.
 _STRIDES_DOWN = 1
 _STEP_DOWN = 0.95
-# Runs at a rate, at most: a second one where the generator fell behind, or where the promise was missed by so
-# little that a stall of the machine may be the cause.
+# Most runs at a rate: there is a second one where the generator fell behind, or where the promise was missed
+# by so little that a stall of the machine may be the cause.
 _ATTEMPTS = 2
 _NEAR_SHARE = 0.9
 _LEAST_REQUESTS = 100

@@ -56,8 +56,8 @@ class Traffic:
         promise_ms: latency within which a request should be answered.
         alone: ``(len(texts), dim) float32``, the same texts encoded one by one, which the answers are
             compared with; None for no comparison.
-        cpu_clock: tells the CPU time that sending takes: of the thread that sends, since a server is in the
-            same process; where it is not, of this process.
+        cpu_clock: returns CPU seconds, to find those that sending takes: of the sending thread where the
+            server is in this process, otherwise of this process.
     """
 
     texts: Sequence[str]
@@ -157,8 +157,8 @@ def latencies_ms(
 def _send_all(
     server: Server, arrivals_s: Times, traffic: Traffic, clock: Clock, sleep: Callable[[float], None]
 ) -> _Log:
-    nothing = np.full(len(arrivals_s), np.nan)
-    log = _Log(traffic, clock, clock(), nothing, nothing.copy())
+    unknown_s = np.full(len(arrivals_s), np.nan)
+    log = _Log(traffic, clock, clock(), answered_s=unknown_s, sent_s=unknown_s.copy())
     cpu_s = traffic.cpu_clock()
     for number, arrival_s in enumerate(arrivals_s.tolist()):
         while (left_s := log.started_s + arrival_s - clock()) > 0:

@@ -137,7 +137,7 @@ class EndpointServer:
             request.set_result(embedding)
 
     def close(self) -> None:
-        """See :class:`Server`; what was not sent yet is not sent any more."""
+        """See :class:`Server`; requests that were not sent yet are dropped."""
         self._threads.shutdown(cancel_futures=True)
 
 
