@@ -1,4 +1,4 @@
-"""Is this change slower, bigger, less accurate than its base? Are its vectors others? Only with --against."""
+"""Is this change slower, bigger or less accurate than its base? Did its vectors move? Only with --against."""
 
 import pytest
 
@@ -13,8 +13,8 @@ def test_against(
 ) -> None:
     """Fails where this code is worse than its base or can't be compared; what is inconclusive is skipped.
 
-    Where no time at all could be decided, what is inconclusive fails: a gate without a decision has not
-    passed. So does a cell that looked slower when the budget ended.
+    Where no time at all could be decided, what is inconclusive fails, too: a gate without a decision has not
+    passed. A cell that looked slower when the budget ended fails as well.
     """
     own = [verdict for verdict in verdicts if verdict.backend == against_backend]
     own = [verdict for verdict in own if verdict.answers(against_batch_size, against_kind)]

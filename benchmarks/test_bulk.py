@@ -1,4 +1,4 @@
-"""What does a data set cost from Parquet to Parquet, over what its texts cost in memory?"""
+"""How much time do reading, checking and writing Parquet files add to encoding their texts?"""
 
 import pytest
 
@@ -17,7 +17,7 @@ _LEAST_SHARE = 0.95
 @pytest.mark.needs("bulk")
 @pytest.mark.only_for(DEFAULT_TO_STORE)
 def test_bulk(encoder: Encoder, session: Session, findings: Findings) -> None:
-    """The rows of ``--bulk-texts``, encoded to a folder, then asked for again when nothing is left."""
+    """Encode the rows of ``--bulk-texts`` to a folder, then run the job again with nothing left to do."""
     options = session.options
     bulk = measure_bulk(encoder.name, session.corpus.mixed_texts, options)
     findings.add(encoder.name, bulk)

@@ -18,7 +18,7 @@ _SAMPLE = 64
 def test_throughput(
     benchmark: BenchmarkFixture, encoder: Encoder, session: Session, findings: Findings
 ) -> None:
-    """Each call has all texts, and plans its batches."""
+    """Each call encodes all texts, in batches that it plans."""
     profile = session.profile
     texts = session.corpus.mixed_texts[: profile.throughput_texts]
     benchmark.group = "throughput"

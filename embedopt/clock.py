@@ -1,4 +1,4 @@
-"""The clocks that measuring and batching are given: a test hands in one of its own."""
+"""The type of a clock, which measuring and batching take as an argument: tests pass a fake one."""
 
 from collections.abc import Callable
 

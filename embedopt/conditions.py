@@ -11,8 +11,8 @@ class BackendInfo:
     """A backend as it was measured.
 
     Attributes:
-        base: backend that this one is derived from: the gain of its precision is over that backend's speed.
-        settings: settings that it ran with, those that ``embedopt tune`` saved included.
+        base: backend that this one is derived from, and that the gain of its precision is measured against.
+        settings: settings that it ran with, including those that ``embedopt tune`` saved.
         throughput_settings: the same in throughput mode; empty if the backend has one mode.
     """
 

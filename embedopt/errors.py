@@ -67,9 +67,9 @@ def first_line(error: BaseException) -> str:
 
 
 def last_line(output: str) -> str:
-    """Return the last line that a process wrote to standard error, where the reason of its end stands.
+    """Return the last line that a process wrote to standard error, which says why it ended.
 
-    Git gives advice after the line that it marks as fatal: of its lines, the first such counts.
+    Of git's output it is the first line marked as fatal, since git may give advice after it.
     """
     lines = output.strip().splitlines() or ["it wrote no error"]
     return next((line for line in lines if line.startswith("fatal: ")), lines[-1])

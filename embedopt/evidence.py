@@ -1,9 +1,8 @@
 """Records of the evidence that the gate judges: base and head, measured in one run.
 
 The unit of evidence is the process pair: one process of the base and one of the head, live at the same time
-and called in turns. All calls in a process share what it has by chance, such as where its memory lies. So a
-pair yields one natural log ratio, above 0 where the head is worse: of a time log(head / base), of a rate
-log(base / head).
+and called in turns. All calls of a process share its chance, such as its memory layout. So a pair yields one
+natural log ratio, above 0 where the head is worse: log(head / base) of a time, log(base / head) of a rate.
 """
 
 from collections.abc import Mapping
@@ -31,17 +30,17 @@ PairedMetric = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedFigure:
-    """What the gate knows of a metric that is measured in process pairs.
+    """Properties of a metric that is measured in process pairs.
 
     Attributes:
-        words: what is measured, after the backend in the name of a cell; empty for the time of a call.
+        words: name of the metric, after the backend in the name of a cell; empty for the time of a call.
         kind: the question that it answers.
         unit: unit of its values.
         better: which values are better.
         threshold: smallest change that counts by default, a share; None for calls: their threshold is the
             gate's, and an interval that is too wide is worth more pairs.
         is_free: whether every process pair measures it at hardly any cost.
-        request: what a worker has to answer for it.
+        request: request that a worker has to know for it.
     """
 
     words: str
@@ -96,7 +95,7 @@ class Cell:
 
     @property
     def figure(self) -> PairedFigure:
-        """What the gate knows of its metric."""
+        """The properties of its metric."""
         return PAIRED_FIGURES[self.metric]
 
 
@@ -191,7 +190,7 @@ class GateRun:
         removed: backends that only the base has; ``texts`` where the base's corpus has more texts.
         accepted: what head's ``pyproject.toml`` declares in ``accept`` and base's does not.
         rules: base's ``[tool.embedopt.gate]``, which judges; None where base has no embedopt.
-        moved_rules: what head's rules change, such as ``threshold 0.03 -> 0.99``: it holds once it is merged.
+        moved_rules: changes to the rules in head, such as ``threshold 0.03 -> 0.99``; they hold once merged.
         notes: what was not compared, and why, in words.
     """
 
@@ -219,13 +218,13 @@ class ProcessPair:
     """A process pair with its single calls in order, which the rules of other benchmark tools need.
 
     Attributes:
-        base_ms: milliseconds of base's calls; of what is no call, one value in the unit of its metric.
+        base_ms: milliseconds of base's calls; for another metric, its one value in the unit of the metric.
         head_ms: those of head.
         disagreement: how the clocks at both ends of the pipe differ, in words; empty where they agree.
         seconds: seconds that it took, slow-downs left out; 0 where it is not known.
         quads: number of quads that were measured; 0 where it is not known.
-        disturbed: number of quads in which other processes took the CPU. Where they are half of the quads at
-            most, their calls are left out.
+        disturbed: number of quads in which other processes took the CPU; their calls are left out, unless
+            they are more than half of the quads.
     """
 
     log_ratio: float

@@ -2,8 +2,8 @@
 
 The content goes into a temporary file beside the target, which then takes the target's place: a reader finds
 the old content or the new one, never half of it. Each writer has a temporary file of its own, so that two
-processes that write the same file at once do not disturb each other: the last to finish wins. Of a link, the
-file that it leads to is the target. A pipe or device is written to, never replaced.
+processes that write the same file at once do not disturb each other: the last to finish wins. Where the
+target is a link, the file that it points to is replaced. A pipe or device is written to, never replaced.
 """
 
 import contextlib
@@ -87,9 +87,9 @@ def _replaced(file: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _written_at_the_end(file: Path) -> Iterator[BinaryIO]:
-    """Open a file that can seek, which some writers need, and copy it to a pipe, a device or standard output.
+    """Yield a temporary file, since some writers need to seek, then append it to a pipe, device or stdout.
 
-    Opened to append: of a file that standard output goes to, what it holds stays.
+    A file that standard output is redirected to keeps what it holds.
     """
     with file.open("ab") as target, tempfile.TemporaryFile() as stream:
         yield stream
@@ -106,7 +106,7 @@ def explaining_failure(path: Path, hint: str) -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:  # who reads has gone, whether from the file or from the messages
+    except BrokenPipeError:  # the reader of the file, or of the messages, has gone: no failure to write
         raise
     except OSError as error:
         raise OutputError(f"{path} can't be written ({reason_of(error)}): {hint}") from error

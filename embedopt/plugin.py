@@ -1,8 +1,8 @@
 """The pytest plugin of the suite: options and hooks, which call the logic of other modules.
 
 It is the only file that touches pytest-benchmark's internals. In a run that collects nothing from
-``benchmarks/``, it only declares its options: after those of others, whether ``-p embedopt.plugin`` in
-``benchmarks/pytest.ini`` loads it, before the plugins of the environment, or a ``conftest.py``, after them.
+``benchmarks/``, it only declares its options. It does so after all other plugins, both where it is loaded
+before them, by ``-p embedopt.plugin`` in ``benchmarks/pytest.ini``, and after them, by a ``conftest.py``.
 """
 
 import math
@@ -41,7 +41,7 @@ _Groups = list[tuple[str | None, list[dict[str, Any]]]]
 # Options of pytest-benchmark whose value may be left out.
 _OPTIONAL_VALUES = ("benchmark_compare", "benchmark_histogram", "benchmark_cprofile_dump")
 _BENCHMARK_NAMES = ("benchmark", "pytest_benchmark.plugin")
-# Every run is history: saved by itself, with its raw samples. Its tables have what decides.
+# Every run becomes history: it is saved, with its raw samples. The tables have the columns that decide.
 _BENCHMARK_OPTIONS = (
     *("--benchmark-autosave", "--benchmark-save-data"),
     *("--benchmark-columns=median,iqr,rounds,ops", "--benchmark-name=short"),
@@ -53,7 +53,7 @@ _MARKERS = (
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Declare the options of the suite, where those of other plugins are declared already."""
+    """Declare the options of the suite at once, where the other plugins have declared theirs."""
     if any(map(pluginmanager.hasplugin, _BENCHMARK_NAMES)):
         _declare_options(parser)
 
@@ -62,7 +62,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Iterator[None]:
-    """Declare them after those of plugins and of conftest.py, whose names they leave alone."""
+    """Declare the options after those of plugins and conftest.py, whose names are not taken away."""
     yield
     if any(map(early_config.pluginmanager.hasplugin, _BENCHMARK_NAMES)):
         _declare_options(parser)
@@ -111,14 +111,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _in_long_names(message: str, taken: Sequence[str]) -> str:
-    """Return a message that names our options as they are called where others have the short names."""
+    """Return a message with the long names of our options whose short names other plugins have taken."""
     for name in taken:
         message = re.sub(rf"(?<![\w-]){name}(?![\w-])", long_name(name), message)
     return message
 
 
 def _check_order(config: pytest.Config) -> None:
-    """Refuse a path to the benchmarks in the place of an option's value, where argparse has put it."""
+    """Refuse a path to the benchmarks that argparse took for the value of an option before it."""
     for name in _OPTIONAL_VALUES:
         value = config.getoption(name)
         for path in value if isinstance(value, list) else [value]:
@@ -131,7 +131,7 @@ def _check_order(config: pytest.Config) -> None:
 
 
 def _root(config: pytest.Config, arguments: Sequence[str]) -> Path | None:
-    """Return the folder of the ``benchmarks/`` that arguments collect from; None for none."""
+    """Return the folder that holds the ``benchmarks/`` of the arguments; None where they name none."""
     for argument in arguments:
         # Not resolved: pytest follows no links in the paths that it collects.
         path = Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # noqa: PTH100
@@ -186,7 +186,7 @@ class Suite:
         output_json["embedopt"] = self._record()
 
     def _record(self) -> dict[str, Any]:
-        """Return the record of the run as JSON values; a figure that is no finite number is not measured."""
+        """Return the record of the run as JSON values; a figure that is not finite counts as not measured."""
         run = replace(self._findings.run(), part=self._selection.part)
         values = to_json(with_pareto_front(run))
         not_finite = clear_not_finite(values)
@@ -209,7 +209,7 @@ class Suite:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Iterator[None]:
-        """Save a run whose only times are those that pytest-benchmark did not take."""
+        """Save the run also where only embedopt took times: by itself, pytest-benchmark would not."""
         benchmarks = self._config._benchmarksession  # type: ignore[attr-defined]  # its only way in
         if self._findings.has_own_times and not benchmarks.benchmarks and not benchmarks.disabled:
             benchmarks.benchmarks.append(_Untimed())
@@ -219,20 +219,20 @@ class Suite:
 
     def _compare_with_newest(self, benchmarks: Any) -> None:
         """Compare each benchmark with the newest comparable run that has it, not with the last file alone."""
-        left = {bench.fullname for bench in benchmarks.benchmarks if bench}
-        if not left or not hasattr(benchmarks.storage, "path"):  # Elasticsearch has none
+        unmatched = {bench.fullname for bench in benchmarks.benchmarks if bench}
+        if not unmatched or not hasattr(benchmarks.storage, "path"):  # Elasticsearch has none
             return
         mapping, head = {}, self._findings.run()
         compared: list[SavedRun | RecordError] = []
         for path, content in reversed(list(benchmarks.storage.load())):
-            own = [bench for bench in content["benchmarks"] if bench["fullname"] in left]
+            own = [bench for bench in content["benchmarks"] if bench["fullname"] in unmatched]
             try:
                 base = parse_run(f"the run of {content.get('datetime')}", content | {"benchmarks": own})
-            except RecordError:  # it is named where pytest-benchmark compares with it
+            except RecordError:  # reported by pytest_benchmark_compare_machine_info
                 continue
             if own and base.run and not differences(base.run, head):
                 mapping[path] = {bench["fullname"]: bench for bench in own}
-                left -= mapping[path].keys()
+                unmatched -= mapping[path].keys()
                 compared.append(base)
         if mapping:
             benchmarks.compared_mapping, self._compared = mapping, compared

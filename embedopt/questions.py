@@ -18,7 +18,7 @@ _Collecting = Generator[None, pytest.CollectReport, pytest.CollectReport]
 
 
 class Questions:
-    """Hooks that collect ``benchmarks``: its own files, and ours where it has none of the name."""
+    """Hooks that collect ``benchmarks``: its own files, and ours whose names it does not have."""
 
     def __init__(self, benchmarks: Path, session: Session) -> None:
         self._benchmarks = benchmarks

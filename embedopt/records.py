@@ -13,7 +13,7 @@ from embedopt.schema import OMIT_EMPTY, Interval, metric, record
 SCHEMA = 1
 # The batch size that stands for many texts at once.
 LARGE_BATCH = 32
-# A repeated call that takes less than this share of a new one's time was answered from kept results.
+# A repeated call that takes less than this share of a new call's time was answered from kept results.
 KEPT_SHARE = 0.5
 
 
@@ -167,7 +167,7 @@ class SideBySideCase:
 
 @record
 class LoadPoint(Percentiles):
-    """A server at one arrival rate. Latencies are those of answers, from the intended arrival on.
+    """A server at one arrival rate. Latencies count from the intended arrival of a request to its answer.
 
     Attributes:
         kept_share: share of all requests that were answered within the promise.
@@ -175,7 +175,7 @@ class LoadPoint(Percentiles):
         refusal_ms: latency of the slowest refusal.
         lost: number of requests that got an error or no answer.
         worst_cosine: smallest cosine between an answer and the same text encoded alone.
-        generator_cpu: share of a core that sending the requests took; to an endpoint, all of this process.
+        generator_cpu: share of a core that sending the requests took; for an endpoint, this process.
         late_ms: 99th percentile of how late the generator sent the requests.
         fell_behind: whether the generator sent too late for latencies to mean anything; there are none then.
     """
@@ -230,7 +230,7 @@ class ShardReference:
 
 @record
 class Part:
-    """Marks a run that asked less than its suite can: options or an interruption left benchmarks out.
+    """Marks an incomplete run: options or an interruption left benchmarks out.
 
     Attributes:
         failed: by question, which is the name of a benchmark's file, the backends that it failed for.
@@ -250,7 +250,7 @@ class Run:
         load: load tests by backend and way of batching.
         against: comparison with a base; None without ``--against``.
         shard_references: in a merged run, the reference's results for each backend of the other shards.
-        part: None for a run that asked all that the suite can, and for one of an older embedopt.
+        part: None for a complete run, and for one of an older embedopt.
         not_measured: by the name of a figure, why it is None although its benchmark ran.
     """
 

@@ -1,7 +1,7 @@
-"""Records: how one is declared, written to JSON and read back, and what is wrong with values that do not fit.
+"""Records: how one is declared, written to JSON and read back, and messages about values that do not fit.
 
-A record is a frozen dataclass that is read without unknown fields and without numbers that are not finite. A
-metric is a field of a record that has a unit and a better direction.
+A record is a frozen dataclass. Reading one refuses unknown fields and numbers that are not finite. A metric
+is a field of a record that has a unit and a better direction.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ def to_json(values: Any) -> dict[str, Any]:
 
 
 def clear_not_finite(values: Any, name: str = "") -> dict[str, float]:
-    """Replace each number that is not finite in JSON values by None; return these numbers by their names."""
+    """Replace each number in JSON values that is not finite by None; return these numbers by name."""
     cleared: dict[str, float] = {}
     items = dict(enumerate(values)) if isinstance(values, list) else values
     for key, value in items.items() if isinstance(items, dict) else ():
@@ -79,7 +79,7 @@ def from_json(kind: type[R], values: Mapping[str, Any]) -> R:
 
 
 def describe_mistake(kind: Any, error: ValidationError) -> str:
-    """Return what was found and what was wanted, in one line, for the first mistake in ``error``.
+    """Return one line that says what the first mistake in ``error`` is and what was wanted.
 
     Args:
         kind: the pydantic dataclass that was not made; each constrained field has a ``description`` of the

@@ -25,7 +25,7 @@ class Selection:
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
         """Leave the gate's file out without ``--against``, and all others where the head is elsewhere.
 
-        They would measure the code of this checkout.
+        Those others would measure the code of this checkout, not the head.
         """
         if collection_path.parent != self._benchmarks or collection_path.suffix != ".py":
             return None
@@ -55,7 +55,7 @@ class Selection:
 
     @property
     def part(self) -> Part | None:
-        """What the record says of a part of a run; None for a whole run."""
+        """The mark of an incomplete run, with what failed; None for a complete run."""
         unanswered = self._skipped | (self._questions.keys() - self._passed.keys())
         if not self._is_narrowed and unanswered.isdisjoint(self._questions):
             return None

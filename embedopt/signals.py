@@ -1,4 +1,4 @@
-"""Signals that end a process: what it has half done is cleaned up first."""
+"""Signals that end a process: it cleans up first."""
 
 import contextlib
 import signal
