@@ -1,7 +1,7 @@
 """Attention of a static INT8 graph in one node a layer: ONNX Runtime's ``QAttention``.
 
-An export writes some twenty nodes for it, which compute next to nothing with a single text, and each node of
-a session costs microseconds. The one node stands in their place only where the graph keeps every bit.
+An export writes about twenty nodes for it. With a single text they compute almost nothing, but each costs
+microseconds. One node replaces them only where no bit of the embeddings changes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,11 +25,11 @@ _MASK = "attention_mask_int32"
 
 @dataclass(frozen=True, slots=True)
 class _Attention:
-    """The nodes of a layer that one node can stand for.
+    """The nodes of a layer that one node can replace.
 
     Attributes:
-        products: those that make query, key and value of one quantised tensor.
-        last: the one whose output is the attention's.
+        products: they compute query, key and value from one quantised tensor.
+        last: its output is that of the attention.
     """
 
     products: tuple["NodeProto", ...]
@@ -87,7 +87,7 @@ def _attentions(graph: "GraphProto") -> Iterator[_Attention]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
 
     def maker_of(node: "NodeProto | None", place: int, kind: str, *passed: str) -> "NodeProto | None":
-        """Return the node of a kind that makes an input of ``node``, through those of kinds ``passed``."""
+        """Return the node of a kind that makes an input of ``node``, past nodes of the kinds ``passed``."""
         maker = makers.get(node.input[place]) if node is not None else None
         if maker is not None and maker.op_type in passed:
             return maker_of(maker, 0, kind, *passed)

@@ -59,7 +59,7 @@ def sentence_transformers_onnx(source: Path, target: Path) -> None:
     model_kwargs = {"provider": "CPUExecutionProvider", "export": True}
     try:
         model = open_model(source, backend="onnx", model_kwargs=model_kwargs)
-    except WeightsError as error:  # more than the model opened above needs, such as a decoder
+    except WeightsError as error:  # it reads tensors that the model above does without, such as a decoder's
         raise UnsupportedModelError(
             "sentence-transformers' ONNX backend asks for tensors that the model does without; wanted an "
             "export of its own parts: leave the backend out for this model"

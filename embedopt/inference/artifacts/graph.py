@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
     from onnxruntime import InferenceSession
 
-# Of weights in one message; the rest of the 2 GiB is for the nodes.
+# Largest size of the weights in one message; the rest of the 2 GiB is for the nodes.
 LARGEST_BYTES = 2**31 - 2**26
 # Smaller tensors stay in the message: ONNX Runtime reads shapes before it gets the arrays.
 _SMALL_BYTES = 1024
@@ -28,7 +28,7 @@ def is_large(model: "ModelProto") -> bool:
 def save_graph(model: "ModelProto", folder: Path, *, apart: bool = False) -> None:
     """Write the graph of an artifact; a large one, or any with ``apart``, has its weights in a second file.
 
-    Sessions map that file: what they use of it as it is, they hold once in all, in any number of processes.
+    Sessions map that file: weights that they use unchanged are in memory once for all processes.
     """
     import onnx
 
@@ -51,7 +51,7 @@ def session_of(model: "ModelProto", names: Sequence[str]) -> Iterator["Inference
     from onnx import helper, numpy_helper
     from onnxruntime import InferenceSession, OrtValue, SessionOptions
 
-    used = {name for node in model.graph.node for name in node.input}  # of others, it takes no array
+    used = {name for node in model.graph.node for name in node.input}  # a session refuses arrays of others
     handed = [one for one in model.graph.initializer if one.name in used and len(one.raw_data) > _SMALL_BYTES]
     names_handed = {tensor.name for tensor in handed}
     graph = helper.make_graph(

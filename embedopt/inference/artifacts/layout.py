@@ -28,12 +28,12 @@ class TextSettings:
         dim: number of components of an embedding.
         max_length: number of tokens that a text is cut to, special tokens included; None for no limit.
         pad_id: token that fills up the shorter texts of a batch.
-        prompt: string that is put before a text unless a call names another.
+        prompt: string that is put before a text unless a call gives another.
         truncation_side: ``right`` to keep the beginning of a text that is too long, ``left`` to keep its end.
         split_special_tokens: whether a special token in a text is read as ordinary characters.
         prompts: the model's prompts by name.
         pools_prompt: whether the tokens of a prompt are pooled with those of the text.
-        special_ids: special tokens, of which a last one is none of a prompt's.
+        special_ids: special tokens; one at the end of a tokenized prompt does not belong to the prompt.
     """
 
     dim: int

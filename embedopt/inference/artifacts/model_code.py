@@ -11,8 +11,9 @@ from typing import Any
 from embedopt.errors import WeightsError
 from embedopt.inference.artifacts.hub import snapshot
 
-# Folders beside the PyTorch weights that hold other runtimes' files.
+# Folder of an artifact that holds the model's own files.
 MODEL_FOLDER = "model"
+# Folders beside the PyTorch weights that hold other runtimes' files.
 OTHER_RUNTIMES = ("onnx", "openvino")
 _SKIPPED = frozenset({*OTHER_RUNTIMES, ".git", ".cache", "__pycache__"})
 
@@ -50,29 +51,28 @@ def _link(source: str, target: str) -> None:
 
 def module_folders(model: Path) -> list[str]:
     """Return the folders of the modules in ``modules.json``, if it is there, relative to the model's."""
-    return [module["path"] for module in _modules(model) if module.get("path")]
+    return [module["path"] for module in read_modules(model) if module.get("path")]
 
 
 def first_module(model: Path) -> tuple[str, Path]:
-    """Return class and folder of the module that reads texts: a transformer without ``modules.json``."""
-    modules = _modules(model) or [{"type": "Transformer"}]
-    return modules[0]["type"].rpartition(".")[2], model / modules[0].get("path", "")
+    """Return class and folder of the module that reads texts."""
+    first = read_modules(model)[0]
+    return first["type"].rpartition(".")[2], model / first.get("path", "")
 
 
 def own_classes(model: Path) -> list[str]:
     """Return the classes of modules that are not sentence-transformers', whose code the library would run."""
-    named = [module["type"] for module in _modules(model)]
+    named = [module["type"] for module in read_modules(model)]
     # A Router names the classes of the modules inside it.
     routers = [f"{folder}/router_config.json" for folder in ("", *module_folders(model))]
     older = [f"{folder}/config.json" for folder in module_folders(model)]
-    for file in (model / name.removeprefix("/") for name in (*routers, *older)):
-        if file.is_file():
-            named += _read(file).get("types", {}).values()
+    for name in (*routers, *older):
+        named += read_json(model / name.removeprefix("/"), {}).get("types", {}).values()
     return [name for name in dict.fromkeys(named) if not name.startswith("sentence_transformers.")]
 
 
 def code_elsewhere(model: Path) -> dict[str, Path]:
-    """Return the code outside the model's folder that opening it may run, by a name of each file.
+    """Return the files of code outside the model's folder that opening it may run, by name.
 
     Raises:
         WeightsError: code in another hub repository is out of reach.
@@ -92,8 +92,7 @@ def code_elsewhere(model: Path) -> dict[str, Path]:
 
 def own_prompts(model: Path) -> tuple[dict[str, str], str]:
     """Return the prompts that the model's configuration names, by name, and the default one."""
-    file = model / "config_sentence_transformers.json"
-    config = _read(file) if file.is_file() else {}
+    config = read_json(model / "config_sentence_transformers.json", {})
     named = {name: prompt or "" for name, prompt in config.get("prompts", {}).items()}  # null is none
     return named, named.get(config.get("default_prompt_name"), "")
 
@@ -106,21 +105,26 @@ def needs_trust(model: Path, which: str = "") -> WeightsError:
     )
 
 
-def _modules(model: Path) -> list[dict[str, Any]]:
+def read_modules(model: Path) -> list[dict[str, Any]]:
+    """Return the modules in a model's ``modules.json``; a transformer where it names none."""
     file = model / "modules.json"
-    return list(_read(file)) if file.is_file() else []
+    modules = read_json(file, []) or [{"type": "sentence_transformers.models.Transformer"}]
+    if not isinstance(modules, list) or not all(isinstance(one, dict) and "type" in one for one in modules):
+        raise WeightsError(f"{file} lists no modules by type; wanted type and path: fetch the model again")
+    return modules
 
 
 def _repositories(model: Path) -> set[str]:
     """Return the hub repositories whose classes the configuration names, as ``owner/name--file.Class``."""
     configs = [file for _, file in walk(model) if file.name in {"config.json", "tokenizer_config.json"}]
-    references = [named for file in configs for named in _read(file).get("auto_map", {}).values()]
+    references = [named for file in configs for named in read_json(file, {}).get("auto_map", {}).values()]
     flat = [one for named in references for one in (named if isinstance(named, list) else [named])]
     return {one.partition("--")[0] for one in flat if one and "--" in one}
 
 
-def _read(file: Path) -> Any:
+def read_json(file: Path, default: Any) -> Any:
+    """Return the values in a model's file; ``default`` where there is none."""
     try:
-        return json.loads(file.read_text(encoding="utf8"))
+        return json.loads(file.read_text(encoding="utf8")) if file.is_file() else default
     except (OSError, ValueError) as error:
         raise WeightsError(f"{file} can't be read ({error}); wanted JSON: fetch the model again") from error

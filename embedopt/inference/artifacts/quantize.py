@@ -67,7 +67,7 @@ def open_graph(source: Path) -> "ModelProto":
 
 
 def _use_constants_themselves(graph: "GraphProto") -> None:
-    """Remove the nodes that copy a constant: an export writes equal biases once, and copies of them."""
+    """Remove the nodes that copy a constant: of equal biases, an export writes one, and copies it."""
     constants = {tensor.name for tensor in graph.initializer}
     copies = {
         node.output[0]: node

@@ -67,7 +67,7 @@ def _reaches(model: "ModelProto", source: Path, names: Sequence[str]) -> Mapping
 
 
 def _divide(graph: "GraphProto", name: str, products: Sequence["NodeProto"], factors: FloatArray) -> None:
-    """Divide the channels of the tensor ``name`` and multiply the weights of its ``products`` instead."""
+    """Divide the channels of the tensor ``name``, and multiply the weights of its ``products`` to match."""
     from onnx import helper, numpy_helper
 
     divided, inverse = f"{name}_smoothed", f"{name}_smoothing"

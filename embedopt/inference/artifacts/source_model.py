@@ -28,7 +28,7 @@ _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
 @contextlib.contextmanager
 def trusting(trust_remote_code: bool) -> Iterator[None]:
-    """Open models in the block with their own Python code, if it is trusted."""
+    """Let the models that are opened in the block run their own Python code, if it is trusted."""
     before = _TRUSTED.set(trust_remote_code)
     try:
         yield
@@ -69,7 +69,7 @@ def open_model(folder: Path, **options: Any) -> "SentenceTransformer":
 def _no_invented_tensors(folder: Path) -> Iterator[None]:
     """Raise where transformers fills in random numbers for tensors that a model's files lack.
 
-    It only warns of them. A pooler's are no loss: sentence-transformers does not use it.
+    transformers only warns. A pooler may be missing: sentence-transformers does not use it.
     """
     from transformers import PreTrainedModel
     from transformers.modeling_utils import logger
@@ -115,7 +115,7 @@ def open_source_model(folder: Path, **model_kwargs: object) -> "SentenceTransfor
     """
     model = open_model(folder, model_kwargs=model_kwargs)
     model.eval()
-    for module in _poolings_without_prompt(model)[:1]:  # those behind it get the mask that it leaves
+    for module in _poolings_without_prompt(model)[:1]:  # any later ones see the mask without the prompt
         model[0].register_forward_pre_hook(_attend_to_prompt)
         module.register_forward_pre_hook(_leave_prompt_out)
     return model

@@ -1,10 +1,9 @@
 """Static INT8: activations have one fixed scale a tensor, so an embedding does not depend on its batch.
 
-The weights are chosen so that it does not depend on the CPU either. One without VNNI adds two products of an
-activation of 8 bits with a weight at once, in 16 bits that saturate: so the sum of two weights that it adds
-is at most 128 in magnitude (255 * 128 < 2^15). A channel's scale is the one of several that costs least,
-where an error counts by how large the activations are, and the mean of what rounding changes goes into the
-bias, where the model has one.
+The weights are chosen so that it does not depend on the CPU either. A CPU without VNNI adds the products of
+two activations with two weights in 16 bits, which saturate: so the sum of such a pair of weights is kept at
+128 or less in magnitude (255 * 128 < 2^15). Of several scales a channel gets the one with the least error,
+weighted by how large the activations are. The mean error of rounding is added to the bias, if there is one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +37,7 @@ _SMALL_BYTES = 1024
 
 @dataclass(slots=True)
 class _Observed:
-    """What a tensor of activations was like: its limits, and the sums over its tokens by channel."""
+    """Statistics of a tensor of activations: its limits, and its sums over all tokens by channel."""
 
     low: float = 0.0
     high: float = 0.0
@@ -62,7 +61,7 @@ def static_int8(source: Path, target: Path) -> str | None:
         target: an empty folder.
 
     Returns:
-        What could not be done, in a line; None where everything was.
+        What could not be done, in a line; None if all was done.
 
     Raises:
         ArtifactError: the graph has no product with constant weights.
@@ -113,7 +112,7 @@ def _observe(model: "ModelProto", source: Path, names: Sequence[str]) -> Mapping
 
 
 def round_weights(weights: _Floats, squares: _Floats) -> tuple[_Floats, _Floats]:
-    """Return whole numbers and the scale of each output channel that make up weights, ``(inputs, outputs)``.
+    """Round weights to whole numbers, with a scale for each output channel.
 
     Args:
         weights: ``(inputs, outputs)``.
@@ -137,9 +136,9 @@ def round_weights(weights: _Floats, squares: _Floats) -> tuple[_Floats, _Floats]
 
 
 def _limit_pairs(values: _Floats) -> _Floats:
-    """Take from both numbers of each pair of rows half of what their sum is over the limit.
+    """Where the sum of a pair of rows exceeds the limit, take half of the excess from each of the two.
 
-    Those of two signs never are: an activation is not negative, so their products do not add up.
+    Numbers of opposite signs need no limit: no activation is negative, so their products partly cancel.
     """
     padded = np.pad(values, ((0, len(values) % 2), (0, 0)))
     pairs = padded.reshape(-1, 2, padded.shape[1])
@@ -184,7 +183,7 @@ def _quantize_product(
     output = node.output[0]
     addition = _bias_addition(graph, output, weights.shape[1])
     if addition is None:
-        # What is 0 for an input of 0 stays so: a model without biases embeds a text of padding alone as 0.
+        # Without a bias, an input of 0 has to give 0: such a model embeds a text of padding alone as 0.
         bias = np.zeros_like(bias)
     else:
         [own] = [each for each in addition.input if each != output]
@@ -220,10 +219,9 @@ def _bias_addition(graph: "GraphProto", output: str, channels: int) -> "NodeProt
 
 
 def sum_in_float64(model: "ModelProto") -> None:
-    """Let the sums of pooling and normalisation be taken in float64, in place.
+    """Make the graph compute the sums of pooling and normalisation in float64, in place.
 
-    The order of additions depends on the padded length; in float64 it changes no bit of what is left in
-    float32.
+    The order of additions depends on the padded length; in float64 it changes no bit of the float32 result.
     """
     from onnx import TensorProto, helper
 

@@ -31,7 +31,7 @@ from embedopt.inference.backends import get_backend
 from embedopt.inference.hardware import this_hardware
 
 _SCHEMA = 1
-# By its name, as the functions of a row: what opens encoders stands above what stores them.
+# Imported when it is used, as a row's functions are, since that module imports this one.
 _OPENER = "embedopt.inference.loading:open_encoder"
 # The libraries that the content of an artifact depends on.
 _LIBRARIES = (
@@ -99,6 +99,7 @@ class ArtifactStore:
 
         Raises:
             MissingPackageError: the backend needs a runtime that is not installed.
+            WeightsError: the model's files are damaged, or it needs code that is not trusted.
             ArtifactError: the build failed, or the cache can't be written.
         """
         # Read when ONNX Runtime is imported: its telemetry sends, and writes into the user's cache folder.
@@ -201,7 +202,7 @@ def _run_build(backend: Backend, source: Path, target: Path) -> str | None:
     try:
         with quiet():
             note = build(source, target, **backend.build_options)
-            # Opened once in each mode, which holds it to its probes.
+            # Opening it once in each mode compares it with its probes.
             for mode in get_args(Mode) if backend.has_modes else (None,):
                 open_encoder(backend, target, mode, trust_remote_code=is_trusted()).close()
     except EmbedoptError:

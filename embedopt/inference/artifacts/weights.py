@@ -31,7 +31,7 @@ _WEIGHT_NAMES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# What the folder of a first module holds, one of each names; other modules are left to the library.
+# Files that the folder of a first module needs, one of each tuple; other classes are left to the library.
 _NEEDED = {
     "Transformer": (
         ("config.json",),

@@ -1,15 +1,12 @@
 """A table of embeddings by token: sentence-transformers' StaticEmbedding, which has no transformer."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from embedopt.errors import UnsupportedModelError
-from embedopt.inference.artifacts import probes
+from embedopt.inference.artifacts import model_code, probes
 from embedopt.inference.artifacts.layout import TOKENIZER_FILE, TextSettings
-from embedopt.inference.artifacts.model_code import MODEL_FOLDER, link_model, own_prompts
 from embedopt.inference.artifacts.source_model import open_source_model
 from embedopt.inference.backend import Backend
 from embedopt.inference.encoder import FloatArray, IntArray
@@ -23,13 +20,13 @@ def link(source: Path, target: Path) -> None:
     Raises:
         UnsupportedModelError: it has other modules.
     """
-    modules = _read(source / "modules.json", [{"type": "Transformer"}])
+    modules = model_code.read_modules(source)
     types = [str(module["type"]).rpartition(".")[2] for module in modules]
     if types not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
         raise UnsupportedModelError(
             f"the model is made of {', '.join(types)}; wanted StaticEmbedding alone: leave the backend out"
         )
-    link_model(source, target)
+    model_code.link_model(source, target)
     probes.write(open_source_model(source), target)
 
 
@@ -38,12 +35,12 @@ def open_pipeline(backend: Backend, artifact: Path) -> Pipeline:
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
-    folder = artifact / MODEL_FOLDER
-    modules = _read(folder / "modules.json", [])
+    folder = artifact / model_code.MODEL_FOLDER
+    modules = model_code.read_modules(folder)
     [table] = load_file(folder / modules[0]["path"] / "model.safetensors").values()
-    cut_dim = _read(folder / "config_sentence_transformers.json", {}).get("truncate_dim")
+    cut_dim = model_code.read_json(folder / "config_sentence_transformers.json", {}).get("truncate_dim")
     table = table[:, :cut_dim].astype(np.float32)
-    prompts, default_prompt = own_prompts(folder)
+    prompts, default_prompt = model_code.own_prompts(folder)
     tokenizer = Tokenizer.from_file(str(folder / modules[0]["path"] / TOKENIZER_FILE))
     tokenizer.post_processor = None  # no special tokens around a text
     cut = tokenizer.truncation or {"max_length": None, "direction": "right"}
@@ -63,7 +60,3 @@ def open_pipeline(backend: Backend, artifact: Path) -> Pipeline:
 
     way = Replicas(backend.name, 1, lambda: [forward])
     return Pipeline(backend.name, tokenizer, settings, [way], backend.batch_tokens)
-
-
-def _read(file: Path, default: Any) -> Any:
-    return json.loads(file.read_text(encoding="utf8")) if file.exists() else default

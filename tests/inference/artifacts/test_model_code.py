@@ -75,6 +75,16 @@ def test_code_inside_a_router_is_seen(tmp_path: Path) -> None:
         resolve_weights(str(model))
 
 
+@pytest.mark.parametrize("content", [[{}], ["Transformer"], {"type": "Transformer"}])
+def test_modules_without_their_type_are_refused(tmp_path: Path, content: object) -> None:
+    model = _folder(tmp_path / "model", modules__json=content)
+    with pytest.raises(WeightsError) as caught:
+        resolve_weights(str(model))
+    assert str(caught.value) == (
+        f"{model / 'modules.json'} lists no modules by type; wanted type and path: fetch the model again"
+    )
+
+
 def test_the_digest_covers_code_links_and_the_folders_of_modules(tmp_path: Path) -> None:
     """Also a module's folder that is called like another runtime's, or that lies elsewhere."""
     model = _folder(tmp_path / "model", config__json={})
