@@ -357,18 +357,22 @@ def test_an_installed_copy_that_a_server_runs_is_not_comparable(
     code, [line] = _seen(shop.gate())
     assert code == 4
     assert line.startswith(f"shop: not comparable, {words.format(packages)}")
-    assert (": start Python without -E and -I, and not by fork; wanted" in line) == bool(options)
+    assert ("child processes by spawn, not fork; wanted a server: " in line) == bool(options)
 
 
+_NOT_SEEN = (
+    "the files that it imports can't be seen: start Python without -E and -I, and child processes by spawn, "
+    "not fork"
+)
 # What a start script of the checkout runs, with why the files that run are not seen.
 _HIDDEN = {
     "python becomes another": (
         "exec python become.py $1",
-        "the files that it imports can't be seen: start Python without -E and -I, and not by fork",
+        _NOT_SEEN,
     ),
     "python without notes beside one with": (
         "python -c 'import shop, time; time.sleep(600)' & exec python -E -m shop.api $1",
-        "the files that it imports can't be seen: start Python without -E and -I, and not by fork",
+        _NOT_SEEN,
     ),
     "a container": (
         './docker -c "python -m shop.api $1; exit"',

@@ -180,7 +180,8 @@ class Children:
                 raise RuntimeError(f"{program} hides the files that run: start the server itself")
             if program.startswith("python") and _mark_of(process) not in {None, *noted}:
                 raise RuntimeError(
-                    "the files that it imports can't be seen: start Python without -E and -I, and not by fork"
+                    "the files that it imports can't be seen: start Python without -E and -I, and "
+                    "child processes by spawn, not fork"
                 )
             files.update(_files_of(process))
         return set(map(os.path.realpath, files))

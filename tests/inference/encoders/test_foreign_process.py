@@ -38,6 +38,32 @@ def _open(project: Path) -> ForeignProcess:
     return ForeignProcess(get_backend("shop"), resolve_weights().path)
 
 
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_a_fork_hides_what_it_imports_and_the_words_say_what_does_not(tmp_path: Path, way: str) -> None:
+    code = f"""
+        import multiprocessing
+
+        class Shop:
+            def __init__(self):
+                self.pool = multiprocessing.get_context("{way}").Pool(1)
+                assert self.pool.apply(abs, (-1,)) == 1
+
+            def encode(self, texts):
+                return [[1.0, 2.0] for text in texts]
+    """
+    with _open(make_project(tmp_path, code, call="shop.embedding:Shop")) as encoder:
+        encoder.encode(TEXTS)
+        if way == "spawn":
+            assert encoder.files()["module"] == str(tmp_path / "src" / "shop" / "embedding.py")
+            return
+        with pytest.raises(MeasureError) as caught:
+            encoder.files()
+    assert str(caught.value) == (
+        "shop can't show its files: RuntimeError: the files that it imports can't be seen: start Python "
+        "without -E and -I, and child processes by spawn, not fork"
+    )
+
+
 def test_the_code_runs_in_its_own_interpreter_without_anything_of_ours(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
