@@ -21,9 +21,6 @@ from embedopt.records import LoadPoint, LoadTest
 
 _STRIDE = 1.5
 _STRIDES_UP = 6
-# Down from the lowest fixed rate. A server that misses the promise even at a fifth of the rate one by one,
-# such as a fixed window that is longer than the promise, is not worth more runs.
-_STRIDES_DOWN = 1
 _STEP_DOWN = 0.95
 # Most runs at a rate: there is a second one where the generator fell behind, or where the promise was missed
 # by so little that a stall of the machine may be the cause.
@@ -105,11 +102,11 @@ class RateSearch:
         return kept_per_s, None
 
     def _strode_down(self, missed_per_s: float) -> tuple[float | None, float]:
-        for _ in range(_STRIDES_DOWN):
-            if self._keeps(missed_per_s / _STRIDE, self._plan.point_s):
-                return missed_per_s / _STRIDE, missed_per_s
-            missed_per_s /= _STRIDE
-        return None, missed_per_s
+        # Once only. A server that misses the promise even at a fifth of the rate one by one, such as a fixed
+        # window that is longer than the promise, is not worth more runs.
+        lower_per_s = missed_per_s / _STRIDE
+        is_kept = self._keeps(lower_per_s, self._plan.point_s)
+        return (lower_per_s, missed_per_s) if is_kept else (None, lower_per_s)
 
     def _bisected(self, kept_per_s: float, missed_per_s: float) -> float:
         for _ in range(self._plan.search_steps):

@@ -82,9 +82,8 @@ def measure_exact_values(
         except RefusedError as error:
             values.refused[name] = str(error)
         else:
-            values.scores[name] = {
-                metric: value for metric, value in opened[name].items() if metric == "disk_bytes"
-            } | accuracy
+            size = {metric: value for metric, value in opened[name].items() if metric == "disk_bytes"}
+            values.scores[name] = size | accuracy
     return values
 
 

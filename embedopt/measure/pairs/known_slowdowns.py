@@ -43,7 +43,8 @@ class SamplingPlan:
 
     def done(self, samples: SlowdownSamples) -> int:
         """Return how many process pairs of this plan were measured."""
-        return sum(min(pairs_of(samples, cell) for cell in cells) for cells in self.cells_by_backend.values())
+        measured = [[pairs_of(samples, cell) for cell in cells] for cells in self.cells_by_backend.values()]
+        return sum(min(self.pairs, *counts) for counts in measured)
 
 
 def collect_samples(

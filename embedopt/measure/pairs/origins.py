@@ -94,10 +94,7 @@ def why_not_own(base: Origins, head: Origins) -> str | None:
 def not_own(
     projects: tuple[Path, Path], base: Mapping[str, Mapping[str, Any]], head: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
-    """Return why base or head did not run its own code, by backend.
-
-    ``base`` and ``head`` hold the answer to the request ``files`` for each backend.
-    """
+    """Return why base or head did not run its own code, by backend; both hold the answers to ``files``."""
     reasons = {
         name: why_not_own(
             Origins("base", projects[0], frozenset(base[name]["files"]), base[name].get("start", "")),

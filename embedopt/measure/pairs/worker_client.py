@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from psutil import Process
 
 WORKER = "embedopt.measure.worker"
-# "load" may build an artifact and "accuracy" encodes the whole corpus: minutes on a slow machine.
+# "load" may build an artifact, "accuracy" encodes the whole corpus, and "load_test" sends at the backend's
+# own rate: minutes on a slow machine.
 LONG_S = 900.0
 # Enough to start a process that imports this package only, and for a call with one batch.
 SHORT_S = 60.0
-_LONG = frozenset({"load", "accuracy", "vectors", "one_batch"})
+_LONG = frozenset({"load", "accuracy", "vectors", "one_batch", "load_test"})
 
 # Environment variables that a worker does not get. Without the first three, threads spin as briefly as OpenMP
 # makes them by default, and a worker answers once they sleep. Threads that never spin fall asleep within a

@@ -85,6 +85,12 @@ def test_a_later_sitting_adds_cells_without_measuring_the_others_again() -> None
     assert done == [5, 6, 7, 8]
 
 
+def test_no_more_pairs_are_done_than_a_shorter_plan_has() -> None:
+    earlier, _ = _collect(PLAN)
+    shorter = replace(PLAN, pairs=2)
+    assert (shorter.done(earlier), shorter.total) == (4, 4)
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"samples": 1}'])
 def test_a_file_without_samples_is_an_error_of_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text, encoding="utf8")

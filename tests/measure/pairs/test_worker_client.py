@@ -73,6 +73,12 @@ def test_a_worker_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None
     assert _has_ended(client)
 
 
+def test_a_load_test_may_last_longer_than_a_timed_call(tmp_path: Path) -> None:
+    with WorkerClient(make_checkout(tmp_path, ECHO), module="script") as client:
+        client._short_s = 0.0
+        assert client.ask("load_test") == {"echo": "load_test"}
+
+
 def test_a_worker_that_hangs_before_its_first_line_is_killed(tmp_path: Path) -> None:
     silent = make_checkout(tmp_path)
     script = "import os, pathlib, sys; pathlib.Path('pid').write_text(str(os.getpid())); sys.stdin.read()"
