@@ -33,7 +33,7 @@ from embedopt.inference.hardware import thread_count, usable_cores
 from embedopt.schema import from_json, to_json
 
 LOCAL = "local"
-_REACHED_S = 10.0
+_CONNECT_S = 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,7 @@ def _check_reachable(address: str) -> None:
     """Raise OSError at once where nothing listens at ``HOST:PORT``; Ray would wait for minutes."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     if port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _REACHED_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
 
 
 def _results(work: Work) -> Any:

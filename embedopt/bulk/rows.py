@@ -23,7 +23,7 @@ class Reject:
 
 
 def split(chunk: Chunk, columns: Columns) -> tuple[pa.Table, list[Reject]]:
-    """Return the rows of a chunk that can be encoded, and those that can't.
+    """Return the rows of a chunk that can be encoded as a table, and those that can't.
 
     The table has the columns :data:`ID`, those that are kept, and :data:`TEXT`.
     """

@@ -57,8 +57,8 @@ class Encoder(ABC):
         name: the backend's name.
         dim: number of components of an embedding.
         replicas: number of batches that can be encoded at a time.
-        clock: tells the time of a call on one thread.
-        pid: process that computes; None for this one, or where it is out of reach.
+        clock: measures calls that are made on one thread.
+        pid: number of the process that computes; None for this process, or where it is unknown.
         is_endpoint: whether it queues, batches and refuses single requests by itself.
     """
 

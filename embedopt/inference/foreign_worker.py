@@ -61,7 +61,7 @@ class Target:
         return {"seconds": seconds, **pack(answer)}
 
     def files(self) -> dict[str, Any]:
-        """Return the file of the module that was named, and all that it and its child processes loaded."""
+        """Return the file of the named module, and the files that this and its child processes loaded."""
         files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
         del files["__main__"]  # this one
         imported = {os.path.realpath(file) for file in files.values() if file}
@@ -72,7 +72,7 @@ def pack(answer: Any) -> dict[str, Any]:
     """Return ``(n, dim)`` numbers as JSON values: their shape, and the floats in base64.
 
     Raises:
-        TypeError: they are no rows of numbers of one length.
+        TypeError: they are not rows of numbers, all of one length.
     """
     if hasattr(answer, "detach"):  # a tensor of torch
         answer = answer.detach().cpu()

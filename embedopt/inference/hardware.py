@@ -147,7 +147,7 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
 
 
 def _cpu_name(info: dict[str, object]) -> str:
-    # In a cloud the brand may be as bare as "AMD EPYC": family and model tell the generations apart.
+    # In a cloud the brand may be just "AMD EPYC": family and model show the generation.
     name = str(info.get("brand_raw") or info.get("arch_string_raw") or "unknown CPU").strip()
     if "family" in info and "model" in info:
         return f"{name} (family {info['family']} model {info['model']})"

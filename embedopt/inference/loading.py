@@ -62,9 +62,9 @@ def load_encoder(
         row = tuned_in_both_modes(backend, weights, cache)
         folder = ArtifactStore(cache, on_step).get(backend, weights)
         return open_encoder(row, folder, mode, trust_remote_code=trust_remote_code)
-    except OSError as error:  # of a file that is there but can't be read, or of the system's limits
+    except OSError as error:  # a file can't be read, or the system is at a limit
         raise ArtifactError(
-            f"{name} can't be opened ({error}); wanted files that can be read: mend what it names"
+            f"{name} can't be opened ({error}); wanted files that can be read: mend what the error names"
         ) from error
 
 

@@ -85,7 +85,7 @@ class Pipeline(Encoder):
     @override
     def _encode_tokenized(self, texts: Sequence[TokenizedText]) -> FloatArray:
         tokens = [text.ids for text in texts if text.ids is not None and text.tokenizer is self._tokenizer]
-        if len(tokens) < len(texts):  # the others' ids are missing or another tokenizer's
+        if len(tokens) < len(texts):  # some have no ids, or those of another tokenizer
             tokens = list(self._token_ids([text.text for text in texts]))
         plan = CallPlan([np.arange(len(texts))], self.replicas)
         return self._embed(tokens, plan, self._settings.prompt)

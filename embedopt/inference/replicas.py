@@ -34,7 +34,7 @@ class Replicas:
     Args:
         name: the encoder's name.
         count: number of replicas.
-        open_forwards: opens them, once; each is called by one thread at a time.
+        open_forwards: opens all replicas, and is called once; a replica is called by one thread at a time.
         max_length: number of tokens that a text is cut to; None for no limit.
     """
 
@@ -128,6 +128,6 @@ class Replicas:
         if self._pool is not None:
             self._pool.shutdown()
         with self._opening:
-            for _ in range(self.count if self._opened else 0):  # one in use is free again after its batch
+            for _ in range(self.count if self._opened else 0):  # waits for the replicas that are in use
                 self._free.get()
             self._free.put(None)

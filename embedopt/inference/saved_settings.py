@@ -1,7 +1,7 @@
 """The fastest settings of a backend in a mode, as ``embedopt tune`` saved them, kept beside the artifacts.
 
-A file holds the settings that differ from the row's. Its name holds the digest of the conditions under which
-they were the fastest, so a file saved on other hardware or with other libraries is not used.
+A file holds the settings that differ from the row's. Its name has the digest of the conditions under which
+they were the fastest, so a file that was saved on other hardware or with other libraries is not used.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ def tuned(backend: Backend, mode: Mode, weights: Weights, cache_dir: Path | None
         ArtifactError: the saved file is damaged, or holds a setting or value that ``tune`` does not try.
     """
     backend = fitted(backend)
-    if not _files(backend, mode, cache_dir):  # saves looking at the hardware, which takes 0.2 s
+    if not _files(backend, mode, cache_dir):  # to look at the hardware takes 0.2 s
         return backend
     file = _file(backend, mode, weights, cache_dir)
     return backend.with_settings(_read(file, backend, mode)) if file.exists() else backend
@@ -119,7 +119,7 @@ def _read(file: Path, backend: Backend, mode: Mode) -> Settings:
     if schema != _SCHEMA:
         raise _unusable(file, f"has schema {schema!r}, wanted {_SCHEMA}", backend)
     for name, value in settings.items():
-        if value not in backend.tunable[mode].get(name, ()):
+        if value not in backend.tunable.get(mode, {}).get(name, ()):
             raise _unusable(file, f"has {name} = {value!r}, which tune does not try", backend)
     return settings
 

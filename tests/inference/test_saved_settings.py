@@ -165,3 +165,9 @@ def test_no_setting_alters_an_embedding(weights: Weights, mode: Mode) -> None:
         for value in values:
             with open_encoder(_ROW.with_settings({setting: value}), folder, mode) as encoder:
                 np.testing.assert_allclose(encoder.encode(texts), expected, atol=1e-5, err_msg=setting)
+
+
+def test_settings_of_a_mode_in_which_tune_tries_nothing_are_refused(weights: Weights) -> None:
+    save(BACKENDS["torch-bf16"], "latency", weights, {"batch_tokens": 1024})
+    with pytest.raises(ArtifactError, match="has batch_tokens = 1024, which tune does not try"):
+        tuned(BACKENDS["torch-bf16"], "latency", weights)

@@ -16,9 +16,9 @@ from embedopt.inference.foreign import START_S, ForeignEncoder, interpreter, sou
 
 
 class ForeignProcess(ForeignEncoder):
-    """Calls a project's code, of which ``clock`` tells the time.
+    """Calls a project's code in a process of its own interpreter.
 
-    That clock stands still while texts and embeddings pass between the processes.
+    Its ``clock`` stands still while texts and embeddings pass between the processes.
 
     Raises:
         MeasureError: the code can't be opened, or gives no embeddings.
@@ -51,7 +51,7 @@ class ForeignProcess(ForeignEncoder):
             )
 
     def clock(self) -> float:
-        """Return seconds that pass while the project's code runs, and in this process."""
+        """Return seconds, without those in which texts and embeddings pass between the processes."""
         return time.perf_counter() - self._outside_s
 
     @override
@@ -99,4 +99,4 @@ class ForeignProcess(ForeignEncoder):
 
 
 class _CodeError(Exception):
-    """The project's code raised an error, which is the message."""
+    """The project's code raised an error; the message describes it."""

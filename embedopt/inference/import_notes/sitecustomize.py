@@ -35,9 +35,9 @@ def _note_imports(notes: str, loader: Any) -> None:
 
 
 def main() -> None:
-    """Note imports from now on, and make way for a module of this name that the environment has.
+    """Note imports from now on, then import the environment's own module of this name.
 
-    Where there is nothing to write to, ``foreign_worker`` says that imports can't be seen.
+    If the notes can't be written, ``foreign_worker`` says that imports can't be seen.
     """
     with contextlib.suppress(OSError):
         notes = os.environ["EMBEDOPT_IMPORT_NOTES"]
