@@ -13,13 +13,7 @@ from embedopt.ci.pull_request import GitHub, read_event
 from embedopt.cli.judge import STORAGE, HistoryOption, RunArgument, gate_settings
 from embedopt.errors import EmbedoptError, GitHubError, RecordError
 from embedopt.files import is_standard_output, write_whole
-from embedopt.judge.history.saved_runs import (
-    History,
-    only_run_file,
-    read_file,
-    read_history,
-    run_files,
-)
+from embedopt.judge.history.saved_runs import History, only_run_file, read_file, read_history, run_files
 from embedopt.judge.merge import merge as merge_shards
 from embedopt.judge.newest import choose
 from embedopt.measure.options import Options

@@ -276,11 +276,10 @@ def _effective_draws(counts: Sequence[int], runs: int) -> float:
     return run_variance / (max(between, 0.0) + run_variance / draws)
 
 
-def _enough(
-    collected: SlowdownSamples, settings: GateSettings, on_step: Callable[[str], None]
-) -> dict[tuple[Cell, float], SlowdownSample]:
+def _enough(collected: SlowdownSamples, settings: GateSettings, on_step: Callable[[str], None]) -> _Samples:
     """Return the samples with enough pairs, of cells that have enough pairs of identical sides, too."""
-    fewest, samples = fewest_pairs(settings.level), {}
+    fewest = fewest_pairs(settings.level)
+    samples: dict[tuple[Cell, float], SlowdownSample] = {}
     # Identical sides come first: the slowed samples of a cell need them.
     for sample in sorted(collected.samples, key=lambda sample: sample.slowdown):
         key = (sample.cell, sample.slowdown)
