@@ -93,6 +93,6 @@ def test_errors_of_the_code_are_its_lines_and_no_traceback_of_ours(suite: pytest
     make_project(suite.path, code)
     result = run_suite(suite, "-k", "shop and throughput")
     result.assert_outcomes(failed=2, deselected=15)
-    expected = "shop failed on 41 texts: ValueError: one at a time (src/shop/embedding.py:4); wanted their*"
+    expected = "shop failed on a list of 41 texts: ValueError: one at a time (src/shop/embedding.py:4); *"
     result.stdout.fnmatch_lines([expected])
     assert "Traceback" not in "\n".join(result.outlines)

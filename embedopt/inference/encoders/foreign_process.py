@@ -72,8 +72,8 @@ class ForeignProcess(ForeignEncoder):
             answer = self._answer({"do": "encode", "texts": texts})
         except _CodeError as error:
             raise MeasureError(
-                f"{self.name} failed on {len(texts)} texts: {error}; wanted their embeddings: mend it, or "
-                f"leave {self.name} out"
+                f"{self.name} failed on a list of {len(texts)} texts: {error}; wanted their embeddings: "
+                f"mend it, or leave {self.name} out"
             ) from None
         values = np.frombuffer(base64.b64decode(answer["float32"]), dtype="<f4")
         vectors: FloatArray = values.reshape(answer["shape"])

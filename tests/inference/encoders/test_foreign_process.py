@@ -148,13 +148,20 @@ def test_what_the_code_prints_and_reads_does_not_disturb_the_answers(tmp_path: P
     [
         (
             "raise ValueError('no stock\\nat all')",
-            r"^shop failed on 2 texts: ValueError: no stock \(src/shop/embedding\.py:4\); wanted their "
-            r"embeddings: mend it, or leave shop out$",
+            r"^shop failed on a list of 2 texts: ValueError: no stock \(src/shop/embedding\.py:4\); wanted "
+            r"their embeddings: mend it, or leave shop out$",
         ),
-        ("sys.exit(3)", r"^shop failed on 2 texts: SystemExit: 3 \(src/shop/embedding\.py:4\); wanted"),
+        (  # written for one text
+            "return texts.lower()",
+            r"^shop failed on a list of 2 texts: AttributeError: 'list' object has no attribute 'lower' ",
+        ),
+        (
+            "sys.exit(3)",
+            r"^shop failed on a list of 2 texts: SystemExit: 3 \(src/shop/embedding\.py:4\); wanted",
+        ),
         (
             "return json.loads('{')",
-            r"shop failed on 2 texts: JSONDecodeError: .* \(src/shop/embedding\.py:4\); wanted",
+            r"shop failed on a list of 2 texts: JSONDecodeError: .* \(src/shop/embedding\.py:4\); wanted",
         ),
         (
             "return None",
