@@ -50,20 +50,19 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "--batch-sizes", {"metavar": "1,8", "help": sizes}
     yield "--model", {"help": "local folder or hub name (default: the bundled all-MiniLM-L6-v2)"}
     yield "--revision", {"metavar": "NAME", "help": "branch, tag or commit of a hub name"}
-    trusted = "let Python code that comes with the model run"
-    yield "--trust-remote-code", {"action": "store_true", "help": trusted}
-    texts = "text file, or JSON lines with a text field"
-    yield "--corpus", {"type": Path, "metavar": "FILE", "help": texts}
-    cache = "folder of the artifacts (or EMBEDOPT_CACHE)"
-    yield "--cache-dir", {"type": Path, "metavar": "DIR", "help": cache}
+    yield "--trust-remote-code", {"action": "store_true", "help": "let the model's own Python code run"}
+    yield "--corpus", {"type": Path, "metavar": "FILE", "help": "text file, or JSON lines with a text field"}
+    yield (
+        "--cache-dir",
+        {"type": Path, "metavar": "DIR", "help": "folder of the artifacts (or EMBEDOPT_CACHE)"},
+    )
     for kind in ("query", "document"):
         text = f"put before each {kind} of retrieval: a prompt that the model names, or any string"
         help_text = f"{text} (default: the model's own for each {kind})"
         yield f"--{kind}-prompt", {"metavar": "NAME", "help": help_text}
     yield "--min-cosine", _number(Options.min_cosine, "smallest mean cosine to the reference that passes")
     profile = f"how much is measured (default: {Options.profile})"
-    choices = {"choices": get_args(ProfileName), "default": Options.profile}
-    yield "--profile", choices | {"help": profile}
+    yield "--profile", {"choices": get_args(ProfileName), "default": Options.profile, "help": profile}
     yield "--pairs", {"type": Path, "metavar": "FILE", "help": f"judged sentence pairs: {PAIRS_LAYOUT}"}
     yield "--price-per-hour", _number(Options.price_per_hour, "dollars for an hour of this machine")
     yield "--slo-p99-ms", _number(Options.slo_p99_ms, "largest acceptable p99 under load, in ms")
@@ -71,8 +70,7 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "--bulk-texts", _number(Options.bulk_texts, "texts of the bulk benchmark, 0 for none")
     yield "--against", {"metavar": "REF", "help": "compare this code with a commit or branch, and judge"}
     yield "--against-python", {"metavar": "PATH", "help": "interpreter of the base's own environment"}
-    head = "the code that is compared (default: this checkout)"
-    yield "--head", {"type": Path, "metavar": "FOLDER", "help": head}
+    yield "--head", {"type": Path, "metavar": "FOLDER", "help": "code to compare (default: this checkout)"}
     yield "--head-python", {"metavar": "PATH", "help": "interpreter of the head's own environment"}
     yield "--against-budget", _number(GatePlan.budget_s, "seconds that the comparison may take")
     threshold = "smallest change of a time that counts, as a share (default: that of pyproject.toml)"

@@ -13,16 +13,10 @@ from embedopt.inference.hardware import this_hardware
 @cache
 def this_machine() -> Machine:
     """Describe the machine that this process runs on."""
+    peers = {name for row in BACKENDS.values() for name in row.packages if name not in row.missing_packages}
     return Machine(
         **dataclasses.asdict(this_hardware()),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        libraries=library_versions(_installed_peers()),
+        libraries=library_versions(sorted(peers)),
     )
-
-
-def _installed_peers() -> list[str]:
-    packages = {
-        name for row in BACKENDS.values() for name in row.packages if name not in row.missing_packages
-    }
-    return sorted(packages)
