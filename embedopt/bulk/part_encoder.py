@@ -1,7 +1,6 @@
 """Encodes the parts of a job, one after the other, with one encoder."""
 
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
@@ -58,9 +57,7 @@ class PartEncoder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.embedder.close()
 
 

@@ -28,6 +28,9 @@ class Forward(Protocol):
         ...
 
 
+_Encode = Callable[[Forward, IntArray], object]
+
+
 class Replicas:
     """Copies of a model among which the cores are shared.
 
@@ -74,7 +77,7 @@ class Replicas:
         ones = np.ones((texts, tokens), dtype=np.int64)
         self.run(lambda forward, _: forward(ones, ones), [ones[0]] * self.count)
 
-    def run(self, encode: Callable[[Forward, IntArray], object], batches: Sequence[IntArray]) -> None:
+    def run(self, encode: _Encode, batches: Sequence[IntArray]) -> None:
         """Call ``encode`` with each batch and a free replica.
 
         Raises:
@@ -87,12 +90,7 @@ class Replicas:
         else:
             self._in_parallel(self._pool, encode, batches)
 
-    def _in_parallel(
-        self,
-        pool: ThreadPoolExecutor,
-        encode: Callable[[Forward, IntArray], object],
-        batches: Sequence[IntArray],
-    ) -> None:
+    def _in_parallel(self, pool: ThreadPoolExecutor, encode: _Encode, batches: Sequence[IntArray]) -> None:
         try:
             futures = [pool.submit(self._encode, encode, batch) for batch in batches]
         except RuntimeError:
@@ -107,7 +105,7 @@ class Replicas:
                 future.cancel()
             wait(futures)
 
-    def _encode(self, encode: Callable[[Forward, IntArray], object], batch: IntArray) -> None:
+    def _encode(self, encode: _Encode, batch: IntArray) -> None:
         with self._replica() as forward:
             encode(forward, batch)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedopt.inference.artifacts.graph import session_of
+from embedopt.inference.artifacts.graph import replace_node, session_of
 from embedopt.inference.artifacts.layout import graph_inputs
 from embedopt.inference.artifacts.quantization_texts import quantization_texts
 from embedopt.inference.encoder import FloatArray, IntArray
@@ -129,6 +129,4 @@ def _fuse(graph: "GraphProto", attention: _Attention, heads: int) -> None:
         num_heads=heads,
         mask_filter_value=float(np.finfo(np.float32).min),
     )
-    index = list(graph.node).index(attention.last)
-    graph.node.remove(attention.last)
-    graph.node.insert(index, node)
+    replace_node(graph, attention.last, [node])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from embedopt.inference.artifacts.layout import MODEL_FILE
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
     from onnxruntime import InferenceSession
 
 # Largest size of the weights in one message; the rest of the 2 GiB is for the nodes.
@@ -42,6 +42,14 @@ def save_graph(model: "ModelProto", folder: Path, *, apart: bool = False) -> Non
     )
     if data.exists():
         data.chmod((folder / MODEL_FILE).stat().st_mode)  # onnx lets only its owner read it
+
+
+def replace_node(graph: "GraphProto", old: "NodeProto", new: Sequence["NodeProto"]) -> None:
+    """Replace a node of a graph by others, which stand where it stood."""
+    index = list(graph.node).index(old)
+    graph.node.remove(old)
+    for node in reversed(new):
+        graph.node.insert(index, node)
 
 
 @contextlib.contextmanager

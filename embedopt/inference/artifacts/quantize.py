@@ -1,13 +1,12 @@
 """INT8 recipes: each function quantises the ONNX graph of one artifact into the folder of another."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embedopt.errors import UnsupportedModelError
-from embedopt.inference.artifacts.graph import is_large, save_graph
+from embedopt.inference.artifacts.graph import is_large, replace_node, save_graph
 from embedopt.inference.artifacts.layout import MODEL_FILE, copy_without_graph
 from embedopt.inference.artifacts.smooth import smooth
 from embedopt.inference.artifacts.source_model import open_model
@@ -111,7 +110,7 @@ def quantize_tables(graph: "GraphProto") -> list[str]:
         for array, suffix in ((values, "int8"), (scales, "scale")):
             graph.initializer.append(numpy_helper.from_array(array, f"{table}_{suffix}"))
         nodes = _quantized_lookup(lookup)
-        _replace(graph, lookup, nodes)
+        replace_node(graph, lookup, nodes)
         added += [node.name for node in nodes]
     return added
 
@@ -132,13 +131,6 @@ def _quantized_lookup(lookup: "NodeProto") -> list["NodeProto"]:
     ]
     nodes[1].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
     return nodes
-
-
-def _replace(graph: "GraphProto", old: "NodeProto", new: Sequence["NodeProto"]) -> None:
-    index = list(graph.node).index(old)
-    graph.node.remove(old)
-    for node in reversed(new):
-        graph.node.insert(index, node)
 
 
 def blockwise_int8(source: Path, target: Path, *, block_size: int) -> None:

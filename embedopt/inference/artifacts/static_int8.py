@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedopt.errors import ArtifactError
 from embedopt.inference.artifacts.attention import with_fused_attention
-from embedopt.inference.artifacts.graph import save_graph, session_of
+from embedopt.inference.artifacts.graph import replace_node, save_graph, session_of
 from embedopt.inference.artifacts.layout import copy_without_graph
 from embedopt.inference.artifacts.quantization_texts import quantization_inputs
 from embedopt.inference.artifacts.quantize import open_graph, quantize_tables
@@ -204,9 +204,7 @@ def _quantize_product(
         f"{node.output[0]}{_INT8_SUFFIX}",
         domain="com.microsoft",
     )
-    index = list(graph.node).index(node)
-    graph.node.remove(node)
-    graph.node.insert(index, product)
+    replace_node(graph, node, [product])
     return addition is not None
 
 
