@@ -73,7 +73,7 @@ def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> t
     if head.part is not None:
         failed = head.part.failed
         lost = {(name, metric) for name, metric in lost if name in failed.get(question_of(metric), ())}
-    return (*(judge_exact(pair, settings) for pair in pairs), *_missing(lost, head))
+    return (*(judge_exact(pair, settings) for pair in pairs), *_missing(lost, head, settings.accept))
 
 
 def start_of_recent(earlier: Sequence[Run]) -> int:
@@ -110,9 +110,12 @@ def _not_comparable(pair: ExactPair, why: str) -> Verdict:
     return Verdict(backend=pair.backend, metric=pair.metric, outcome="not comparable", why=why)
 
 
-def _missing(lost: set[tuple[str, str]], head: Run) -> Iterator[Verdict]:
-    for backend in sorted(head.backends):
-        if metrics_lost := sorted(metric for name, metric in lost if name == backend):
+def _missing(lost: set[tuple[str, str]], head: Run, accepted: Collection[str]) -> Iterator[Verdict]:
+    for backend in sorted({name for name, _ in lost}):
+        metrics_lost = sorted(metric for name, metric in lost if name == backend)
+        if backend not in head.backends and f"removed {backend}" in accepted:
+            yield Verdict(backend=backend, metric="", outcome="declared", why="removed")
+        else:
             yield Verdict(
                 backend=backend,
                 metric=SCORES_AND_SIZES,

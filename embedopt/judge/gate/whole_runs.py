@@ -124,8 +124,6 @@ def _missing_times(
     alike = [run for run in earlier if _profile(run) == _profile(head)]
     start = start_of_recent([run.run for run in alike if run.run]) if head.run else -1
     wanted = {(series.backend, series.batch_size) for series in series_of(alike[start:])}
-    if head.run:
-        wanted = {(backend, size) for backend, size in wanted if backend in head.run.backends}
     if head.run and head.run.part is not None:
         failed = head.run.part.failed.get("latency", ())
         wanted = {(backend, size) for backend, size in wanted if backend in failed}
@@ -136,8 +134,9 @@ def _missing_times(
     own = {(time.backend, time.batch_size) for time in head.latencies}
     own |= {(name, 0) for name in head.benchmarks}
     for backend, size in sorted(wanted):
-        names = {f"removed {cell_name(backend, size)}", f"removed {cell_name('', size)}"}
-        if names.isdisjoint(accepted) or (backend, size) in own:
+        is_gone = head.run is not None and backend not in head.run.backends
+        names = (cell_name(backend, 0 if is_gone else size), cell_name("", size))
+        if not any(f"removed {name}" in accepted for name in names) or (backend, size) in own:
             sizes.setdefault(backend, []).append(size)
         else:
             yield Verdict(backend=backend, batch_size=size, metric="", outcome="declared", why="removed")

@@ -83,13 +83,23 @@ def test_a_score_that_vanished_fails_until_five_whole_runs_lack_it() -> None:
     assert unanswered == [[True], []]
 
 
-def test_a_backend_that_was_not_measured_again_lacks_nothing() -> None:
+def test_the_scores_of_a_backend_that_is_gone_are_missing_until_that_is_declared() -> None:
     head = _run()
     backends = {name: info for name, info in head.backends.items() if name != "onnx-int8"}
-    assert (
-        judge_scores([_run(cosine_mean=0.99)], dataclasses.replace(head, backends=backends), GateSettings())
-        == ()
-    )
+    gone, earlier = dataclasses.replace(head, backends=backends), [_run(cosine_mean=0.99)]
+    declared = GateSettings(accept=("removed onnx-int8",))
+    assert [
+        [(verdict.metric, verdict.outcome, verdict.unanswered) for verdict in verdicts]
+        for verdicts in (
+            judge_scores(earlier, gone, GateSettings()),
+            judge_scores(earlier, gone, declared),
+            judge_scores(earlier, head, declared),
+        )
+    ] == [
+        [("scores and sizes", "inconclusive", True)],
+        [("", "declared", False)],
+        [("scores and sizes", "inconclusive", True)],
+    ]
 
 
 MOVED = Drift(

@@ -134,19 +134,31 @@ def test_a_time_of_zero_is_not_excused_as_removed() -> None:
     ]
 
 
-def test_the_times_of_a_backend_that_a_run_does_not_name_are_not_missing() -> None:
-    run, content = make_run(), make_file(make_run())
-    names = {"torch-fp32", "onnx-fp32"}
-    kept = make_run(
-        **{
-            field: {name: value for name, value in getattr(run, field).items() if name in names}
-            for field in ("backends", "accuracy", "throughput", "footprint")
-        }
-    )
-    content = make_file(kept)
-    content["benchmarks"] = [b for b in content["benchmarks"] if "[onnx-int8" not in b["fullname"]]
-    verdicts = judge_history(parse_run("head", content), [parse_run("base", make_file(run))], SETTINGS)
-    assert [verdict for verdict in verdicts if verdict.unanswered] == []
+@pytest.mark.parametrize(
+    ("part", "accept", "code", "gone"),
+    [
+        (None, (), 5, {"inconclusive"}),
+        (None, ("removed onnx-int8 batch 8",), 5, {"inconclusive"}),
+        (None, ("removed onnx-int8",), 0, {"declared"}),
+        (Part(), (), 0, set()),
+    ],
+    ids=["lost", "one time declared", "declared", "left out"],
+)
+def test_a_backend_that_a_whole_run_lost_is_missing_until_it_is_declared(
+    part: Part | None, accept: tuple[str, ...], code: int, gone: set[str]
+) -> None:
+    """Such as one whose shard saved nothing."""
+    whole = make_run()
+    kept: dict[str, Any] = {
+        field: {name: value for name, value in getattr(whole, field).items() if name != "onnx-int8"}
+        for field in ("backends", "accuracy", "throughput", "footprint")
+    }
+    head = _without("[onnx-int8-", part=part, **kept)
+    earlier = [parse_run("base", make_file(whole))] * 6
+    verdicts = judge_history(head, earlier, GateSettings(accept=accept))
+    assert exit_code(verdicts) == code
+    assert {verdict.outcome for verdict in verdicts if verdict.backend == "onnx-int8"} >= gone
+    assert any(verdict.unanswered for verdict in verdicts) == (code == 5)
 
 
 def test_the_threshold_of_a_gate_run_replaces_that_of_the_settings() -> None:
