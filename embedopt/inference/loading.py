@@ -109,7 +109,10 @@ def _opened(backend: Backend, folder: Path, *arguments: int) -> Any:
     except EmbedoptError:
         raise
     except Exception as error:  # each runtime raises its own errors for a file that it can't read
+        wanted = "a complete, undamaged model: fetch it again, or correct --model"
+        if backend.project:
+            wanted = f"what opens: check [tool.embedopt.targets.{backend.name}] and embedopt's packages"
         raise ArtifactError(
-            f"{backend.name} can't open {folder}: {type(error).__name__}: {first_line(error)}; "
-            "wanted a complete, undamaged model: fetch it again, or correct --model"
+            f"{backend.name} can't open {backend.project or folder}: {type(error).__name__}: "
+            f"{first_line(error)}; wanted {wanted}"
         ) from error

@@ -1,5 +1,6 @@
 """An encoder is opened by name, or one line says why it can't be."""
 
+import dataclasses
 import importlib.util
 import os
 import shutil
@@ -12,7 +13,8 @@ import pytest
 
 from embedopt.errors import ArtifactError, MissingPackageError, UsageError
 from embedopt.inference.backends import get_backend
-from embedopt.inference.loading import load_encoder
+from embedopt.inference.loading import load_encoder, open_encoder
+from tests.fakes import fake_backend
 
 
 def test_an_unknown_backend_is_refused() -> None:
@@ -74,3 +76,13 @@ def test_nothing_is_written_under_the_users_home(
     command = [sys.executable, "-c", code, name, str(tiny_model())]
     subprocess.run(command, env=kept | {"HOME": str(tmp_path / "home")}, check=True, capture_output=True)
     assert list((tmp_path / "home").rglob("*")) == []
+
+
+def test_a_declared_row_that_can_not_be_opened_blames_no_model(tmp_path: Path) -> None:
+    row = dataclasses.replace(fake_backend(), opener="no_such_module:open", project=tmp_path)
+    with pytest.raises(ArtifactError) as caught:
+        open_encoder(row, tmp_path / "model")
+    assert str(caught.value) == (
+        f"fake can't open {tmp_path}: ModuleNotFoundError: No module named 'no_such_module'; wanted what "
+        "opens: check [tool.embedopt.targets.fake] and embedopt's packages"
+    )
