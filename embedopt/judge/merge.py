@@ -27,8 +27,8 @@ def merge(shards: Sequence[Shard]) -> dict[str, Any]:
     """Return the content of the file that one run of all backends would have saved, from at least one shard.
 
     Raises:
-        RecordError: a shard has another hardware class, model, corpus, profile, commit, environment or base
-            than the first, lacks the reference, or has a backend that an earlier shard has.
+        RecordError: a shard has another hardware class, model, corpus, profile, commit, environment, base
+            or gate threshold than the first, lacks the reference, or has a backend that an earlier shard has.
     """
     gate_runs = [shard for shard in shards if _is_gate_run_alone(*shard)]
     figures = [shard for shard in shards if shard not in gate_runs]
@@ -72,6 +72,7 @@ def _checked(saved: SavedRun, first: SavedRun) -> Run:
     checked = (
         ("commit", saved.commit, first.commit),
         ("base", _base(run), _base(first_run)),
+        ("gate threshold", _threshold(run), _threshold(first_run)),
         *_environments(run, first_run),
     )
     why = [
@@ -98,6 +99,11 @@ def _environments(run: Run, first: Run) -> list[tuple[str, str, str]]:
 
 def _base(run: Run) -> str:
     return run.against.base_commit if run.against else "none"
+
+
+def _threshold(run: Run) -> str:
+    threshold = run.against.threshold if run.against else None
+    return "that of the settings" if threshold is None else f"{threshold:g}"
 
 
 def _joined(run: Run, other: Run, saved: SavedRun) -> Run:

@@ -245,6 +245,16 @@ def test_a_gate_run_of_another_head_is_refused(
         merge(shards)
 
 
+def test_a_lax_shard_does_not_judge_the_others() -> None:
+    with pytest.raises(RecordError, match="its gate threshold is that of the settings, this one's is"):
+        merge(
+            [
+                make_shard("a.json", "onnx-fp32", against=_gate_run("onnx-fp32", threshold=0.9)),
+                make_shard("b.json", "onnx-int8", against=_gate_run("onnx-int8")),
+            ]
+        )
+
+
 def test_shards_of_two_bases_are_refused() -> None:
     with pytest.raises(RecordError, match="its base is d"):
         merge(
