@@ -1,10 +1,12 @@
 """The public names of the package, the imports that stay light, and what works without any extra."""
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import embedopt
 
@@ -28,6 +30,20 @@ def test_importing_loads_no_runtime(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def _installed_with(package: str) -> set[str]:
+    """Return a package and all that it requires without an extra."""
+    requirements = map(Requirement, importlib.metadata.requires(package) or ())
+    names = [one.name for one in requirements if not one.marker or one.marker.evaluate({"extra": ""})]
+    return {package}.union(*map(_installed_with, names))
+
+
+def test_no_package_that_comes_with_embedopt_is_a_plugin_of_pytest() -> None:
+    """It would be loaded in the unit tests of a project that has embedopt in its environment."""
+    plugins = importlib.metadata.entry_points(group="pytest11")
+    assert {plugin.dist.name for plugin in plugins if plugin.dist}.isdisjoint(_installed_with("embedopt"))
+    assert "pydantic-core" in {name.replace("_", "-") for name in _installed_with("embedopt")}
+
+
 # Modules of the packages in the extras: any of them may be missing where runs are judged and shown.
 _EXTRAS = (
     *("torch", "onnxruntime", "onnx", "transformers", "tokenizers", "sentence_transformers", "optimum"),
@@ -38,6 +54,7 @@ _EXTRAS = (
         "pytest_benchmark",
         "psutil",
         "loky",
+        "platformdirs",
         "cpuinfo",
         "pyarrow",
         "ray",

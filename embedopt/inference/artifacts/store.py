@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
-import platformdirs
 from filelock import FileLock, Timeout
 
 from embedopt.errors import ArtifactError, EmbedoptError, UnsupportedModelError, first_line
@@ -67,8 +66,12 @@ _RECIPES = tuple(
 
 def cache_root(cache_dir: Path | None) -> Path:
     """Return the absolute path of a cache folder; None for ``$EMBEDOPT_CACHE``, or the user's own."""
-    default = os.environ.get("EMBEDOPT_CACHE") or platformdirs.user_cache_path("embedopt")
-    return Path(cache_dir or default).expanduser().absolute()
+    chosen = cache_dir or os.environ.get("EMBEDOPT_CACHE")
+    if not chosen:
+        import platformdirs  # of the extra "build": it brings a plugin of pytest
+
+        chosen = platformdirs.user_cache_path("embedopt")
+    return Path(chosen).expanduser().absolute()
 
 
 def library_versions(packages: Iterable[str] = ()) -> dict[str, str]:
