@@ -12,6 +12,7 @@ from embedopt.inference.artifacts.store import ArtifactStore
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backend import Backend
 from embedopt.inference.backends import BACKENDS
+from embedopt.inference.encoders import onnxruntime as onnxruntime_module
 from embedopt.inference.encoders.onnxruntime import open_forwards, session_options
 
 _INT8_PRODUCTS = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention"}
@@ -94,4 +95,13 @@ def test_a_session_has_the_threads_of_its_replica(real_cache: Path, replicas: in
     assert [forward._session.get_session_options().intra_op_num_threads for forward in forwards] == (
         [threads] * replicas
     )
-    assert len({id(forward) for forward in forwards}) == 1  # the weights are held once
+
+
+@pytest.mark.parametrize(("shared_from_bytes", "sessions"), [(1_000_000_000, 3), (1, 1)])
+def test_replicas_of_a_large_model_share_a_session(
+    real_cache: Path, monkeypatch: pytest.MonkeyPatch, shared_from_bytes: int, sessions: int
+) -> None:
+    monkeypatch.setattr(onnxruntime_module, "_SHARED_FROM_BYTES", shared_from_bytes)
+    row = BACKENDS["onnx-int8"]
+    forwards = open_forwards(row, ArtifactStore(real_cache).get(row, resolve_weights()), 3, 1)
+    assert (len(forwards), len({id(forward) for forward in forwards})) == (3, sessions)
