@@ -1,5 +1,6 @@
 """ONNX Runtime, on an exported graph whose one output is the embedding."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,5 +65,7 @@ def open_forwards(backend: Backend, folder: Path, replicas: int, threads: int) -
     """
     assert replicas == 1 or threads == 1
     sessions = replicas if disk_bytes(folder) < _SHARED_FROM_BYTES else 1
-    opened = [OnnxForward(folder / MODEL_FILE, backend.open_options, threads) for _ in range(sessions)]
+    settings = (folder / MODEL_FILE, backend.open_options, threads)
+    with ThreadPoolExecutor(sessions) as pool:
+        opened = [*pool.map(lambda _: OnnxForward(*settings), range(sessions))]
     return opened * (replicas // sessions)
