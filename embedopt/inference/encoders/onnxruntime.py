@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _DISABLED = "disabled_optimizers"
 # Replicas that share a session share its memory arena: a buffer that one core has just written goes to
-# another, and in most processes a forward of all-MiniLM-L6-v2 takes 17 to 35 % longer. In larger models the
-# products take more of the time, and a copy of the packed weights for each core takes more memory.
+# another, and in about half of the processes a forward of all-MiniLM-L6-v2 takes 17 to 35 % longer. Larger
+# models share one all the same: a copy of their packed weights for each core would take too much memory.
 _SHARED_FROM_BYTES = 500_000_000
 
 

@@ -121,31 +121,39 @@ def _missing_times(
 
     What a partial run did not measure is not missing. What the run does not have may be declared as removed.
     """
-    alike = [run for run in earlier if _profile(run) == _profile(head)]
-    start = start_of_recent([run.run for run in alike if run.run]) if head.run else -1
-    wanted = {(series.backend, series.batch_size) for series in series_of(alike[start:])}
-    if head.run and head.run.part is not None:
-        failed = head.run.part.failed.get("latency", ())
-        wanted = {(backend, size) for backend, size in wanted if backend in failed}
-    reference = head.run.reference if head.run else ""
-    wanted |= {(time.backend, time.batch_size) for time in head.latencies if time.backend != reference}
-    sizes: dict[str, list[int]] = {}
-    wanted -= {(series.backend, series.batch_size) for series in series_of([head])}
     own = {(time.backend, time.batch_size) for time in head.latencies}
     own |= {(name, 0) for name in head.benchmarks}
-    for backend, size in sorted(wanted):
+    sizes: dict[str, list[int]] = {}
+    for backend, size in sorted(_wanted_times(head, earlier) - _times(series_of([head]))):
         is_gone = head.run is not None and backend not in head.run.backends
         names = (cell_name(backend, 0 if is_gone else size), cell_name("", size))
-        if not any(f"removed {name}" in accepted for name in names) or (backend, size) in own:
-            sizes.setdefault(backend, []).append(size)
-        else:
+        if (backend, size) not in own and any(f"removed {name}" in accepted for name in names):
             yield Verdict(backend=backend, batch_size=size, metric="", outcome="declared", why="removed")
+        else:
+            sizes.setdefault(backend, []).append(size)
     for backend, lost in sizes.items():
         batches = f": batch {', '.join(map(str, lost))}" if any(lost) else ""
         why = f"not in this run, or not above 0{batches}"
         yield Verdict(
             backend=backend, metric=DEFAULT_METRIC, outcome="inconclusive", why=why, unanswered=True
         )
+
+
+def _wanted_times(head: SavedRun, earlier: Sequence[SavedRun]) -> set[tuple[str, int]]:
+    """Return the times that a run has to have: those of the last whole runs, and all that it measured."""
+    alike = [run for run in earlier if _profile(run) == _profile(head)]
+    if head.run is None:
+        return _times(series_of(alike[-1:])) | {(time.backend, time.batch_size) for time in head.latencies}
+    wanted = _times(series_of(alike[start_of_recent([run.run for run in alike if run.run]) :]))
+    if head.run.part is not None:
+        failed = head.run.part.failed.get("latency", ())
+        wanted = {(backend, size) for backend, size in wanted if backend in failed}
+    measured = {(time.backend, time.batch_size) for time in head.latencies}
+    return wanted | {(backend, size) for backend, size in measured if backend != head.run.reference}
+
+
+def _times(series: Iterable[Series]) -> set[tuple[str, int]]:
+    return {(one.backend, one.batch_size) for one in series}
 
 
 def _profile(saved: SavedRun) -> str:
