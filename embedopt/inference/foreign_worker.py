@@ -51,13 +51,13 @@ class Target:
 
         An answer that is computed while it is read, as a coroutine's or a generator's, is timed to its end.
         """
-        started_s = time.perf_counter()
-        answer = self._embed(texts)
+        answer, seconds = timed(self._embed, texts)
         if inspect.isawaitable(answer):
-            answer = self._loop.run_until_complete(answer)
+            answer, more_s = timed(self._loop.run_until_complete, answer)
+            seconds += more_s
         if hasattr(answer, "__next__"):
-            answer = list(answer)
-        seconds = time.perf_counter() - started_s
+            answer, more_s = timed(list, answer)
+            seconds += more_s
         return {"seconds": seconds, **pack(answer)}
 
     def files(self) -> dict[str, Any]:
@@ -66,6 +66,13 @@ class Target:
         del files["__main__"]  # this one
         imported = {os.path.realpath(file) for file in files.values() if file}
         return {"module": files[self._module], "files": sorted(imported | self._children.files())}
+
+
+def timed(function: Callable[[Any], Any], argument: Any) -> tuple[Any, float]:
+    """Return what a function returns, and the seconds that it took."""
+    started_s = time.perf_counter()
+    result = function(argument)
+    return result, time.perf_counter() - started_s
 
 
 def pack(answer: Any) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import os
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +16,11 @@ from embedopt.errors import EmbedoptError, MeasureError
 from embedopt.inference import foreign_worker
 from embedopt.inference.artifacts.weights import resolve_weights
 from embedopt.inference.backends import declare, get_backend
+from embedopt.inference.encoder import FloatArray
 from embedopt.inference.encoders.foreign_process import ForeignProcess
 from embedopt.inference.plan import padding_share
 from embedopt.inference.targets import declare_targets
+from tests.fakes import FakeClock
 from tests.inference.projects import EMBED, make_interpreter, make_project
 from tests.measure.pairs.stand_ins import has_group_ended
 
@@ -262,8 +266,8 @@ def test_a_call_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> 
     assert has_group_ended(encoder.pid or 0)
 
 
-def test_the_clock_stands_still_outside_of_the_code(tmp_path: Path) -> None:
-    """The code says how long it took: its own clock is replaced by one of ours."""
+def test_the_clock_stands_still_outside_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code says how long it took; our own checks before and after it take a second each."""
     code = """
         import time
         now_s = [0.0]
@@ -272,12 +276,24 @@ def test_the_clock_stands_still_outside_of_the_code(tmp_path: Path) -> None:
             now_s[0] += 0.25 * len(texts)
             return [[1.0] for _ in texts]
     """
+    now = FakeClock()
+    check, check_answer = ForeignProcess._checked, ForeignProcess._checked_answer
+
+    def slow_check(encoder: ForeignProcess, *arguments: Any) -> list[str]:
+        now.advance(1.0)
+        return check(encoder, *arguments)
+
+    def slow_check_of_answer(encoder: ForeignProcess, *arguments: Any) -> FloatArray:
+        now.advance(1.0)
+        return check_answer(encoder, *arguments)
+
     with _open(make_project(tmp_path, code)) as encoder:
-        before_s = encoder._outside_s
+        monkeypatch.setattr(time, "perf_counter", now)
+        monkeypatch.setattr(ForeignProcess, "_checked", slow_check)
+        monkeypatch.setattr(ForeignProcess, "_checked_answer", slow_check_of_answer)
         started_s = encoder.clock()
         encoder.encode(["a", "b"])
-        passed_s = encoder.clock() - started_s
-        assert passed_s > 0.5 > before_s - encoder._outside_s  # 0.5 s as the code says, and our own lines
+        assert (now(), encoder.clock() - started_s) == (2.0, 0.5)
 
 
 def test_a_closed_encoder_has_no_process_and_says_so(tmp_path: Path) -> None:
