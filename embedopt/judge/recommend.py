@@ -95,9 +95,7 @@ def candidates(saved: SavedRun) -> tuple[Candidate, ...]:
     if run is None:
         return ()
     singles = {latency.backend: latency for latency in saved.latencies if latency.batch_size == 1}
-    return _fastest_first(
-        _candidate(run, name, rate, singles.get(name)) for name, rate in _rates(run).items()
-    )
+    return _fastest_first(_candidate(run, name, rate, singles.get(name)) for name, rate in rates(run).items())
 
 
 def cheapest(measured: Iterable[Candidate], requirements: Requirements) -> Recommendation:
@@ -116,7 +114,7 @@ def with_pareto_front(run: Run) -> Run:
     """Mark the Pareto front: backends for which no other is as fast and as near, and better in one."""
     points = {
         name: (rate, round(cosine, _SAME_COSINE_DIGITS))
-        for name, rate in _rates(run).items()
+        for name, rate in rates(run).items()
         if (cosine := run.accuracy.get(name, Accuracy()).cosine_mean) is not None
     }
     front = tuple(
@@ -129,18 +127,21 @@ def with_pareto_front(run: Run) -> Run:
     return dataclasses.replace(run, pareto_front=front)
 
 
+def rates(run: Run) -> dict[str, float]:
+    """Return texts per second of each backend whose throughput was measured, as of one machine.
+
+    Those of another shard are scaled to the machine of the first shard by the reference's, so that the
+    fastest backend is not the one with the fastest machine.
+    """
+    by_backend = {name: _rate(run, name) for name in run.throughput}
+    return {name: rate for name, rate in by_backend.items() if rate}
+
+
 def _fastest_first(unsorted: Iterable[Candidate]) -> tuple[Candidate, ...]:
     return tuple(sorted(unsorted, key=lambda candidate: -candidate.texts_per_s))
 
 
-def _rates(run: Run) -> dict[str, float]:
-    """Return texts per second of each backend whose throughput was measured."""
-    rates = {name: _rate(run, name) for name in run.throughput}
-    return {name: rate for name, rate in rates.items() if rate}
-
-
 def _rate(run: Run, name: str) -> float | None:
-    """Return texts per second; those of another shard are scaled to the machine of the first shard."""
     rate, here = run.throughput[name].texts_per_s, run.throughput.get(run.reference, Throughput()).texts_per_s
     there = run.shard_references[name].throughput.texts_per_s if name in run.shard_references else here
     return rate * here / there if rate and here and there else rate

@@ -20,6 +20,7 @@ from embedopt.judge.history.saved_runs import History, Kind, SavedRun
 from embedopt.judge.history.series import DEFAULT_METRIC, METRICS, Series, describe_metric, series_of
 from embedopt.judge.history.trend import changes, levels
 from embedopt.judge.newest import newest_answers
+from embedopt.judge.recommend import rates
 from embedopt.judge.summary import dollars_per_million, load_rows
 from embedopt.records import Accuracy, LoadPoint
 from embedopt.report.detail_tables import detail_tables
@@ -183,13 +184,12 @@ def _throughput(run: SavedRun, price_per_hour: float) -> list[dict[str, Any]]:
     return [
         {
             "backend": _name(backend),
-            "rate": throughput.texts_per_s,
-            "cost": dollars_per_million(throughput.texts_per_s, price_per_hour),
+            "rate": rate,
+            "cost": dollars_per_million(rate, price_per_hour),
             "cosine": run.run.accuracy.get(backend, Accuracy()).cosine_mean,
             "front": backend in run.run.pareto_front,
         }
-        for backend, throughput in run.run.throughput.items()
-        if throughput.texts_per_s
+        for backend, rate in rates(run.run).items()
     ]
 
 

@@ -97,8 +97,8 @@ def error_rates(
 ) -> tuple[ErrorRate, ...]:
     """Return false alarms and detections of the gate and of other tools, for each cell and for whole runs.
 
-    ``on_step`` gets a line of text before the runs of each slow-down are drawn, and one for each sample that
-    is left out because it has too few pairs.
+    ``on_step`` gets a line of text before the runs of each slow-down are drawn, and one that names the cells
+    that are left out at a slow-down because they have too few pairs.
 
     Raises:
         RecordError: no cell has enough pairs of identical sides.
@@ -280,18 +280,20 @@ def _enough(collected: SlowdownSamples, settings: GateSettings, on_step: Callabl
     """Return the samples with enough pairs, of cells that have enough pairs of identical sides, too."""
     fewest = fewest_pairs(settings.level)
     samples: dict[tuple[Cell, float], SlowdownSample] = {}
+    few: dict[float, list[str]] = {}
     # Identical sides come first: the slowed samples of a cell need them.
     for sample in sorted(collected.samples, key=lambda sample: sample.slowdown):
-        key = (sample.cell, sample.slowdown)
         if len(sample.pairs) < fewest:
-            pairs = f"{len(sample.pairs)} pairs, wanted {fewest}"
-            on_step(
-                f"left out: {sample.cell}, {sample.slowdown:.0%} slower: {pairs}: collect more with --resume"
-            )
+            few.setdefault(sample.slowdown, []).append(f"{sample.cell} ({len(sample.pairs)})")
         elif sample.slowdown and (sample.cell, 0.0) not in samples:
             on_step(f"left out: {sample.cell} has no pairs of identical sides: collect them first")
         else:
-            samples[key] = sample
+            samples[sample.cell, sample.slowdown] = sample
+    for slowdown, cells in few.items():
+        on_step(
+            f"left out, {slowdown:.0%} slower, with fewer than {fewest} pairs each: {', '.join(cells)}: "
+            "collect more with --resume"
+        )
     if not samples:
         raise RecordError(
             f"no cell has {fewest} process pairs of identical sides, which draws need: collect more with "

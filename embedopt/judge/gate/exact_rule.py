@@ -57,8 +57,9 @@ def judge_drift(drift: Drift, settings: GateSettings, accepted: Collection[str])
 def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> tuple[Verdict, ...]:
     """Compare each score and size of a run with that of the last earlier run that has it.
 
-    The earlier runs come the oldest first. One unanswered verdict for each backend names the scores and sizes
-    that the last whole runs have and this run lacks. What a partial run did not measure is not named.
+    The earlier runs come the oldest first. One unanswered verdict for each backend names the scores, sizes
+    and figures of the bulk benchmark that the last whole runs have and this run lacks. What a partial run did
+    not measure is not named.
     """
     known: dict[tuple[str, str], float] = {}
     for run in earlier:
@@ -69,7 +70,8 @@ def judge_scores(earlier: Sequence[Run], head: Run, settings: GateSettings) -> t
         for (backend, metric), value in own.items()
         if (backend, metric) in known
     ]
-    lost = {key for run in earlier[start_of_recent(earlier) :] for key in _exact_values(run)} - own.keys()
+    recent = earlier[start_of_recent(earlier) :]
+    lost = {key for run in recent for key in _measured(run)} - _measured(head)
     if head.part is not None:
         failed = head.part.failed
         lost = {(name, metric) for name, metric in lost if name in failed.get(question_of(metric), ())}
@@ -123,6 +125,17 @@ def _missing(lost: set[tuple[str, str]], head: Run, accepted: Collection[str]) -
                 why=f"not in this run: {', '.join(metrics_lost)}",
                 unanswered=not _OF_PAIRS.issuperset(metrics_lost),
             )
+
+
+def _measured(run: Run) -> set[tuple[str, str]]:
+    """Return which scores, sizes and figures of the bulk benchmark a run has, by backend and metric."""
+    bulk = {
+        (backend, metric)
+        for backend, record in run.throughput.items()
+        for metric in BULK_METRICS
+        if getattr(record, metric) is not None
+    }
+    return bulk | _exact_values(run).keys()
 
 
 def _exact_values(run: Run) -> dict[tuple[str, str], float]:

@@ -158,8 +158,9 @@ def test_what_has_too_few_pairs_is_left_out_and_named() -> None:
     rates = error_rates(_collected(*samples), SETTINGS, drawing, steps.append)
     assert [(rate.slowdown, rate.cell) for rate in rates] == [(0.0, CELLS[0]), (0.0, None)]
     assert steps[:2] == [
-        "left out: onnx-int8 batch 1, 5% slower: 5 pairs, wanted 6: collect more with --resume",
         "left out: onnx-int8 batch 8 has no pairs of identical sides: collect them first",
+        "left out, 5% slower, with fewer than 6 pairs each: onnx-int8 batch 1 (5): collect more with "
+        "--resume",
     ]
 
 

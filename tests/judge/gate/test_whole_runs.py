@@ -262,6 +262,15 @@ def test_the_figures_of_the_bulk_benchmark_are_judged_by_the_runs_with_as_many_t
     assert set(_bulk_verdicts(_bulk_run(600, 300, texts=9), earlier).values()) == {missing}
 
 
+def test_figures_of_the_bulk_benchmark_that_vanished_are_missing() -> None:
+    head = parse_run("head", make_file(make_run(throughput={}, accuracy={}, footprint={})))
+    verdicts = judge_history(head, [_bulk_run(800, 400)] * 6, SETTINGS)
+    assert [(verdict.backend, verdict.why) for verdict in verdicts if verdict.unanswered] == [
+        ("onnx-int8", "not in this run: bulk_peak_bytes, bulk_per_s, bulk_resume_s")
+    ]
+    assert exit_code(verdicts) == 5
+
+
 def test_two_separate_runs_detect_bulk_figures_that_moved_by_half() -> None:
     outcomes = {
         subject(verdict): verdict.outcome
