@@ -11,8 +11,8 @@ import itertools
 import logging
 import os
 import socket
-import tarfile
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -219,8 +219,9 @@ def _packed_artifact(job: Job, progress: Progress) -> tuple[str, bytes] | None:
     if backend.build is None:
         return None
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        archive.add(folder, arcname=".")
+    with zipfile.ZipFile(stream, "w", strict_timestamps=False) as archive:
+        for path in folder.rglob("*"):
+            archive.write(path, path.relative_to(folder))
     return folder.name, stream.getvalue()
 
 
@@ -229,8 +230,8 @@ def unpack(name: str, content: bytes, root: Path) -> None:
     folder, temporary = root / name, root / f"{name}.{os.getpid()}.tmp"
     if folder.exists():
         return
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(temporary, filter="data")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:  # names that leave the folder are cut
+        archive.extractall(temporary)
     try:
         temporary.rename(folder)
     except OSError:  # another actor of the node was first

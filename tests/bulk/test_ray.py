@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,9 +118,8 @@ def test_a_bad_row_is_an_error_of_its_part(work: Work) -> None:
 
 def test_an_artifact_is_unpacked_once(tmp_path: Path) -> None:
     stream = io.BytesIO()
-    (tmp_path / "model.onnx").write_bytes(b"model")
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        archive.add(tmp_path / "model.onnx", arcname="./model.onnx")
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("model.onnx", b"model")
     for _ in range(2):
         unpack("fake-1", stream.getvalue(), tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["fake-1"]
