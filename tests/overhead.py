@@ -32,9 +32,9 @@ def _pair(folder: Path, backend: str, number: int, texts: list[str]) -> tuple[fl
         for client in pair.in_order:
             client.ask("load", **Work(texts=()).opening(names[id(client)], of_base=True))
         seconds: dict[int, list[float]] = {id(pair.base): [], id(pair.head): []}
-        for text in texts[: _WARM_UP + _QUADS]:
+        for turn, text in enumerate(texts[: _WARM_UP + _QUADS]):
             early, late = as_new([text]), as_new([text])
-            for client, asked in zip(pair.quad, (early, early, late, late), strict=True):
+            for client, asked in zip(pair.quad(turn), (early, early, late, late), strict=True):
                 values = {"backend": names[id(client)], "texts": asked, "batch_size": None, "extra": 0.0}
                 seconds[id(client)].append(client.ask("time", **values)["seconds"])
     own, other = (float(np.median(times[2 * _WARM_UP :])) for times in seconds.values())

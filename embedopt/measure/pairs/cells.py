@@ -1,4 +1,4 @@
-"""Measures the cells of a live process pair: calls in turns (A, B, B, A), batcher, memory, cold start.
+"""Measures the cells of a live process pair: calls in turns, batcher, memory, cold start.
 
 No text is sent twice to a process: a cache of results would answer it, which its users' new texts never meet.
 """
@@ -21,9 +21,10 @@ from embedopt.measure.pairs.neighbours import Quad, calm
 from embedopt.measure.pairs.process_pair import LivePair, Work
 from embedopt.measure.pairs.worker_client import WorkerClient
 
-_FEWEST_QUADS, _MOST_QUADS, _WARM_UP_CALLS = 5, 200, 3
+# Even numbers: base is called first in every other quad.
+_FEWEST_QUADS, _MOST_QUADS = 6, 200
 # A call with many texts is long: chance evens out within it.
-_MANY_TEXTS, _FEWEST_MANY, _WARM_UP_MANY = 64, 2, 1
+_MANY_TEXTS, _FEWEST_MANY = 64, 4
 # Pair n starts at text 97 n, so that each pair times other texts.
 _STRIDE = 97
 # Both ends of the pipe time a call. What the client waits for beyond the worker's own time, above all for
@@ -126,9 +127,9 @@ def disagreement(base: Times, head: Times) -> str:
 def _time_quads(
     pair: LivePair, cell: Cell, work: Work, slowdowns: Sequence[float], clock: Clock
 ) -> tuple[dict[float, tuple[Times, Times, list[Quad]]], list[str]]:
-    """Call A, B, B, A for each batch and slow-down.
+    """Call base and head in quads for each batch and slow-down.
 
-    Every other quad sends the batch size along; the others let the call plan its batches, as users do.
+    Two quads let the call plan its batches, as users do, and the next two send the batch size along.
 
     Returns:
         For each slow-down, the times of base, those of head, and the quads; then the texts of the last call.
@@ -136,20 +137,21 @@ def _time_quads(
     is_many, texts = cell.metric == "texts_per_s", list[str]()
     size, fewest = (_MANY_TEXTS, _FEWEST_MANY) if is_many else (cell.batch_size, _FEWEST_QUADS)
     all_texts = np.roll(np.asarray(work.texts, dtype=object), -_STRIDE * pair.number).tolist()
-    calls = zip(rotate(all_texts, size), itertools.cycle((None, None if is_many else size)), strict=False)
+    batches, sizes = rotate(all_texts, size), (None, None) if is_many else (None, None, size, size)
     call_s = []
-    for batch, batch_size in itertools.islice(calls, _WARM_UP_MANY if is_many else _WARM_UP_CALLS):
+    for batch, batch_size in zip(itertools.islice(batches, len(sizes) // 2), sizes[::2], strict=True):
         texts, started_s = as_new(batch), clock()
         for client in pair.in_order:
             _time_call(client, cell.backend, texts, batch_size)
         call_s.append((clock() - started_s) / 2)
     times = {slowdown: (Times(), Times(), list[Quad]()) for slowdown in slowdowns}
     now_s, others_s = clock(), pair.others_s()
-    wanted = min(max(round(work.cell_s / (4 * min(call_s))), fewest), _MOST_QUADS)
-    for batch, batch_size in itertools.islice(calls, wanted):
+    wanted = min(max(2 * round(work.cell_s / (8 * min(call_s))), fewest), _MOST_QUADS)
+    calls = zip(itertools.islice(batches, wanted), itertools.cycle(sizes), strict=False)
+    for turn, (batch, batch_size) in enumerate(calls):
         for slowdown, (base, head, quads) in times.items():
             early, late = as_new(batch), as_new(batch)
-            for client, texts in zip(pair.quad, (early, early, late, late), strict=True):
+            for client, texts in zip(pair.quad(turn), (early, early, late, late), strict=True):
                 extra, own = (0.0, base) if client is pair.base else (slowdown, head)
                 own.add(_time_call(client, cell.backend, texts, batch_size, extra), client.waited_s)
             (before_s, now_s), (others_before_s, others_s) = (now_s, clock()), (others_s, pair.others_s())
@@ -223,7 +225,7 @@ class _Figures:
         times, latencies = (Times(), Times()), (list[float | None](), list[float | None]())
         for seed in range(turns):
             early, late = as_new(texts), as_new(texts)
-            for client, asked in zip(pair.quad, (early, early, late, late), strict=True):
+            for client, asked in zip(pair.quad(seed), (early, early, late, late), strict=True):
                 answer = self._load_test(client, texts=asked, seed=seed, **load)
                 times[client is pair.head].add(answer["seconds"], client.waited_s)
                 latencies[client is pair.head].extend(answer["latencies_ms"])

@@ -105,6 +105,34 @@ def test_why_a_flagged_cell_does_not_fail() -> None:
     assert refuted.why == "+5.0% at first, not confirmed by fresh pairs"
 
 
+@pytest.mark.parametrize(
+    ("far", "outcome", "why"),
+    [
+        ((0.5,), "equivalent", "1 of 6 pairs left out as outliers: +64.9%"),
+        ((0.5, -0.3), "equivalent", "2 of 8 pairs left out as outliers: +64.9%, -25.9%"),
+        (
+            (0.5, 0.4),
+            "inconclusive",
+            "equivalent but for outliers, all on one side; 2 of 8 pairs left out as outliers: +64.9%, +49.2%",
+        ),
+        ((0.5, 0.4, 0.45), "inconclusive", ""),  # more than a third of eight pairs
+    ],
+)
+def test_outliers_are_left_out_and_named(far: tuple[float, ...], outcome: str, why: str) -> None:
+    known = dataclasses.replace(
+        paired_cell(0.0), log_ratios=(*far, *ratios(0.0))[: 6 if len(far) == 1 else 8]
+    )
+    [verdict] = judge_cells([known], SETTINGS)
+    assert (verdict.outcome, verdict.why, verdict.pairs) == (outcome, why, len(known.log_ratios))
+
+
+def test_what_is_no_call_has_no_outliers() -> None:
+    """Memory that one process in six loses is what is looked for."""
+    memory = Cell(backend="onnx-int8", batch_size=0, metric="grown_rss_bytes")
+    [verdict] = judge_cells([PairedCell(cell=memory, log_ratios=(0.5, *ratios(0.0)[:5]))], SETTINGS)
+    assert (verdict.outcome, verdict.why) == ("inconclusive", "")
+
+
 def test_fresh_pairs_of_many_flagged_cells_have_to_be_clearer() -> None:
     """Holm: what confirms one flagged cell is too weak as the only one among nine."""
     weak = paired_cell(0.05, 0.009)

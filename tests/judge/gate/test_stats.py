@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from embedopt.judge.gate.stats import estimate, fewest_pairs, holm, share, smallest_effect
+from embedopt.judge.gate.stats import (
+    estimate,
+    fewest_pairs,
+    holm,
+    share,
+    smallest_effect,
+    split_outliers,
+)
 
 VALUES = (0.01, 0.03, -0.02, 0.04, 0.00, 0.02)
 
@@ -32,6 +39,39 @@ def test_values_without_spread_are_certain(value: float, p_not_above: float) -> 
 def test_an_outlying_pair_widens_the_interval() -> None:
     assert estimate([0.05, 0.051, 0.049, 0.05, 0.05, 0.05], 0.05).p_not_above < 1e-6
     assert estimate([0.05, 0.051, 0.049, 0.05, 0.05, 0.95], 0.05).p_not_above > 0.05
+
+
+@pytest.mark.parametrize(
+    ("far", "outliers"),
+    [
+        ((), []),
+        ((0.5,), [0.5]),
+        ((-0.2,), [-0.2]),
+        ((0.5, 0.45), [0.5, 0.45]),  # neither hides the other
+        ((0.5, -0.2), [0.5, -0.2]),
+        ((0.11,), []),  # not far enough
+        ((0.5, 0.5, 0.5, 0.5, 0.5), []),  # more than a third
+    ],
+)
+def test_outliers_lie_far_from_the_others(far: tuple[float, ...], outliers: list[float]) -> None:
+    kept, left_out = split_outliers([*VALUES, *far])
+    assert left_out == outliers
+    assert sorted([*kept, *left_out]) == sorted([*VALUES, *far])
+
+
+def test_an_outlier_is_what_the_studentised_deviate_says() -> None:
+    """With n values, the critical deviate is (n - 1) t / sqrt(n (n - 2 + t^2)), t at 1 - 0.01 / (2 n)."""
+    t = stats.t.ppf(1 - 0.01 / 14, 5)
+    critical = 6 * t / math.sqrt(7 * (5 + t * t))
+    for value in np.linspace(0.0, 0.3, 61):
+        values = np.array([*VALUES, value])
+        deviate = abs(value - values.mean()) / values.std(ddof=1)
+        assert (split_outliers(values.tolist())[1] == [value]) == (deviate > critical)
+
+
+def test_a_value_beside_identical_ones_is_no_outlier() -> None:
+    assert split_outliers([0.0] * 5 + [0.05])[1] == []
+    assert split_outliers([0.1, 0.2])[1] == []
 
 
 @pytest.mark.parametrize(("level", "pairs"), [(0.2, 4), (0.05, 6), (0.01, 8), (0.9, 3)])

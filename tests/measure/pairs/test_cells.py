@@ -50,8 +50,9 @@ def test_base_and_head_are_called_in_turns_and_alternate_in_being_first(
     measure_pair(LivePair(number=number, base=base, head=head), [BATCH], WORK, clock=clock)
     assert log[:2] == [f"{first} load", f"{second} load"]
     called = [line.removesuffix(" time") for line in log[2:]]
-    assert called[:6] == [first, second] * 3  # the warm-up
-    assert called[6:] == [first, second, second, first] * 10  # 4 s of quads of 0.4 s
+    assert called[:4] == [first, second] * 2  # the warm-up
+    # 4 s of quads of 0.4 s; each process is first in every other one.
+    assert called[4:] == [first, second, second, first, second, first, first, second] * 5
 
 
 def test_base_and_head_get_the_same_texts_and_each_pair_others() -> None:
@@ -60,7 +61,7 @@ def test_base_and_head_get_the_same_texts_and_each_pair_others() -> None:
     assert base.texts == head.texts
     assert _plain(base.texts[0]) == ["text 0", "text 1"]
     measure_pair(LivePair(number=1, base=base, head=head), [BATCH], WORK, clock=clock)
-    assert _plain(base.texts[3 + 2 * 10]) == ["text 7", "text 8"]
+    assert _plain(base.texts[2 + 2 * 10]) == ["text 7", "text 8"]
 
 
 def _plain(texts: list[str]) -> list[str]:
@@ -75,7 +76,7 @@ def test_no_process_gets_a_text_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     measure_pair(LivePair(number=0, base=base, head=head), [BATCH], WORK, clock=clock)
     for client in (base, head):
         texts = [text for batch in client.texts for text in batch]
-        assert len(texts) == len(set(texts)) == 2 * (3 + 2 * 10)
+        assert len(texts) == len(set(texts)) == 2 * (2 + 2 * 10)
 
 
 def test_log_ratios_are_of_heads_time_over_bases_time_and_cold_starts_have_one() -> None:
@@ -95,10 +96,10 @@ def test_slow_downs_apply_to_the_head_alone_and_are_interleaved() -> None:
     assert measured[BATCH, 0.2].log_ratio == pytest.approx(math.log(1.2))
     assert base.texts == head.texts
     # Each slow-down is measured on the same batch, but for the numbers.
-    assert len({tuple(_plain(batch)) for batch in base.texts[3:7]}) == 1
+    assert len({tuple(_plain(batch)) for batch in base.texts[2:6]}) == 1
 
 
-@pytest.mark.parametrize(("call_s", "calls"), [(100.0, 2 * 5), (1e-5, 2 * 200)])
+@pytest.mark.parametrize(("call_s", "calls"), [(100.0, 2 * 6), (1e-5, 2 * 200)])
 def test_calls_fill_the_planned_time_but_their_number_is_bounded(call_s: float, calls: int) -> None:
     clock, base, head, _ = _clients(call_s, call_s)
     measured = measure_pair(LivePair(number=0, base=base, head=head), [BATCH], WORK, clock=clock)
@@ -129,12 +130,12 @@ def test_what_the_machine_does_besides_the_two_workers_is_read_around_each_quad(
     assert (measured[BATCH, 0.0].quads, measured[BATCH, 0.0].disturbed) == (10, 10)
 
 
-def test_every_other_quad_names_the_batch_size_and_a_call_with_many_texts_is_planned() -> None:
+def test_half_of_the_quads_name_the_batch_size_and_a_call_with_many_texts_is_planned() -> None:
     clock, base, head, _ = _clients()
     many = _figure("texts_per_s")
     measured = measure_pair(LivePair(number=0, base=base, head=head), [BATCH, many], WORK, clock=clock)
-    calls = 3 + 2 * 10  # the warm-up, then two a quad
-    assert base.batch_sizes[:calls] == [None, 2, None, *([2] * 2 + [None] * 2) * 5]
+    calls = 2 + 2 * 10  # the warm-up, then two a quad
+    assert base.batch_sizes[:calls] == [None, 2, *([None] * 4 + [2] * 4) * 2, *[None] * 4]
     assert base.batch_sizes[calls:] == [None] * (1 + 2 * 10)
     assert {len(texts) for texts in base.texts[calls:]} == {64}
     assert measured[many, 0.0].base_ms == pytest.approx((100.0,) * 20)

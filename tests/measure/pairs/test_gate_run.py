@@ -132,11 +132,11 @@ def test_confirmation_pairs_are_sampled_first() -> None:
 
 
 def test_a_pair_that_the_budget_does_not_cover_is_not_started() -> None:
-    """Exact values take 2 s each; a pair takes 2 s to load, 0.6 s to warm up and 4 s of quads."""
-    stage = Stage(budget_s=4.0 + 3 * 6.6 + 1.0)
+    """Exact values take 2 s each; a pair takes 2 s to load, 0.4 s to warm up and 4 s of quads."""
+    stage = Stage(budget_s=4.0 + 3 * 6.4 + 1.0)
     shown = stage.run(*[[PairsWanted(cell=BATCH, pairs=2)]] * 9)
     assert stage.runner.sampler.pairs == 3
-    assert stage.clock.now_s == pytest.approx(4.0 + 3 * 6.6)
+    assert stage.clock.now_s == pytest.approx(4.0 + 3 * 6.4)
     assert len(shown) == 3  # two pairs, then one, then none: the end
 
 
