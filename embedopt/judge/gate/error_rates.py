@@ -50,7 +50,7 @@ class Drawing:
     runs: int = 20
     other_tool_runs: int = 500
     budget_s: float = BUDGET_S
-    survey_s: float = 60.0
+    survey_s: float = 70.0
     seed: int = 0
 
 
