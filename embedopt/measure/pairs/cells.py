@@ -23,7 +23,7 @@ from embedopt.measure.pairs.worker_client import WorkerClient
 
 # Even numbers: base is called first in every other quad. With more of the slow calls of torch-fp32, the pairs
 # that confirm a change would not fit into the budget.
-_FEWEST_QUADS, _MOST_QUADS, _MANY_TEXTS = 4, 200, 64
+_FEWEST_QUADS, _MOST_QUADS, _MANY_TEXTS = 4, 100, 64
 # Pair n starts at text 97 n, so that each pair times other texts.
 _STRIDE = 97
 # Both ends of the pipe time a call. What the client waits for beyond the worker's own time, above all for

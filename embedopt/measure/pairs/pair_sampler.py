@@ -31,7 +31,8 @@ class PairSampler:
         self._starts, self._budget_s, self._on_step, self._clock = starts, budget_s, on_step, clock
         self._on_last_call = last_calls.add
         self._started_s = clock()
-        self._pair_s: dict[str, float] = {}
+        self._start_s: dict[str, float] = {}
+        self._cell_s: dict[Cell, float] = {}
         self._extras_s = 0.0
         self._measured: Counter[Cell] = Counter()
         self._disagreements: dict[Cell, list[str]] = {}
@@ -39,7 +40,7 @@ class PairSampler:
         self.pairs = 0
 
     def measure(self, wanted: Mapping[Cell, bool], work: Work) -> Mapping[Cell, float] | None:
-        """Measure a process pair of one backend; None if its last pair took longer than is left.
+        """Measure a process pair of one backend; None if its cells took longer, the last time, than is left.
 
         Cells whose share of the budget is spent are left out, except those that are to be confirmed.
         """
@@ -47,7 +48,8 @@ class PairSampler:
         if not cells:
             return None
         backend, started_s = cells[0].backend, self._clock()
-        if self._left_s() <= self._pair_s.get(backend, 0.0):
+        expected_s = sum(self._cell_s.get(cell, 0.0) for cell in cells)
+        if self._left_s() <= self._start_s.get(backend, 0.0) + expected_s:
             return None
         log_ratios = {}
         with live_pair(self.pairs, *self._starts) as pair:
@@ -57,11 +59,13 @@ class PairSampler:
                 log_ratios[cell] = process_pair.log_ratio
                 self._note(cell, process_pair)
                 before_s, now_s = now_s, self._clock()
-                self._extras_s += (now_s - before_s) if has_limited_share(cell) else 0.0
+                self._cell_s[cell] = now_s - before_s
+                self._extras_s += self._cell_s[cell] if has_limited_share(cell) else 0.0
         self.pairs += 1
-        self._pair_s[backend] = self._clock() - started_s
+        pair_s = self._clock() - started_s
+        self._start_s[backend] = pair_s - sum(self._cell_s[cell] for cell in log_ratios)
         self._on_step(
-            f"pair {self.pairs}: {backend} in {self._pair_s[backend]:.0f} s; "
+            f"pair {self.pairs}: {backend} in {pair_s:.0f} s; "
             f"{max(0.0, self._left_s()):.0f} of {self._budget_s:.0f} s left"
         )
         return log_ratios

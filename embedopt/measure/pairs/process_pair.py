@@ -36,7 +36,7 @@ class Work:
     base_model: str | None = None
     trust_remote_code: bool = False
     cache_dir: str | None = None
-    cell_s: float = 1.0
+    cell_s: float = 1.5
 
     def opening(self, backend: str, *, of_base: bool) -> dict[str, str | bool | None]:
         """Return the values of the request ``load`` for a backend of base or head."""

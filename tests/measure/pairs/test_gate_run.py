@@ -140,6 +140,16 @@ def test_a_pair_that_the_budget_does_not_cover_is_not_started() -> None:
     assert len(shown) == 3  # two pairs, then one, then none: the end
 
 
+def test_a_pair_of_fewer_cells_fits_into_less_of_the_budget() -> None:
+    """The first pair takes 2 s to load, 4.4 s for the batch and 4.2 s for many texts; the next needs the batch."""
+    many = Cell(backend="fake", batch_size=0, metric="texts_per_s")
+    stage = Stage(budget_s=4.0 + 10.6 + 6.4 + 1.0)
+    both = [PairsWanted(cell=BATCH, pairs=1), PairsWanted(cell=many, pairs=1)]
+    stage.run(both, *[[PairsWanted(cell=BATCH, pairs=1, fresh=True)]] * 2)
+    assert stage.runner.sampler.pairs == 2
+    assert stage.clock.now_s == pytest.approx(4.0 + 10.6 + 6.4)
+
+
 def test_exact_values_are_measured_once() -> None:
     stage = Stage()
     stage.scores = {"base": 0.99, "head": 0.98}
