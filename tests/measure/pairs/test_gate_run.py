@@ -141,7 +141,7 @@ def test_a_pair_that_the_budget_does_not_cover_is_not_started() -> None:
 
 
 def test_a_pair_of_fewer_cells_fits_into_less_of_the_budget() -> None:
-    """The first pair takes 2 s to load, 4.4 s for the batch and 4.2 s for many texts; the next needs the batch."""
+    """The first pair takes 2 s to load, 4.4 s for the batch and 4.2 s for many texts; the next, the batch."""
     many = Cell(backend="fake", batch_size=0, metric="texts_per_s")
     stage = Stage(budget_s=4.0 + 10.6 + 6.4 + 1.0)
     both = [PairsWanted(cell=BATCH, pairs=1), PairsWanted(cell=many, pairs=1)]
