@@ -53,12 +53,12 @@ def change(verdict: Verdict) -> str:
     """Return a change: of a time or size in per cent, of a score as a difference; empty if unknown."""
     if verdict.effect is None:
         return ""
-    return f"{verdict.effect:+.5f}" if verdict.is_accuracy else f"{verdict.effect:+.1%}"
+    return f"{verdict.effect:+z.5f}" if verdict.is_accuracy else f"{verdict.effect:+z.1%}"
 
 
 def span(interval: Interval | None) -> str:
     """Return an interval of a time or a size in per cent; empty where there is none."""
-    return "" if interval is None else f"{interval[0]:+.1%} to {interval[1]:+.1%}"
+    return "" if interval is None else f"{interval[0]:+z.1%} to {interval[1]:+z.1%}"
 
 
 def title_of(head: str, gate_run: GateRun) -> str:

@@ -28,7 +28,7 @@ class PairVariance:
         mean: mean log ratio, which should be 0 for identical code.
         error: standard error of the mean.
         spread: standard deviation of the log ratios.
-        shares: shares of the variance: ``process``, ``order`` (whether base or head is called first),
+        shares: shares of the variance: ``process``, ``order`` (whether base or head is started first),
             ``texts`` (longer texts have another ratio than shorter ones) and ``neighbours`` (the two halves
             of a pair's calls differ). Empty where a pair has few calls, or one value.
         cancelled: standard deviation over pairs of what base and head have in common, the texts and the
@@ -93,7 +93,7 @@ def _quads(calls_ms: tuple[float, ...]) -> _Floats:
 
 
 def _variance_by_order(log_ratios: _Floats) -> float:
-    """Return the variance that comes from which side is called first: it alternates from pair to pair."""
+    """Return the variance that comes from which side is started first: it alternates from pair to pair."""
     first, second = log_ratios[::2], log_ratios[1::2]
     by_chance = np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second)
     return float(max((first.mean() - second.mean()) ** 2 - by_chance, 0.0)) / 4

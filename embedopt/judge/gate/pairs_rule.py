@@ -9,9 +9,11 @@ truth in at most ``level`` of cells, so stopping at any look is safe. These are 
 (Bonferroni), which also holds for the mean of few values of unknown spread. By simulation they decide with
 fewer pairs than an always-valid sequence (Wang and Ramdas 2025, Sequential Analysis 44, 56-110).
 
-Now and then a process encodes several texts 4 to 70 % slower than others of the same code. So where calls are
-timed, a pair that is an outlier is left out, and named. Where several outliers all lie on one side, they may
-be the change: the cell is not equivalent.
+Now and then a process encodes several texts 4 to 80 % slower than others of the same code. So where calls are
+timed, a pair that is an outlier is left out, and named: the verdict is on the others. Where several outliers
+all lie on one side, they may be the change: the cell is not equivalent. By simulation with normal pairs, a
+cell at the threshold is then equivalent in at most 3.2 %, and six fresh pairs confirm a change of nothing in
+5.6 % at a level of 5 %.
 """
 
 import math
@@ -34,7 +36,7 @@ from embedopt.judge.gate.verdict import Outcome, Verdict
 
 # So few pairs decide nothing, but may be all that the budget allows for a slow figure.
 _FEWEST_SUSPECTED = 3
-# A single outlier says nothing: it is on one side.
+# A single outlier is always on one side.
 _FEWEST_ON_ONE_SIDE = 2
 
 
@@ -49,7 +51,7 @@ def judge_cells(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Ve
 
 
 def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[PairedCell, float]:
-    """Return the cells whose first pairs show a change, each with the mean log ratio of these pairs.
+    """Return the cells whose first pairs show a change, each with the mean log ratio of those that count.
 
     At the last look, their interval does not hold 0 and does not lie inside the threshold. Shards of a run
     may each have evidence on one cell of the reference.
@@ -119,16 +121,28 @@ def _confirmed(
 ) -> frozenset[PairedCell]:
     """Return the flagged cells whose fresh pairs alone show the same change, after Holm over those cells."""
     enough = [c for c in cells if c in flagged and len(c.fresh) >= fewest_pairs(settings.level)]
-    counted = {cell: _split(cell.cell, cell.fresh)[0] for cell in enough}
-    directed = [[math.copysign(1, flagged[cell]) * ratio for ratio in counted[cell]] for cell in enough]
-    adjusted = holm([estimate(ratios, settings.level).p_not_above for ratios in directed])
+    directed = [[math.copysign(1, flagged[cell]) * ratio for ratio in cell.fresh] for cell in enough]
+    confirming = [_confirming(cell.cell, ratios) for cell, ratios in zip(enough, directed, strict=True)]
+    adjusted = holm([estimate(ratios, settings.level).p_not_above for ratios in confirming])
     return frozenset(cell for cell, p in zip(enough, adjusted, strict=True) if p < settings.level)
+
+
+def _confirming(cell: Cell, directed: Sequence[float]) -> Sequence[float]:
+    """Return fresh log ratios, above 0 for the flagged change, as they count in its test.
+
+    An outlier counts as a pair without a change. Without it, the test would be certain too often: in 0.6 % of
+    cells without a change at 0.17 %, by simulation. Several that contradict the change count as they are.
+    """
+    counted, outliers = _split(cell, directed)
+    contrary = [outlier for outlier in outliers if outlier < math.fsum(counted) / len(counted)]
+    kept = contrary if len(contrary) >= _FEWEST_ON_ONE_SIDE else ()
+    return (*counted, *kept, *[0.0] * (len(outliers) - len(kept)))
 
 
 def _split(cell: Cell, log_ratios: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
     """Return the log ratios that count, and the outliers among those of calls.
 
-    Another figure's outlier may be what matters, such as memory that grows in some processes.
+    Other figures have none: memory that grows in one process of six is what is looked for.
     """
     return split_outliers(log_ratios) if cell.figure.threshold is None else (log_ratios, ())
 
@@ -147,14 +161,12 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
     )
     if len(pairs) < 2:
         return undecided
-    counted, outliers = _split(cell.cell, pairs)
+    counted, outliers = _split(cell.cell, pairs) if first else (pairs, ())
     pooled = estimate(counted, _level_of_a_look(rule.settings))
     measured = _with_figures(undecided, cell.cell, pooled, rule.settings)
     if not first:
         return replace(measured, unanswered=_all_slower(cell, rule.settings))
-    outcome, why = _outcome(cell, pooled, rule)
-    if outcome == "equivalent" and _are_on_one_side(outliers, pooled):
-        outcome, why = "inconclusive", "equivalent but for outliers, all on one side"
+    outcome, why = _outcome(cell, pooled, outliers, rule)
     if outliers:
         shown = ", ".join(f"{_change(cell.cell, outlier):+.1%}" for outlier in outliers)
         why = "; ".join(
@@ -193,17 +205,22 @@ def _with_figures(verdict: Verdict, cell: Cell, pooled: Estimate, settings: Gate
     )
 
 
-def _outcome(cell: PairedCell, pooled: Estimate, rule: _Rule) -> tuple[Outcome, str]:
+def _outcome(
+    cell: PairedCell, pooled: Estimate, outliers: Sequence[float], rule: _Rule
+) -> tuple[Outcome, str]:
     """Decide on a cell that has enough first pairs; return the outcome and the reason for it."""
     flag = rule.flagged.get(cell)
     at_first = "" if flag is None else f"{_change(cell.cell, flag):+.1%} at first, "
     if flag is not None and len(cell.fresh) < fewest_pairs(rule.settings.level):
         ended = "but the budget ended before fresh pairs confirmed it: raise --against-budget"
         return "inconclusive", at_first + ended
-    if _is_inside(cell.cell, pooled, rule.settings):
+    is_inside = _is_inside(cell.cell, pooled, rule.settings)
+    if is_inside and not _are_on_one_side(outliers, pooled):
         return "equivalent", ""
     if flag is not None and cell in rule.confirmed:
         return ("regressed" if flag > 0 else "improved"), ""
+    if is_inside:
+        return "inconclusive", "equivalent but for outliers, all on one side"
     return "inconclusive", at_first and f"{at_first}not confirmed by fresh pairs"
 
 

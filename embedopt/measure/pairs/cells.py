@@ -32,7 +32,7 @@ _STRIDE = 97
 # 4 ms where a call took 2.5 s.
 _CLOCKS_S, _CLOCKS_SHARE = 5e-4, 0.2
 # Load on the batchers: a share of the rate at which base encodes one by one, in turns of 20 requests. With
-# more of either, the queue would vary more than the code. The promise is 50 ms; for a slower backend, the
+# more of either, the queue would vary more than the code. Of one turn, only pairs alternate in who is first. The promise is 50 ms; for a slower backend, the
 # time of 8 calls.
 _SERVED_SHARE, _TURN_REQUESTS, _MOST_TURNS = 0.4, 20, 10
 _PROMISE_MS, _PROMISE_CALLS = 50.0, 8
@@ -128,7 +128,8 @@ def _time_quads(
 ) -> tuple[dict[float, tuple[Times, Times, list[Quad]]], list[str]]:
     """Call base and head in quads for each batch and slow-down.
 
-    Two quads let the call plan its batches, as users do, and the next two send the batch size along.
+    Two quads let the call plan its batches, as users do, and the next two send the batch size along, and so on
+    for an even number of quads.
 
     Returns:
         For each slow-down, the times of base, those of head, and the quads; then the texts of the last call.
