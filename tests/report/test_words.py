@@ -9,12 +9,14 @@ from embedopt.judge.gate.verdict import Verdict
 from embedopt.judge.history.series import Roster
 from embedopt.records import Latency
 from embedopt.report.words import (
+    change,
     command_for,
     describe_damaged,
     describe_kept_results,
     describe_roster,
     failing,
     sentence,
+    span,
     subject,
     worth_a_row,
 )
@@ -126,3 +128,8 @@ def test_what_passes_needs_no_command() -> None:
 def test_what_is_switched_off_does_not_fail_a_check_and_what_cant_be_compared_does() -> None:
     off = dataclasses.replace(GONE, fails=False)
     assert failing([OPEN, off, GONE, SLOWER]) == (SLOWER, GONE)
+
+
+def test_no_change_has_no_minus_sign() -> None:
+    assert change(dataclasses.replace(SAME, effect=-0.0)) == "+0.0%"
+    assert span((-0.0004, -0.0)) == "+0.0% to +0.0%"

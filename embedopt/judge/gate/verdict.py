@@ -65,7 +65,7 @@ class Verdict:
         effect: change from base to head: a share of a time or size (0.05 is 5 % more), else a difference.
         interval: confidence interval of the effect, or the prediction interval that a history gives.
         smallest_effect: smallest effect that would have been detected nine times out of ten.
-        pairs: number of process pairs, or of earlier runs, that the verdict rests on.
+        pairs: number of process pairs, outliers included, or of earlier runs, that the verdict rests on.
         why: the reason, where the figures do not show it.
         unanswered: whether it fails a check although nothing was decided: a cell looked slower when the
             budget ended before enough pairs could confirm it, or a run lacks a figure of the runs before.

@@ -32,8 +32,8 @@ _STRIDE = 97
 # 4 ms where a call took 2.5 s.
 _CLOCKS_S, _CLOCKS_SHARE = 5e-4, 0.2
 # Load on the batchers: a share of the rate at which base encodes one by one, in turns of 20 requests. With
-# more of either, the queue would vary more than the code. Of one turn, only pairs alternate in who is first. The promise is 50 ms; for a slower backend, the
-# time of 8 calls.
+# more of either, the queue would vary more than the code. An odd number of turns is balanced by the next
+# pair, which begins with the other side. The promise is 50 ms; for a slower backend, the time of 8 calls.
 _SERVED_SHARE, _TURN_REQUESTS, _MOST_TURNS = 0.4, 20, 10
 _PROMISE_MS, _PROMISE_CALLS = 50.0, 8
 # A request without an answer counts as long as the slowest, and at least this many promises.
@@ -128,8 +128,7 @@ def _time_quads(
 ) -> tuple[dict[float, tuple[Times, Times, list[Quad]]], list[str]]:
     """Call base and head in quads for each batch and slow-down.
 
-    Two quads let the call plan its batches, as users do, and the next two send the batch size along, and so on
-    for an even number of quads.
+    Two quads let the call plan its batches, as users do, and the next two send the batch size along.
 
     Returns:
         For each slow-down, the times of base, those of head, and the quads; then the texts of the last call.

@@ -1,7 +1,7 @@
-"""One process of the base and one of the head, live at the same time and called in turns: A, B, B, A, B, A, A, B.
+"""One process of the base and one of the head, live at the same time and called in turns.
 
 Whatever slows both calls of a moment, such as another process on the machine, cancels in their ratio. The
-order within such a quad cancels a steady drift; the next one, B, A, A, B, cancels what being first costs.
+order of a quad, A, B, B, A, cancels a steady drift; the next one, B, A, A, B, cancels what being first costs.
 Chance within one process, such as its memory layout, does not cancel: so each process pair yields one number,
 and the evidence is many pairs.
 """

@@ -126,6 +126,53 @@ def test_outliers_are_left_out_and_named(far: tuple[float, ...], outcome: str, w
     assert (verdict.outcome, verdict.why, verdict.pairs) == (outcome, why, len(known.log_ratios))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("fresh", "outcome"),
+    [
+        ((0.05, 0.052, 0.048, 0.05, 0.05, 0.6), "found"),  # confirmed by the others
+        ((0.05, 0.052, 0.048, 0.05, 0.05, -0.6), "found"),
+        ((0.05, 0.052, 0.048, 0.05, -0.5, -0.6), "inconclusive"),  # two that contradict count
+        ((0.003, -0.003, 0.001, -0.001, 0.6, 0.5), "inconclusive"),  # outliers alone confirm nothing
+    ],
+)
+def test_an_outlier_among_fresh_pairs_confirms_nothing(
+    fresh: tuple[float, ...], outcome: str, sign: int
+) -> None:
+    known = dataclasses.replace(
+        paired_cell(0.0),
+        log_ratios=tuple(sign * one for one in ratios(0.05)),
+        fresh=tuple(sign * one for one in fresh),
+    )
+    [verdict] = judge_cells([known], SETTINGS)
+    assert verdict.outcome == {"found": "regressed" if sign > 0 else "improved"}.get(outcome, outcome)
+
+
+def test_where_a_third_of_heads_processes_are_slow_it_has_not_improved() -> None:
+    some = (*ratios(-0.05)[:4], 0.45, 0.46)
+    [verdict] = judge_cells([dataclasses.replace(paired_cell(0.0), log_ratios=some, fresh=some)], SETTINGS)
+    assert verdict.outcome == "inconclusive"
+
+
+def test_outliers_do_not_undo_a_change_that_fresh_pairs_confirm() -> None:
+    """The pairs that are far from the rest are those that showed the change."""
+    known = dataclasses.replace(
+        paired_cell(0.0),
+        log_ratios=(0.1, 0.101, 0.099, 0.1, 0.06, 0.061),
+        fresh=(0.005, 0.0052, 0.0048, 0.005, 0.0051, 0.0049),
+    )
+    [verdict] = judge_cells([known], SETTINGS)
+    assert verdict.outcome == "regressed"
+
+
+def test_a_few_pairs_have_no_outliers() -> None:
+    """They decide nothing: all are shown."""
+    few = dataclasses.replace(paired_cell(0.0), log_ratios=(0.5, *ratios(0.0)[:4]))
+    [verdict] = judge_cells([few], SETTINGS)
+    assert verdict.effect == pytest.approx(math.expm1(sum(few.log_ratios) / 5))
+    assert verdict.why == "5 process pairs; a verdict needs 6: raise --against-budget"
+
+
 def test_what_is_no_call_has_no_outliers() -> None:
     """Memory that one process in six loses is what is looked for."""
     memory = Cell(backend="onnx-int8", batch_size=0, metric="grown_rss_bytes")

@@ -71,6 +71,7 @@ def test_an_outlier_is_what_the_studentised_deviate_says() -> None:
 
 def test_a_value_beside_identical_ones_is_no_outlier() -> None:
     assert split_outliers([0.0] * 5 + [0.05])[1] == []
+    assert split_outliers([0.1, 0.1 + 1e-12, 0.1 - 1e-12, 0.1, 0.1, 0.2])[1] == []  # but for rounding
     assert split_outliers([0.1, 0.2])[1] == []
 
 

@@ -130,7 +130,7 @@ def test_what_the_machine_does_besides_the_two_workers_is_read_around_each_quad(
     assert (measured[BATCH, 0.0].quads, measured[BATCH, 0.0].disturbed) == (10, 10)
 
 
-def test_half_of_the_quads_name_the_batch_size_and_a_call_with_many_texts_is_planned() -> None:
+def test_quads_name_the_batch_size_in_turns_and_a_call_with_many_texts_is_planned() -> None:
     clock, base, head, _ = _clients()
     many = _figure("texts_per_s")
     measured = measure_pair(LivePair(number=0, base=base, head=head), [BATCH, many], WORK, clock=clock)

@@ -150,6 +150,19 @@ def test_a_pair_of_fewer_cells_fits_into_less_of_the_budget() -> None:
     assert stage.clock.now_s == pytest.approx(4.0 + 10.6 + 6.4)
 
 
+def test_the_opening_of_a_model_counts_where_no_cold_start_is_measured() -> None:
+    """A confirmed cold start gets no further pairs, but the next pair opens the model all the same, in 2 s."""
+    load = Cell(backend="fake", batch_size=0, metric="load_s")
+    stage = Stage(budget_s=4.0 + 6.4 + 2.0 + 5.0)
+    stage.run(
+        [PairsWanted(cell=BATCH, pairs=1)],
+        [PairsWanted(cell=load, pairs=1, fresh=True)],
+        [PairsWanted(cell=BATCH, pairs=1)],
+    )
+    assert stage.runner.sampler.pairs == 2
+    assert stage.clock.now_s == pytest.approx(4.0 + 6.4 + 2.0)
+
+
 def test_exact_values_are_measured_once() -> None:
     stage = Stage()
     stage.scores = {"base": 0.99, "head": 0.98}
