@@ -151,7 +151,7 @@ def test_a_pair_of_fewer_cells_fits_into_less_of_the_budget() -> None:
 
 
 def test_the_opening_of_a_model_counts_where_no_cold_start_is_measured() -> None:
-    """A confirmed cold start gets no further pairs, but the next pair opens the model all the same, in 2 s."""
+    """A confirmed cold start gets no further pairs, but the next pair opens the model too, in 2 s."""
     load = Cell(backend="fake", batch_size=0, metric="load_s")
     stage = Stage(budget_s=4.0 + 6.4 + 2.0 + 5.0)
     stage.run(
