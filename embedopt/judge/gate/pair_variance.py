@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedopt.evidence import TRIMMED_SHARE, Cell, ProcessPair, SlowdownSamples
+from embedopt.judge.gate.stats import SAME
 
 _Floats = NDArray[np.float64]
 # Two halves of two quads each.
 _FEWEST_CALLS, _FEWEST_PAIRS = 8, 4
 PARTS = ("process", "order", "texts", "neighbours")
-# Logarithms of call times that differ by less differ only by the rounding of floats.
-_SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +102,7 @@ def _variance_by_texts(quads: list[tuple[_Floats, _Floats]]) -> float:
     """Return the variance that comes from a pair's texts, where the ratio depends on the time of a call."""
     sizes = [(base + head) / 2 - (base + head).mean() / 2 for base, head in quads]
     ratios = [head - base - (head - base).mean() for base, head in quads]
-    if min(np.abs(np.concatenate(values)).max() for values in (sizes, ratios)) < _SAME:
+    if min(np.abs(np.concatenate(values)).max() for values in (sizes, ratios)) < SAME:
         return 0.0
     # Imported here: it takes half a second, and every command imports this file.
     from scipy import stats

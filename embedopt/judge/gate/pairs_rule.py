@@ -10,10 +10,10 @@ truth in at most ``level`` of cells, so stopping at any look is safe. These are 
 fewer pairs than an always-valid sequence (Wang and Ramdas 2025, Sequential Analysis 44, 56-110).
 
 Now and then a process encodes several texts 4 to 80 % slower than others of the same code. So where calls are
-timed, a pair that is an outlier is left out, and named: the verdict is on the others. Where several outliers
-all lie on one side, they may be the change: the cell is not equivalent. By simulation with normal pairs, a
-cell at the threshold is then equivalent in at most 3.2 %, and six fresh pairs confirm a change of nothing in
-5.6 % at a level of 5 %.
+timed, a pair that is an outlier is left out, and named: the verdict is on the others. Where more than a tenth
+of the pairs are outliers, all on one side, they may be the change: the cell is not equivalent. By simulation
+with normal pairs, a cell at the threshold is then equivalent in at most 3.2 %, and six fresh pairs confirm a
+change of nothing in 5.3 % at a level of 5 %.
 """
 
 import math
@@ -36,8 +36,10 @@ from embedopt.judge.gate.verdict import Outcome, Verdict
 
 # So few pairs decide nothing, but may be all that the budget allows for a slow figure.
 _FEWEST_SUSPECTED = 3
-# A single outlier is always on one side.
-_FEWEST_ON_ONE_SIDE = 2
+# Share of the pairs that may be outliers, all on one side, where a cell is equivalent.
+_MOST_ON_ONE_SIDE = 0.1
+# So many fresh outliers that contradict a flagged change are no chance of one process.
+_FEWEST_CONTRARY = 2
 
 
 def judge_cells(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Verdict, ...]:
@@ -135,7 +137,7 @@ def _confirming(cell: Cell, directed: Sequence[float]) -> Sequence[float]:
     """
     counted, outliers = _split(cell, directed)
     contrary = [outlier for outlier in outliers if outlier < math.fsum(counted) / len(counted)]
-    kept = contrary if len(contrary) >= _FEWEST_ON_ONE_SIDE else ()
+    kept = contrary if len(contrary) >= _FEWEST_CONTRARY else ()
     return (*counted, *kept, *[0.0] * (len(outliers) - len(kept)))
 
 
@@ -176,10 +178,11 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
     return replace(measured, outcome=outcome, why=why, unanswered=looked_slower)
 
 
-def _are_on_one_side(outliers: Sequence[float], known: Estimate) -> bool:
-    """Return whether several outliers are all above, or all below, the others."""
+def _may_be_the_change(outliers: Sequence[float], known: Estimate) -> bool:
+    """Return whether many of the pairs are outliers, all above or all below the others."""
     above = sum(outlier > known.mean for outlier in outliers)
-    return len(outliers) >= _FEWEST_ON_ONE_SIDE and above in (0, len(outliers))
+    is_many = len(outliers) > _MOST_ON_ONE_SIDE * (known.pairs + len(outliers))
+    return is_many and above in (0, len(outliers))
 
 
 def _all_slower(cell: PairedCell, settings: GateSettings) -> bool:
@@ -215,7 +218,7 @@ def _outcome(
         ended = "but the budget ended before fresh pairs confirmed it: raise --against-budget"
         return "inconclusive", at_first + ended
     is_inside = _is_inside(cell.cell, pooled, rule.settings)
-    if is_inside and not _are_on_one_side(outliers, pooled):
+    if is_inside and not _may_be_the_change(outliers, pooled):
         return "equivalent", ""
     if flag is not None and cell in rule.confirmed:
         return ("regressed" if flag > 0 else "improved"), ""

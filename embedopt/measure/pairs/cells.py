@@ -136,18 +136,18 @@ def _time_quads(
     is_many, texts = cell.metric == "texts_per_s", list[str]()
     size = _MANY_TEXTS if is_many else cell.batch_size
     all_texts = np.roll(np.asarray(work.texts, dtype=object), -_STRIDE * pair.number).tolist()
-    batches, sizes = rotate(all_texts, size), (None, None) if is_many else (None, None, size, size)
+    batches, sizes = rotate(all_texts, size), (None,) if is_many else (None, size)
     call_s = []
-    for batch, batch_size in zip(itertools.islice(batches, len(sizes) // 2), sizes[::2], strict=True):
-        texts, started_s = as_new(batch), clock()
+    for batch_size in sizes:
+        texts, started_s = as_new(next(batches)), clock()
         for client in pair.in_order:
             _time_call(client, cell.backend, texts, batch_size)
         call_s.append((clock() - started_s) / 2)
     times = {slowdown: (Times(), Times(), list[Quad]()) for slowdown in slowdowns}
     now_s, others_s = clock(), pair.others_s()
     wanted = min(max(2 * round(work.cell_s / (8 * min(call_s))), _FEWEST_QUADS), _MOST_QUADS)
-    calls = zip(itertools.islice(batches, wanted), itertools.cycle(sizes), strict=False)
-    for turn, (batch, batch_size) in enumerate(calls):
+    for turn, batch in enumerate(itertools.islice(batches, wanted)):
+        batch_size = sizes[turn // 2 % len(sizes)]
         for slowdown, (base, head, quads) in times.items():
             early, late = as_new(batch), as_new(batch)
             for client, texts in zip(pair.quad(turn), (early, early, late, late), strict=True):

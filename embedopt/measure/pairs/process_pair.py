@@ -62,8 +62,8 @@ class LivePair:
     def quad(self, turn: int) -> tuple[WorkerClient, ...]:
         """Return the clients in the order of four calls: A, B, B, A in even turns, B, A, A, B in odd ones.
 
-        Being first costs: before its next quad, the client reads the state of the machine, and both processes
-        sleep. For onnx-int8 with one text, the quads of one order differ from the others by 8 %.
+        Being first costs, perhaps since the client reads the state of the machine before each quad: for
+        onnx-int8 with one text, the quads of one order differ from the others by 8 %.
         """
         first, second = self.in_order if turn % 2 == 0 else reversed(self.in_order)
         return (first, second, second, first)

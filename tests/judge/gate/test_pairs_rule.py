@@ -105,25 +105,24 @@ def test_why_a_flagged_cell_does_not_fail() -> None:
     assert refuted.why == "+5.0% at first, not confirmed by fresh pairs"
 
 
+_ONE_SIDED = "equivalent but for outliers, all on one side"
+
+
 @pytest.mark.parametrize(
-    ("far", "outcome", "why"),
+    ("far", "pairs", "outcome", "why"),
     [
-        ((0.5,), "equivalent", "1 of 6 pairs left out as outliers: +64.9%"),
-        ((0.5, -0.3), "equivalent", "2 of 8 pairs left out as outliers: +64.9%, -25.9%"),
-        (
-            (0.5, 0.4),
-            "inconclusive",
-            "equivalent but for outliers, all on one side; 2 of 8 pairs left out as outliers: +64.9%, +49.2%",
-        ),
-        ((0.5, 0.4, 0.45), "inconclusive", ""),  # more than a third of eight pairs
+        ((0.5,), 6, "inconclusive", f"{_ONE_SIDED}; 1 of 6 pairs left out as outliers: +64.9%"),
+        ((-0.3,), 6, "inconclusive", f"{_ONE_SIDED}; 1 of 6 pairs left out as outliers: -25.9%"),
+        ((0.5,), 11, "equivalent", "1 of 11 pairs left out as outliers: +64.9%"),
+        ((0.5, -0.3), 8, "equivalent", "2 of 8 pairs left out as outliers: +64.9%, -25.9%"),
+        ((0.5, 0.4), 15, "inconclusive", f"{_ONE_SIDED}; 2 of 15 pairs left out as outliers: +64.9%, +49.2%"),
+        ((0.5, 0.4, 0.45), 8, "inconclusive", ""),  # more than a third
     ],
 )
-def test_outliers_are_left_out_and_named(far: tuple[float, ...], outcome: str, why: str) -> None:
-    known = dataclasses.replace(
-        paired_cell(0.0), log_ratios=(*far, *ratios(0.0))[: 6 if len(far) == 1 else 8]
-    )
+def test_outliers_are_left_out_and_named(far: tuple[float, ...], pairs: int, outcome: str, why: str) -> None:
+    known = dataclasses.replace(paired_cell(0.0), log_ratios=(*far, *ratios(0.0) * 3)[:pairs])
     [verdict] = judge_cells([known], SETTINGS)
-    assert (verdict.outcome, verdict.why, verdict.pairs) == (outcome, why, len(known.log_ratios))
+    assert (verdict.outcome, verdict.why, verdict.pairs) == (outcome, why, pairs)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
