@@ -115,11 +115,15 @@ class PairedCell:
 
 @record
 class PairsWanted:
-    """Pairs that a verdict on a cell still needs; ``fresh`` ones confirm a flagged cell."""
+    """Pairs that a verdict on a cell still needs; ``fresh`` ones confirm a flagged cell.
+
+    ``must_fit`` is the number of pairs of the cell that have to fit into the budget, or none is begun.
+    """
 
     cell: Cell
     pairs: int
     fresh: bool = False
+    must_fit: int = 1
 
 
 @record

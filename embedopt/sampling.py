@@ -3,8 +3,9 @@
 The same function serves real runs and the simulated ones that error rates are estimated from.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from embedopt.evidence import Cell, PairedCell, PairsWanted
 
@@ -14,26 +15,45 @@ BUDGET_S = 480.0
 EXTRAS_SHARE = 0.35
 
 PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
-# Measures cells of one backend in one process pair; True marks a cell that is to be confirmed. Returns the
-# log ratios of those that the budget allows, or None.
-MeasurePair = Callable[[Mapping[Cell, bool]], Mapping[Cell, float] | None]
+# Measures cells of one backend in one process pair. Returns the log ratios of those that the budget allows,
+# or None.
+MeasurePair = Callable[[Sequence[PairsWanted]], Mapping[Cell, float] | None]
 
 
-def has_limited_share(cell: Cell) -> bool:
-    """Return whether a cell gets a share of the budget only."""
-    return cell.metric != "latency" and not cell.figure.is_free
+@dataclass(slots=True, kw_only=True)
+class Budget:
+    """The seconds of a gate run, and what its cells take.
 
-
-def cells_within_budget(cells: Mapping[Cell, bool], extras_s: float, budget_s: float) -> Sequence[Cell]:
-    """Return the cells that are still measured when cells with a limited share have taken ``extras_s``.
-
-    A cell that is to be confirmed (True) always is. Where only free cells would remain, none is.
+    Attributes:
+        cell_s: seconds of each cell in a process pair; a cell that has none yet is taken to need none.
+        extras_s: seconds so far of the cells that get a share of the budget only.
     """
-    if extras_s < EXTRAS_SHARE * budget_s:
-        return tuple(cells)
-    allowed = [cell for cell, is_fresh in cells.items() if is_fresh or not has_limited_share(cell)]
-    is_worth_a_pair = any(cells[cell] or not cell.figure.is_free for cell in allowed)
-    return allowed if is_worth_a_pair or len(allowed) == len(cells) else ()
+
+    total_s: float
+    cell_s: dict[Cell, float] = field(default_factory=dict)
+    extras_s: float = 0.0
+
+    def spend(self, cell: Cell, seconds: float) -> None:
+        """Add a measurement of a cell."""
+        self.cell_s[cell] = seconds
+        self.extras_s += seconds if _has_limited_share(cell) else 0.0
+
+    def affordable(self, wanted: Sequence[PairsWanted], start_s: float, left_s: float) -> tuple[Cell, ...]:
+        """Return the cells that a process pair measures if it takes ``start_s`` to open the backend.
+
+        The first in ``wanted`` have precedence. Beyond its share of the budget, a cell is measured only to
+        confirm it. Where only free cells would remain, none is measured.
+        """
+        is_extra_left = self.extras_s < EXTRAS_SHARE * self.total_s
+        pair_s, taken = start_s, list[PairsWanted]()
+        for request in wanted:
+            seconds = 0.0 if request.cell.figure.is_free else self.cell_s.get(request.cell, 0.0)
+            is_allowed = is_extra_left or request.fresh or not _has_limited_share(request.cell)
+            if is_allowed and request.must_fit * (pair_s + seconds) < left_s:
+                pair_s += seconds
+                taken.append(request)
+        is_worth_a_pair = any(request.fresh or not request.cell.figure.is_free for request in taken)
+        return tuple(r.cell for r in taken) if is_worth_a_pair or len(taken) == len(wanted) else ()
 
 
 def sample_pairs(
@@ -41,55 +61,71 @@ def sample_pairs(
 ) -> tuple[PairedCell, ...]:
     """Measure process pairs until no more are wanted or the budget is spent.
 
-    Confirmation pairs of a flagged cell come first, since the budget may end. Every process pair also
-    measures what is free, such as a cold start of its backend.
+    Pairs that confirm flagged cells come first, one backend after the other, since the budget may end. Every
+    process pair also measures what is free, such as a cold start of its backend.
 
     Returns:
         ``cells`` with the log ratios of all pairs that were measured.
     """
     evidence = {known.cell: known for known in cells}
     while wanted := plan_pairs(tuple(evidence.values())):
-        confirmations = [request for request in wanted if request.fresh]
-        sampled_any = False
-        for pair_cells in _process_pairs(confirmations or wanted):
-            sampled_any = _sample_pair(evidence, pair_cells, measure_pair) or sampled_any
-        if not sampled_any:
+        if not any(_sample_group(evidence, group, measure_pair) for group in _groups(wanted)):
             break
     return tuple(evidence.values())
 
 
-def _process_pairs(wanted: Sequence[PairsWanted]) -> Iterator[dict[Cell, bool]]:
-    """Yield the cells of each process pair, True for one that is to be confirmed; the backends take turns."""
-    for number in range(max(request.pairs for request in wanted)):
+def _groups(wanted: Sequence[PairsWanted]) -> Iterator[Sequence[PairsWanted]]:
+    """Yield the confirmations of each backend, then what else is wanted, for the time that they can't use."""
+    confirmations = [request for request in wanted if request.fresh]
+    for backend in dict.fromkeys(request.cell.backend for request in confirmations):
+        yield [request for request in confirmations if request.cell.backend == backend]
+    yield [request for request in wanted if not request.fresh]
+
+
+def _sample_group(
+    evidence: dict[Cell, PairedCell], group: Sequence[PairsWanted], measure_pair: MeasurePair
+) -> bool:
+    """Measure the pairs of a group; return whether the budget allowed a cell that was wanted."""
+    measured = Counter[Cell]()
+    for pair_cells in _process_pairs(group):
+        measured.update(_sample_pair(evidence, [_left(r, measured) for r in pair_cells], measure_pair))
+    return bool(measured)
+
+
+def _left(request: PairsWanted, measured: Mapping[Cell, int]) -> PairsWanted:
+    return replace(request, must_fit=max(request.must_fit - measured[request.cell], 1))
+
+
+def _process_pairs(wanted: Sequence[PairsWanted]) -> Iterator[list[PairsWanted]]:
+    """Yield what each process pair measures; the backends take turns."""
+    for number in range(max((request.pairs for request in wanted), default=0)):
         for backend in dict.fromkeys(request.cell.backend for request in wanted):
-            pair_cells = {
-                request.cell: request.fresh
-                for request in wanted
-                if request.cell.backend == backend and request.pairs > number
-            }
-            if pair_cells:
+            own = [request for request in wanted if request.cell.backend == backend]
+            if pair_cells := [request for request in own if request.pairs > number]:
                 yield pair_cells
 
 
 def _sample_pair(
-    evidence: dict[Cell, PairedCell], wanted: Mapping[Cell, bool], measure_pair: MeasurePair
-) -> bool:
-    """Add one process pair to the evidence; return whether the budget allowed a cell that was wanted."""
-    backend = next(iter(wanted)).backend
+    evidence: dict[Cell, PairedCell], wanted: Sequence[PairsWanted], measure_pair: MeasurePair
+) -> set[Cell]:
+    """Add one process pair to the evidence; return the cells that were wanted and that the budget allowed."""
+    asked = {request.cell: request for request in wanted}
     # A cold start that is being confirmed gets no more pairs of the first judgement.
-    free = {
-        cell: False
+    free = [
+        PairsWanted(cell=cell, pairs=1)
         for cell, known in evidence.items()
-        if cell.backend == backend and cell.figure.is_free and not known.fresh
-    }
-    is_fresh = {**free, **wanted}
-    log_ratios = measure_pair(is_fresh)
-    if log_ratios is None:
-        return False
+        if cell.backend == wanted[0].cell.backend and cell.figure.is_free and not known.fresh
+    ]
+    log_ratios = measure_pair([*(one for one in free if one.cell not in asked), *wanted]) or {}
     for cell, log_ratio in log_ratios.items():
         known = evidence[cell]
-        if is_fresh[cell]:
+        if cell in asked and asked[cell].fresh:
             evidence[cell] = replace(known, fresh=(*known.fresh, log_ratio))
         else:
             evidence[cell] = replace(known, log_ratios=(*known.log_ratios, log_ratio))
-    return not wanted.keys().isdisjoint(log_ratios)
+    return asked.keys() & log_ratios.keys()
+
+
+def _has_limited_share(cell: Cell) -> bool:
+    """Return whether a cell gets a share of the budget only."""
+    return cell.metric != "latency" and not cell.figure.is_free

@@ -19,7 +19,7 @@ import embedopt
 from embedopt.cli import calibrate
 from embedopt.cli.app import app, main
 from embedopt.errors import Overloaded
-from embedopt.judge.gate.error_rates import Drawing
+from embedopt.judge.gate.drawn_runs import Drawing
 from tests.fakes import DIM, FakeEncoder, fake_embedding
 from tests.histories import write_history
 from tests.repositories import git

@@ -2,34 +2,45 @@
 
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from embedopt.evidence import Cell, PairedCell, PairsWanted
-from embedopt.sampling import cells_within_budget, sample_pairs
+from embedopt.sampling import Budget, sample_pairs
 
 A, COLD_START = Cell(backend="a", batch_size=1), Cell(backend="a", batch_size=0, metric="load_s")
+A_32, MANY = Cell(backend="a", batch_size=32), Cell(backend="a", batch_size=0, metric="texts_per_s")
 B = Cell(backend="b", batch_size=1)
 
 
 def _sample(
-    *wanted: Sequence[PairsWanted], budget: int = 99
+    *wanted: Sequence[PairsWanted], budget_s: float = 99.0
 ) -> tuple[list[tuple[int, int]], list[list[Cell]]]:
-    """Want these pairs one after the other, then no more, with a budget in process pairs.
+    """Want these pairs one after the other, then no more; a cell of calls takes 1 s, its pair nothing.
 
     Return the numbers of first and of confirmation pairs of A, its cold start and B; and the cells of each
     process pair.
     """
     left, sampled = list(wanted), list[list[Cell]]()
+    budget = Budget(total_s=budget_s, cell_s={A: 1.0, A_32: 1.0, B: 1.0})
 
     def plan_pairs(_: Sequence[PairedCell]) -> Sequence[PairsWanted]:
         return left.pop(0) if left else ()
 
-    def measure_pair(cells: Mapping[Cell, bool]) -> Mapping[Cell, float] | None:
-        if len(sampled) == budget:
+    def measure_pair(asked: Sequence[PairsWanted]) -> Mapping[Cell, float] | None:
+        spent_s = sum(cell is not COLD_START for cells in sampled for cell in cells)
+        cells = budget.affordable(asked, 0.0, budget_s - spent_s)
+        if not cells:
             return None
         sampled.append(list(cells))
         return dict.fromkeys(cells, 0.5)
 
-    evidence = sample_pairs([PairedCell(cell=cell) for cell in (A, COLD_START, B)], plan_pairs, measure_pair)
-    return [(len(known.log_ratios), len(known.fresh)) for known in evidence], sampled
+    known = [PairedCell(cell=cell) for cell in (A, COLD_START, B, A_32)]
+    evidence = sample_pairs(known, plan_pairs, measure_pair)
+    return [(len(known.log_ratios), len(known.fresh)) for known in evidence][:3], sampled
+
+
+def _fresh(cell: Cell, pairs: int) -> PairsWanted:
+    return PairsWanted(cell=cell, pairs=pairs, fresh=True, must_fit=pairs)
 
 
 def test_backends_take_turns_and_each_pair_also_measures_a_cold_start() -> None:
@@ -47,17 +58,58 @@ def test_confirmation_pairs_come_first_and_a_confirmed_cold_start_is_not_measure
 
 def test_sampling_stops_as_soon_as_the_budget_is_spent() -> None:
     wanted = [PairsWanted(cell=A, pairs=2), PairsWanted(cell=B, pairs=2)]
-    counts, _ = _sample(wanted, wanted, wanted, budget=3)
+    counts, _ = _sample(wanted, wanted, wanted, budget_s=3.5)
     assert counts == [(2, 0), (2, 0), (1, 0)]
 
 
-def test_beyond_its_share_of_the_budget_a_cell_is_measured_only_to_confirm_it() -> None:
-    many = Cell(backend="a", batch_size=0, metric="texts_per_s")
-    assert cells_within_budget({COLD_START: False, A: False, many: False}, 34.0, 100.0) == (
-        COLD_START,
-        A,
-        many,
-    )
-    assert cells_within_budget({COLD_START: False, A: False, many: False}, 35.0, 100.0) == [COLD_START, A]
-    assert cells_within_budget({COLD_START: False, many: False}, 35.0, 100.0) == ()
-    assert cells_within_budget({COLD_START: False, many: True}, 35.0, 100.0) == [COLD_START, many]
+def test_the_confirmations_of_a_backend_are_complete_before_those_of_another_begin() -> None:
+    _, sampled = _sample([_fresh(B, 2), _fresh(A, 2)], [_fresh(A, 2)])
+    assert sampled == [[B], [B], [COLD_START, A], [COLD_START, A]]
+
+
+def test_a_confirmation_that_does_not_fit_is_not_begun_and_leaves_its_time_to_others() -> None:
+    """Of 5 s, the second flagged cell of a backend would need 3 s besides the 3 s of the first."""
+    together = [_fresh(A, 3), _fresh(A_32, 3), PairsWanted(cell=B, pairs=9)]
+    _, sampled = _sample(together, [_fresh(A_32, 3), PairsWanted(cell=B, pairs=9)], budget_s=5.0)
+    assert sampled == [[COLD_START, A]] * 3 + [[B]]
+
+
+def test_of_the_pairs_that_have_to_fit_those_already_measured_do_not() -> None:
+    """Two pairs up to the next look and six that would confirm what it flags fit into 8.5 s, not into 8 s."""
+    for budget_s, pairs in ((8.0, 0), (8.5, 2)):
+        counts, _ = _sample([PairsWanted(cell=B, pairs=2, must_fit=8)], budget_s=budget_s)
+        assert counts[2] == (pairs, 0)
+
+
+@pytest.mark.parametrize(
+    ("extras_s", "wanted", "measured"),
+    [
+        (34.0, (COLD_START, A, MANY), (COLD_START, A, MANY)),
+        (35.0, (COLD_START, A, MANY), (COLD_START, A)),
+        (35.0, (COLD_START, MANY), ()),
+        (35.0, (COLD_START,), (COLD_START,)),
+    ],
+)
+def test_beyond_its_share_of_the_budget_a_cell_is_not_measured(
+    extras_s: float, wanted: Sequence[Cell], measured: Sequence[Cell]
+) -> None:
+    budget = Budget(total_s=100.0)
+    budget.spend(A, 60.0)
+    budget.spend(MANY, extras_s)
+    requests = [PairsWanted(cell=cell, pairs=1) for cell in wanted]
+    assert budget.affordable(requests, 1.0, 99.0) == measured
+
+
+def test_beyond_its_share_of_the_budget_a_cell_is_confirmed() -> None:
+    budget = Budget(total_s=100.0, extras_s=35.0)
+    wanted = [PairsWanted(cell=COLD_START, pairs=1), _fresh(MANY, 1)]
+    assert budget.affordable(wanted, 1.0, 99.0) == (COLD_START, MANY)
+
+
+def test_a_cell_that_does_not_fit_leaves_the_pair_to_those_that_do() -> None:
+    budget = Budget(total_s=100.0, cell_s={A: 2.0, A_32: 5.0, COLD_START: 3.0})
+    wanted = [PairsWanted(cell=cell, pairs=1) for cell in (COLD_START, A_32, A)]
+    assert budget.affordable(wanted, 3.0, 10.5) == (COLD_START, A_32, A)
+    assert budget.affordable(wanted, 3.0, 10.0) == (COLD_START, A_32)
+    assert budget.affordable(wanted, 3.0, 8.0) == (COLD_START, A)
+    assert budget.affordable(wanted, 3.0, 5.0) == ()

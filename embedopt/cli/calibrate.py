@@ -17,7 +17,8 @@ from embedopt.evidence import SlowdownSamples
 from embedopt.files import write_whole
 from embedopt.inference.backends import BACKENDS, select_backends, split_names
 from embedopt.inference.targets import project_folder
-from embedopt.judge.gate.error_rates import Drawing, error_rates, simulated
+from embedopt.judge.gate.drawn_runs import Drawing, simulated
+from embedopt.judge.gate.error_rates import error_rates
 from embedopt.judge.gate.pair_variance import pair_variances
 from embedopt.judge.gate.stats import fewest_pairs
 from embedopt.measure.command_line import parse_batch_sizes

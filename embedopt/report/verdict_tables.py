@@ -119,7 +119,10 @@ def render_error_rates(
         for start in range(0, len(slowdowns), _INTERVALS):
             shown = slowdowns[start : start + _INTERVALS]
             parts += ["", _detected(f"Detected in %, with 95 % intervals; {kind}", own, shown)]
-        parts += ["", _equivalent(f"Called equivalent in %; {kind}", own)]
+        cells = [rate for rate in own if rate.cell]
+        parts += ["", _counted(f"Called equivalent in %; {kind}", cells, lambda rate: rate.equivalent)]
+        title = f"Left without an answer in %, which ends with 5; {kind}"
+        parts += ["", _counted(title, own, lambda rate: rate.unanswered)]
     return rendered(parts, color=color)
 
 
@@ -194,11 +197,8 @@ def _detected(title: str, rates: Sequence[ErrorRate], slowdowns: Sequence[float]
     return _gate_cells(title, rates, slowdowns, share)
 
 
-def _equivalent(title: str, rates: Sequence[ErrorRate]) -> Sheet:
-    cells = [rate for rate in rates if rate.cell]
-    return _gate_cells(
-        title, cells, _slowdowns(cells), lambda rate: f"{100 * rate.equivalent / rate.draws:.3g}"
-    )
+def _counted(title: str, rates: Sequence[ErrorRate], count: Callable[[ErrorRate], int]) -> Sheet:
+    return _gate_cells(title, rates, _slowdowns(rates), lambda rate: f"{100 * count(rate) / rate.draws:.3g}")
 
 
 def _gate_cells(

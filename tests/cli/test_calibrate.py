@@ -9,7 +9,7 @@ import pytest
 from embedopt.cli import calibrate as cli_calibrate
 from embedopt.cli.app import main
 from embedopt.evidence import SlowdownSamples
-from embedopt.judge.gate.error_rates import Drawing
+from embedopt.judge.gate.drawn_runs import Drawing
 from embedopt.measure.machine import this_machine
 from embedopt.measure.pairs.known_slowdowns import SamplingPlan
 from embedopt.measure.pairs.process_pair import cells_of
@@ -37,7 +37,8 @@ def test_samples_are_judged_without_collecting_more(
     assert main(["calibrate", "--resume", str(samples), "--budget", "0", *cells]) == 0
     out, err = capsys.readouterr()
     rows = [line.split()[2:] for line in out.splitlines() if line.startswith("onnx-int8 batch 1")]
-    variance, drawn, drawn_equivalent, simulated, simulated_more, simulated_equivalent = rows
+    variance, drawn, drawn_equivalent, drawn_unanswered, *simulated_rows = rows
+    simulated, simulated_more, simulated_equivalent, simulated_unanswered = simulated_rows
     assert variance == ["1", "12", "0.09%", "+0.00%", "+-", "0.02%", "100%", "0%", "0%", "0%", "0.0%"]
     assert drawn == ["1", "0", "(0-24.2)", "100", "(75.8-100)"]
     assert drawn_equivalent == ["1", "100", "0"]
@@ -45,6 +46,7 @@ def test_samples_are_judged_without_collecting_more(
     assert simulated_more[1:] == ["100", "(83.9-100)"] * 3
     assert "\N{HORIZONTAL ELLIPSIS}" not in out  # nothing is cut off
     assert simulated_equivalent == ["1", "100", "100", *["0"] * 4]
+    assert (drawn_unanswered, simulated_unanswered) == (["1", "0", "0"], ["1", *["0"] * 6])
     assert this_machine().hardware_class in out.splitlines()
     assert "drawing runs with a slow-down of 0%\n" in err
     assert samples.read_bytes() == before

@@ -101,6 +101,7 @@ def _rates(rule: str, slowdown: float, alarms: Sequence[int]) -> list[ErrorRate]
             cell=cell,
             alarms=count,
             equivalent=100 - count,
+            unanswered=1,
             draws=100,
             effective_draws=100,
         )
@@ -134,6 +135,12 @@ def test_error_rates_are_shown_for_every_rule_and_for_the_gates_cells() -> None:
         "onnx-int8 batch 1  100   4",
         "onnx-int8 batch 32  99   0",
         "",
+        "Left without an answer in %, which ends with 5; drawn from the collected pairs",
+        "cell               +0% +5%",
+        "onnx-int8 batch 1    1   1",
+        "onnx-int8 batch 32   1   1",
+        "any in a run         1   -",
+        "",
         "Detected in %, with 95 % intervals; simulated: normal pairs with the spread of the collected ones",
         "cell                          +2%",
         "onnx-int8 batch 1    88 (80.2-93)",
@@ -143,6 +150,12 @@ def test_error_rates_are_shown_for_every_rule_and_for_the_gates_cells() -> None:
         "cell               +2%",
         "onnx-int8 batch 1   12",
         "onnx-int8 batch 32  10",
+        "",
+        "Left without an answer in %, which ends with 5; simulated: normal pairs with the spread of the",
+        "collected ones",
+        "cell               +2%",
+        "onnx-int8 batch 1    1",
+        "onnx-int8 batch 32   1",
     ]
 
 

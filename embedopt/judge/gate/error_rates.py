@@ -5,53 +5,25 @@ the number of cells. The rules of other tools get the calls that those tools wou
 of the base and of one process of the head, measured one after the other.
 
 Few pairs are collected, so a rate stays uncertain however many runs are drawn from them. So the pairs are
-resampled, and runs are drawn from each resample: a nested bootstrap. :func:`simulated` draws any number of
-pairs from a normal distribution with the spread of the collected ones: a simulation, not a measurement.
+resampled, and runs are drawn from each resample: a nested bootstrap.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
 from embedopt.errors import RecordError
-from embedopt.evidence import Cell, PairedCell, ProcessPair, SlowdownSample, SlowdownSamples
+from embedopt.evidence import Cell, SlowdownSample, SlowdownSamples
+from embedopt.judge.gate.drawn_runs import Drawing, DrawnRuns, Outcomes, Samples, log_ratios
 from embedopt.judge.gate.other_tools import OTHER_TOOLS
-from embedopt.judge.gate.pairs_rule import judge_cells, plan_pairs
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.stats import fewest_pairs
-from embedopt.judge.gate.verdict import Outcome
-from embedopt.sampling import BUDGET_S, cells_within_budget, has_limited_share, sample_pairs
 
 GATE = "embedopt"
-_Samples = Mapping[tuple[Cell, float], SlowdownSample]
-_LogRatios = Mapping[Cell, Sequence[float]]
-_Outcomes = Mapping[Cell, Outcome]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """How gate runs are drawn.
-
-    Attributes:
-        resamples: how many times the collected pairs are resampled.
-        runs: gate runs from each resample, on identical sides and again for each slowed cell.
-        other_tool_runs: runs for the rules of other tools, which are slower to compute.
-        budget_s: seconds of each run; a pair costs what its cells and the start of its two processes took
-            when they were collected.
-        survey_s: seconds that a run takes before its first pair, for the scores and sizes of both sides.
-        seed: seed of the random generator.
-    """
-
-    resamples: int = 50
-    runs: int = 20
-    other_tool_runs: int = 500
-    budget_s: float = BUDGET_S
-    survey_s: float = 70.0
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +35,8 @@ class ErrorRate:
         slowdown: share of a call's time by which the head was slowed.
         cell: the cell that was reported; None counts runs in which any cell was.
         equivalent: draws in which the cell was called equivalent.
+        unanswered: draws in which the cell looked slower when the budget ended; of runs, those that end with
+            exit code 5.
         effective_draws: number of independent draws that would be as uncertain.
     """
 
@@ -71,6 +45,7 @@ class ErrorRate:
     cell: Cell | None
     alarms: int
     equivalent: int = 0
+    unanswered: int = 0
     draws: int
     effective_draws: float
 
@@ -104,14 +79,14 @@ def error_rates(
         RecordError: no cell has enough pairs of identical sides.
     """
     samples = _enough(collected, settings, on_step)
-    draw = _Draw(collected, settings, drawing)
+    draw = DrawnRuns(collected, settings, drawing)
     cells = [cell for cell, slowdown in samples if slowdown == 0]
     rates: list[ErrorRate] = []
     for slowdown in sorted({slowdown for _, slowdown in samples}):
         on_step(f"drawing runs with a slow-down of {slowdown:.0%}")
         slowed = [cell for cell in cells if (cell, slowdown) in samples]
         for group in [cells] if slowdown == 0 else [[cell] for cell in slowed]:
-            ratios = {cell: _log_ratios(samples[cell, slowdown if cell in group else 0.0]) for cell in cells}
+            ratios = {cell: log_ratios(samples[cell, slowdown if cell in group else 0.0]) for cell in cells}
             pairs = {cell: len(ratios[cell]) for cell in group}
             rates += _counted(GATE, slowdown, pairs, draw.gate_runs(ratios))
         runs = [draw.other_tools(samples, slowed, slowdown) for _ in range(drawing.other_tool_runs)]
@@ -121,118 +96,8 @@ def error_rates(
     return tuple(rates)
 
 
-def simulated(
-    collected: SlowdownSamples, slowdowns: Sequence[float], fewest: int, pairs: int = 2000, seed: int = 0
-) -> SlowdownSamples:
-    """Return normally distributed pairs for each cell that has at least ``fewest`` pairs of identical sides.
-
-    Each cell keeps its spread and seconds per pair. Only calls are slowed, by exactly ``slowdowns``.
-    """
-    rng = np.random.default_rng(seed)
-    made = []
-    for sample in (s for s in collected.samples if s.slowdown == 0 and len(s.pairs) >= fewest):
-        seconds = _cell_s(sample) / len(sample.pairs)
-        spread = float(np.std(_log_ratios(sample), ddof=1))
-        for slowdown in (0.0, *slowdowns) if _is_call(sample.cell) else (0.0,):
-            drawn = (math.log1p(slowdown) + spread * rng.standard_normal(pairs)).tolist()
-            measured = (ProcessPair(log_ratio=x, base_ms=(), head_ms=(), seconds=seconds) for x in drawn)
-            made.append(SlowdownSample(cell=sample.cell, slowdown=slowdown, pairs=tuple(measured)))
-    backends = {sample.cell.backend for sample in made}
-    taken_s = _start_s(collected) * pairs * len(backends) + math.fsum(map(_cell_s, made))
-    return replace(collected, samples=tuple(made), seconds=taken_s)
-
-
-class _Draw:
-    """Draws gate runs from pairs, with replacement, and judges them."""
-
-    def __init__(self, collected: SlowdownSamples, settings: GateSettings, drawing: Drawing) -> None:
-        self._settings, self._drawing = settings, drawing
-        self._rng = np.random.default_rng(drawing.seed)
-        self._cell_s = {
-            sample.cell: _cell_s(sample) / len(sample.pairs)
-            for sample in collected.samples
-            if sample.slowdown == 0
-        }
-        self._start_s = _start_s(collected)
-
-    def gate_runs(self, ratios: _LogRatios) -> list[list[_Outcomes]]:
-        """Return the outcomes of gate runs: one list of runs for each resample of the log ratios."""
-        runs = []
-        for _ in range(self._drawing.resamples):
-            resampled = self._resampled(ratios)
-            runs.append([self._gate_run(resampled) for _ in range(self._drawing.runs)])
-        return runs
-
-    def _resampled(self, ratios: _LogRatios) -> _LogRatios:
-        """Resample whole process pairs: the cells of a backend were measured in the same ones."""
-        places = {cell.backend: self._rng.random(max(map(len, ratios.values()))) for cell in ratios}
-        return {
-            cell: [values[int(place * len(values))] for place in places[cell.backend][: len(values)]]
-            for cell, values in ratios.items()
-        }
-
-    def _gate_run(self, ratios: _LogRatios) -> _Outcomes:
-        """Draw one gate run and return the outcome of each cell."""
-        left_s, extras_s = self._drawing.budget_s - self._drawing.survey_s, 0.0
-
-        def take_pair(wanted: Mapping[Cell, bool]) -> Mapping[Cell, float] | None:
-            nonlocal left_s, extras_s
-            timed = cells_within_budget(wanted, extras_s, self._drawing.budget_s)
-            pair_s = self._start_s + sum(self._cell_s[cell] for cell in timed)
-            if not timed or pair_s > left_s:
-                return None
-            left_s -= pair_s
-            extras_s += sum(self._cell_s[cell] for cell in timed if has_limited_share(cell))
-            place = self._rng.random()
-            return {cell: ratios[cell][int(place * len(ratios[cell]))] for cell in timed}
-
-        empty = [PairedCell(cell=cell) for cell in ratios]
-        sampled = sample_pairs(empty, partial(plan_pairs, settings=self._settings), take_pair)
-        verdicts = judge_cells(sampled, self._settings)
-        return {cell: verdict.outcome for cell, verdict in zip(ratios, verdicts, strict=True)}
-
-    def other_tools(
-        self, samples: _Samples, cells: Sequence[Cell], slowdown: float
-    ) -> Mapping[str, _Outcomes]:
-        """Draw the base of one pair and the head of another; return the cells that each rule reports."""
-        reported: dict[str, dict[Cell, Outcome]] = {rule: {} for rule in OTHER_TOOLS}
-        for cell in cells:
-            pairs = samples[cell, slowdown].pairs
-            first, second = self._rng.choice(len(pairs), size=2, replace=False)
-            base, head = np.asarray(pairs[first].base_ms), np.asarray(pairs[second].head_ms)
-            for name, rule in OTHER_TOOLS.items():
-                if rule(base, head):
-                    reported[name][cell] = "regressed"
-        return reported
-
-
-def _log_ratios(sample: SlowdownSample) -> list[float]:
-    return [pair.log_ratio for pair in sample.pairs]
-
-
-def _is_call(cell: Cell) -> bool:
-    return cell.figure.threshold is None
-
-
-def _cell_s(sample: SlowdownSample) -> float:
-    """Return the seconds that a sample took."""
-    return math.fsum(pair.seconds or _call_s(sample.cell, pair) for pair in sample.pairs)
-
-
-def _call_s(cell: Cell, pair: ProcessPair) -> float:
-    """Return the seconds of a pair's calls, for older samples, whose pairs have no ``seconds``."""
-    return (math.fsum(pair.base_ms) + math.fsum(pair.head_ms)) / 1e3 if _is_call(cell) else 0.0
-
-
-def _start_s(collected: SlowdownSamples) -> float:
-    """Return the seconds that a process pair spends outside its cells, above all to start two processes."""
-    pairs = {sample.cell.backend: len(sample.pairs) for sample in collected.samples if sample.slowdown == 0}
-    outside_s = collected.seconds - math.fsum(map(_cell_s, collected.samples))
-    return max(outside_s, 0.0) / max(sum(pairs.values()), 1)
-
-
 def _counted(
-    rule: str, slowdown: float, pairs: Mapping[Cell, int], runs: Sequence[Sequence[_Outcomes]]
+    rule: str, slowdown: float, pairs: Mapping[Cell, int], runs: Sequence[Sequence[Outcomes]]
 ) -> list[ErrorRate]:
     """Count the outcomes of runs by cell, and on identical sides also by run.
 
@@ -240,25 +105,21 @@ def _counted(
     """
 
     def rate(cell: Cell | None, most: int) -> ErrorRate:
-        counts = [sum("regressed" in _outcomes_of(run, cell) for run in group) for group in runs]
-        equivalent = sum("equivalent" in _outcomes_of(run, cell) for group in runs for run in group)
+        outcomes = [Counter(run.get(cell) for run in group) for group in runs]
+        counts = [group["regressed"] for group in outcomes]
         return ErrorRate(
             rule=rule,
             slowdown=slowdown,
             cell=cell,
             alarms=sum(counts),
-            equivalent=equivalent if cell else 0,
+            equivalent=sum(group["equivalent"] for group in outcomes),
+            unanswered=sum(group["unanswered"] for group in outcomes),
             draws=sum(map(len, runs)),
             effective_draws=min(_effective_draws(counts, len(runs[0])), most),
         )
 
     rates = [rate(cell, number) for cell, number in pairs.items()]
     return [*rates, rate(None, min(pairs.values()))] if slowdown == 0 else rates
-
-
-def _outcomes_of(run: _Outcomes, cell: Cell | None) -> Collection[str]:
-    """Return the outcome of a cell in a run; without a cell, those of all."""
-    return run.values() if cell is None else (run.get(cell, ""),)
 
 
 def _effective_draws(counts: Sequence[int], runs: int) -> float:
@@ -276,7 +137,7 @@ def _effective_draws(counts: Sequence[int], runs: int) -> float:
     return run_variance / (max(between, 0.0) + run_variance / draws)
 
 
-def _enough(collected: SlowdownSamples, settings: GateSettings, on_step: Callable[[str], None]) -> _Samples:
+def _enough(collected: SlowdownSamples, settings: GateSettings, on_step: Callable[[str], None]) -> Samples:
     """Return the samples with enough pairs, of cells that have enough pairs of identical sides, too."""
     fewest = fewest_pairs(settings.level)
     samples: dict[tuple[Cell, float], SlowdownSample] = {}

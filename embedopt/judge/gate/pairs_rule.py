@@ -52,8 +52,8 @@ def judge_cells(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Ve
     return tuple(_judge_cell(cell, rule) for cell in cells)
 
 
-def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[PairedCell, float]:
-    """Return the cells whose first pairs show a change, each with the mean log ratio of those that count.
+def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[PairedCell, Estimate]:
+    """Return the cells whose first pairs show a change, each with the estimate from those that count.
 
     At the last look, their interval does not hold 0 and does not lie inside the threshold. Shards of a run
     may each have evidence on one cell of the reference.
@@ -63,34 +63,39 @@ def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[Paired
         if pairs := _first_pairs(cell, settings):
             first = estimate(_split(cell.cell, pairs)[0], _level_of_a_look(settings))
             if not first.low <= 0 <= first.high and not _is_inside(cell.cell, first, settings):
-                flagged[cell] = first.mean
+                flagged[cell] = first
     return flagged
 
 
 def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[PairsWanted, ...]:
     """Return the pairs up to the next look at open cells; pairs that confirm a flagged cell come first.
 
-    Only cells of calls get pairs beyond the fewest to narrow their interval.
+    Of those, the surest flag comes first, so that a chance one does not take its time. They have to fit into
+    the budget as a whole. So do the pairs up to a later look together with those that would confirm what it
+    flags: a flag without an answer fails a check. Only cells of calls get pairs beyond the fewest.
     """
     fewest, flagged = fewest_pairs(settings.level), flags(cells, settings)
     fresh, more = [], []
     for cell, verdict in zip(cells, judge_cells(cells, settings), strict=True):
         pairs = len(cell.log_ratios)
         if cell in flagged:
-            if len(cell.fresh) < fewest:
-                fresh.append(PairsWanted(cell=cell.cell, pairs=fewest - len(cell.fresh), fresh=True))
+            if missing := max(fewest - len(cell.fresh), 0):
+                request = PairsWanted(cell=cell.cell, pairs=missing, fresh=True, must_fit=missing)
+                fresh.append((abs(flagged[cell].t), request))
         elif verdict.outcome == "inconclusive" and (pairs < fewest or cell.cell.figure.threshold is None):
-            later = [look for look in _looks(settings) if look > pairs]
-            more += [PairsWanted(cell=cell.cell, pairs=look - pairs) for look in later[:1]]
-    return (*fresh, *more)
+            for look in [look for look in _looks(settings) if look > pairs][:1]:
+                must_fit = 1 if pairs < fewest else look - pairs + fewest
+                more.append(PairsWanted(cell=cell.cell, pairs=look - pairs, must_fit=must_fit))
+    fresh.sort(key=lambda flag: -flag[0])
+    return (*(request for _, request in fresh), *more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
-    """What cells are judged by; ``flagged`` has the mean log ratio of their first pairs."""
+    """What cells are judged by; ``flagged`` has the estimate from their first pairs."""
 
     settings: GateSettings
-    flagged: Mapping[PairedCell, float]
+    flagged: Mapping[PairedCell, Estimate]
     confirmed: frozenset[PairedCell]
 
 
@@ -119,11 +124,11 @@ def _first_pairs(cell: PairedCell, settings: GateSettings) -> tuple[float, ...]:
 
 
 def _confirmed(
-    cells: Sequence[PairedCell], flagged: Mapping[PairedCell, float], settings: GateSettings
+    cells: Sequence[PairedCell], flagged: Mapping[PairedCell, Estimate], settings: GateSettings
 ) -> frozenset[PairedCell]:
     """Return the flagged cells whose fresh pairs alone show the same change, after Holm over those cells."""
     enough = [c for c in cells if c in flagged and len(c.fresh) >= fewest_pairs(settings.level)]
-    directed = [[math.copysign(1, flagged[cell]) * ratio for ratio in cell.fresh] for cell in enough]
+    directed = [[math.copysign(1, flagged[cell].mean) * ratio for ratio in cell.fresh] for cell in enough]
     confirming = [_confirming(cell.cell, ratios) for cell, ratios in zip(enough, directed, strict=True)]
     adjusted = holm([estimate(ratios, settings.level).p_not_above for ratios in confirming])
     return frozenset(cell for cell, p in zip(enough, adjusted, strict=True) if p < settings.level)
@@ -174,7 +179,8 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
         why = "; ".join(
             filter(None, (why, f"{len(outliers)} of {len(pairs)} pairs left out as outliers: {shown}"))
         )
-    looked_slower = rule.flagged.get(cell, 0.0) > 0 and len(cell.fresh) < fewest
+    flag = rule.flagged.get(cell)
+    looked_slower = flag is not None and flag.mean > 0 and len(cell.fresh) < fewest
     return replace(measured, outcome=outcome, why=why, unanswered=looked_slower)
 
 
@@ -213,7 +219,7 @@ def _outcome(
 ) -> tuple[Outcome, str]:
     """Decide on a cell that has enough first pairs; return the outcome and the reason for it."""
     flag = rule.flagged.get(cell)
-    at_first = "" if flag is None else f"{_change(cell.cell, flag):+.1%} at first, "
+    at_first = "" if flag is None else f"{_change(cell.cell, flag.mean):+.1%} at first, "
     if flag is not None and len(cell.fresh) < fewest_pairs(rule.settings.level):
         ended = "but the budget ended before fresh pairs confirmed it: raise --against-budget"
         return "inconclusive", at_first + ended
@@ -221,7 +227,7 @@ def _outcome(
     if is_inside and not _may_be_the_change(outliers, pooled):
         return "equivalent", ""
     if flag is not None and cell in rule.confirmed:
-        return ("regressed" if flag > 0 else "improved"), ""
+        return ("regressed" if flag.mean > 0 else "improved"), ""
     if is_inside:
         return "inconclusive", "equivalent but for outliers, all on one side"
     return "inconclusive", at_first and f"{at_first}not confirmed by fresh pairs"

@@ -231,7 +231,7 @@ class GateRunner:
         self._measure_exact_values()
         if self.cells:
             sampled = sample_pairs(
-                self.cells, plan_pairs, lambda cells: self.sampler.measure(cells, self.work)
+                self.cells, plan_pairs, lambda wanted: self.sampler.measure(wanted, self.work)
             )
             disagreeing = self.sampler.disagreeing()
             self._cell_reasons |= disagreeing

@@ -1,14 +1,14 @@
 """Measures process pairs of a gate run within its budget."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from embedopt.clock import Clock
-from embedopt.evidence import Cell, ProcessPair
+from embedopt.evidence import Cell, PairsWanted, ProcessPair
 from embedopt.measure.pairs.cells import measure_pair
 from embedopt.measure.pairs.last_calls import LastCalls
 from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair
-from embedopt.sampling import cells_within_budget, has_limited_share
+from embedopt.sampling import Budget
 
 
 class PairSampler:
@@ -28,30 +28,24 @@ class PairSampler:
         last_calls: LastCalls,
         clock: Clock,
     ) -> None:
-        self._starts, self._budget_s, self._on_step, self._clock = starts, budget_s, on_step, clock
+        self._starts, self._on_step, self._clock = starts, on_step, clock
         self._on_last_call = last_calls.add
         self._started_s = clock()
+        self._budget = Budget(total_s=budget_s)
         self._start_s: dict[str, float] = {}
-        self._cell_s: dict[Cell, float] = {}
-        self._extras_s = 0.0
         self._measured: Counter[Cell] = Counter()
         self._disagreements: dict[Cell, list[str]] = {}
         self._quads = self._disturbed = self._dropped = 0
         self.pairs = 0
 
-    def measure(self, wanted: Mapping[Cell, bool], work: Work) -> Mapping[Cell, float] | None:
+    def measure(self, wanted: Sequence[PairsWanted], work: Work) -> Mapping[Cell, float] | None:
         """Measure a process pair of one backend; None if its cells took longer, the last time, than is left.
 
-        Cells whose share of the budget is spent are left out, except those that are to be confirmed.
+        Cells that the budget does not allow are left out.
         """
-        cells = cells_within_budget(wanted, self._extras_s, self._budget_s)
+        backend, started_s = wanted[0].cell.backend, self._clock()
+        cells = self._budget.affordable(wanted, self._start_s.get(backend, 0.0), self._left_s())
         if not cells:
-            return None
-        backend, started_s = cells[0].backend, self._clock()
-        # The opening of the model counts as its cold start, which is nearly always measured.
-        opened = {Cell(backend=backend, batch_size=0, metric="load_s"), *cells}
-        expected_s = sum(self._cell_s.get(cell, 0.0) for cell in opened)
-        if self._left_s() <= self._start_s.get(backend, 0.0) + expected_s:
             return None
         log_ratios = {}
         with live_pair(self.pairs, *self._starts) as pair:
@@ -61,14 +55,16 @@ class PairSampler:
                 log_ratios[cell] = process_pair.log_ratio
                 self._note(cell, process_pair)
                 before_s, now_s = now_s, self._clock()
-                self._cell_s[cell] = now_s - before_s
-                self._extras_s += self._cell_s[cell] if has_limited_share(cell) else 0.0
+                self._budget.spend(cell, now_s - before_s)
         self.pairs += 1
         pair_s = self._clock() - started_s
-        self._start_s[backend] = pair_s - sum(self._cell_s[cell] for cell in log_ratios)
+        # The opening of the backend is part of every pair, whether or not its cold start is asked for.
+        self._start_s[backend] = pair_s - sum(
+            self._budget.cell_s[cell] for cell in log_ratios if not cell.figure.is_free
+        )
         self._on_step(
             f"pair {self.pairs}: {backend} in {pair_s:.0f} s; "
-            f"{max(0.0, self._left_s()):.0f} of {self._budget_s:.0f} s left"
+            f"{max(0.0, self._left_s()):.0f} of {self._budget.total_s:.0f} s left"
         )
         return log_ratios
 
@@ -98,4 +94,4 @@ class PairSampler:
             self._disagreements.setdefault(cell, []).append(pair.disagreement)
 
     def _left_s(self) -> float:
-        return self._budget_s - (self._clock() - self._started_s)
+        return self._budget.total_s - (self._clock() - self._started_s)

@@ -10,7 +10,8 @@ from scipy import stats
 
 from embedopt.errors import RecordError
 from embedopt.evidence import Cell, ProcessPair, SlowdownSample, SlowdownSamples
-from embedopt.judge.gate.error_rates import GATE, Drawing, ErrorRate, error_rates, simulated
+from embedopt.judge.gate.drawn_runs import Drawing, simulated
+from embedopt.judge.gate.error_rates import GATE, ErrorRate, error_rates
 from embedopt.judge.gate.other_tools import OTHER_TOOLS
 from embedopt.judge.gate.settings import GateSettings
 
@@ -65,7 +66,7 @@ def test_alarms_are_counted_for_each_cell() -> None:
     assert [rate.equivalent for rate in rates if rate.rule == GATE] == [20, 20, 20, 0, 0]
 
 
-def test_a_budget_that_ends_before_the_confirmation_fails_nothing() -> None:
+def test_a_confirmation_that_the_budget_does_not_cover_leaves_the_cell_without_an_answer() -> None:
     """A pair takes 4 s to start and 2 s a cell: 6 of two cells are 48 s, 6 fresh ones of one are 36 s."""
 
     def sample(cell: Cell, slowdown: float) -> SlowdownSample:
@@ -75,11 +76,24 @@ def test_a_budget_that_ends_before_the_confirmation_fails_nothing() -> None:
 
     samples = (sample(CELLS[0], 0.0), sample(CELLS[1], 0.0), sample(CELLS[0], 0.2))
     collected = SlowdownSamples(hardware_class="Test CPU", samples=samples, seconds=6 * 4.0 + 3 * 6 * 2.0)
-    shares = []
+    counted = []
     for budget in (93.9, 94.1):
-        drawing = Drawing(resamples=2, runs=5, other_tool_runs=1, budget_s=budget, survey_s=10.0)
-        shares.append(_by_rule(error_rates(collected, SETTINGS, drawing), 0.2, CELLS[0])[GATE])
-    assert shares == [0.0, 1.0]
+        drawing = Drawing(resamples=2, runs=5, other_tool_runs=0, budget_s=budget, survey_s=10.0)
+        *identical, slowed = error_rates(collected, SETTINGS, drawing)
+        assert [rate.unanswered for rate in identical] == [0, 0, 0]
+        counted.append((slowed.alarms, slowed.unanswered))
+    assert counted == [(0, 10), (10, 0)]
+
+
+def test_a_run_that_decides_nothing_is_without_an_answer() -> None:
+    """Six pairs take all of the budget and vary too much for a verdict."""
+    pairs = [ProcessPair(log_ratio=ratio, base_ms=(1.0,), head_ms=(1.0,)) for ratio in (-0.2, 0.2) * 3]
+    sample = SlowdownSample(cell=CELLS[0], slowdown=0.0, pairs=tuple(pairs))
+    collected = SlowdownSamples(hardware_class="Test CPU", samples=(sample,), seconds=6 * 10.0)
+    drawing = Drawing(resamples=1, runs=10, other_tool_runs=0, budget_s=61.0, survey_s=0.0)
+    cell, run = error_rates(collected, SETTINGS, drawing)
+    assert (cell.alarms, cell.equivalent, cell.unanswered) == (0, 0, 0)
+    assert (run.alarms, run.equivalent, run.unanswered) == (0, 0, 10)
 
 
 def test_the_same_seed_draws_the_same_runs() -> None:

@@ -59,7 +59,7 @@ def test_a_rate_falls_where_its_log_ratio_is_above_0() -> None:
     assert verdict.effect == pytest.approx(1 / 1.05 - 1)
     assert verdict.interval == pytest.approx((-0.0532, -0.0420), abs=0.001)
     wide = dataclasses.replace(many, log_ratios=ratios(0.0, 5.0), fresh=())
-    assert plan_pairs([wide], SETTINGS) == (PairsWanted(cell=many.cell, pairs=2),)
+    assert plan_pairs([wide], SETTINGS) == (PairsWanted(cell=many.cell, pairs=2, must_fit=8),)
 
 
 def test_the_smallest_effect_is_never_below_the_threshold() -> None:
@@ -221,8 +221,8 @@ def test_fresh_pairs_come_first_and_a_decided_cell_gets_none() -> None:
         paired_cell(0.2, 0.2, batch_size=64),
     ]
     assert plan_pairs([wide, flagged, *decided], SETTINGS) == (
-        PairsWanted(cell=flagged.cell, pairs=6, fresh=True),
-        PairsWanted(cell=wide.cell, pairs=2),
+        PairsWanted(cell=flagged.cell, pairs=6, fresh=True, must_fit=6),
+        PairsWanted(cell=wide.cell, pairs=2, must_fit=8),
     )
 
 
@@ -230,12 +230,15 @@ def test_fresh_pairs_come_first_and_a_decided_cell_gets_none() -> None:
 def test_an_open_cell_is_looked_at_after_6_8_11_and_15_pairs(pairs: int, wanted: int) -> None:
     cell = Cell(backend="a", batch_size=1)
     wide = PairedCell(cell=cell, log_ratios=(ratios(0.0, 12.0) * 3)[:pairs])
-    assert plan_pairs([wide], SETTINGS) == ((PairsWanted(cell=cell, pairs=wanted),) if wanted else ())
+    later = PairsWanted(cell=cell, pairs=wanted, must_fit=wanted + 6)
+    assert plan_pairs([wide], SETTINGS) == ((later,) if wanted else ())
 
 
 def test_max_pairs_allows_further_looks() -> None:
     wide = PairedCell(cell=Cell(backend="a", batch_size=1), log_ratios=(ratios(0.0, 12.0) * 3)[:15])
-    assert plan_pairs([wide], GateSettings(max_pairs=20)) == (PairsWanted(cell=wide.cell, pairs=5),)
+    assert plan_pairs([wide], GateSettings(max_pairs=20)) == (
+        PairsWanted(cell=wide.cell, pairs=5, must_fit=11),
+    )
 
 
 def test_pairs_between_two_looks_wait_for_the_next() -> None:
@@ -250,8 +253,13 @@ def test_a_cold_start_is_sampled_only_to_confirm_it() -> None:
     cold_start = Cell(backend="a", batch_size=0, metric="load_s")
     assert plan_pairs([PairedCell(cell=cold_start, log_ratios=ratios(0.0, 30.0))], SETTINGS) == ()
     assert plan_pairs([PairedCell(cell=cold_start, log_ratios=ratios(0.3))], SETTINGS) == (
-        PairsWanted(cell=cold_start, pairs=6, fresh=True),
+        PairsWanted(cell=cold_start, pairs=6, fresh=True, must_fit=6),
     )
+
+
+def test_the_surest_flag_is_confirmed_first() -> None:
+    cells = [paired_cell(0.1, batch_size=1), paired_cell(-0.3, batch_size=8), paired_cell(0.2, batch_size=32)]
+    assert [request.cell.batch_size for request in plan_pairs(cells, SETTINGS)] == [8, 32, 1]
 
 
 _CHANGES = st.lists(st.floats(-0.1, 0.1), min_size=0, max_size=16)
