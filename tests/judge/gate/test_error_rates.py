@@ -79,8 +79,7 @@ def test_a_confirmation_that_the_budget_does_not_cover_leaves_the_cell_without_a
     counted = []
     for budget in (93.9, 94.1):
         drawing = Drawing(resamples=2, runs=5, other_tool_runs=0, budget_s=budget, survey_s=10.0)
-        *identical, slowed = error_rates(collected, SETTINGS, drawing)
-        assert [rate.unanswered for rate in identical] == [0, 0, 0]
+        *_, slowed = error_rates(collected, SETTINGS, drawing)
         counted.append((slowed.alarms, slowed.unanswered))
     assert counted == [(0, 10), (10, 0)]
 
