@@ -3,11 +3,11 @@
 The same function serves real runs and the simulated ones that error rates are estimated from.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from embedopt.evidence import Cell, PairedCell, PairsWanted
+from embedopt.evidence import Cell, FigureKind, PairedCell, PairsWanted
 
 # Seconds that a gate run may take, unless --against-budget says otherwise.
 BUDGET_S = 480.0
@@ -18,25 +18,37 @@ PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
 # Measures cells of one backend in one process pair. Returns the log ratios of those that the budget allows,
 # or None.
 MeasurePair = Callable[[Sequence[PairsWanted]], Mapping[Cell, float] | None]
+# What is measured at once: a batch size or a kind of figure of a backend, such as all that its batcher does.
+_Measurement = tuple[str, int, FigureKind]
 
 
 @dataclass(slots=True, kw_only=True)
 class Budget:
-    """The seconds of a gate run, and what its cells take.
+    """The seconds of a gate run, and what its cells take in a process pair.
 
-    Attributes:
-        cell_s: seconds of each cell in a process pair; a cell that has none yet is taken to need none.
-        extras_s: seconds so far of the cells that get a share of the budget only.
+    A cell that has not been measured yet is taken to need no time, and so is a free one: the start of each
+    pair includes it.
     """
 
     total_s: float
-    cell_s: dict[Cell, float] = field(default_factory=dict)
-    extras_s: float = 0.0
+    # Seconds so far of the cells that get a share of the budget only.
+    _extras_s: float = field(default=0.0, init=False)
+    _known_s: dict[_Measurement, float] = field(default_factory=dict, init=False)
 
-    def spend(self, cell: Cell, seconds: float) -> None:
-        """Add a measurement of a cell."""
-        self.cell_s[cell] = seconds
-        self.extras_s += seconds if _has_limited_share(cell) else 0.0
+    def learn(self, taken_s: Mapping[Cell, float]) -> None:
+        """Note the seconds that each cell of a process pair took."""
+        measurements = defaultdict[_Measurement, float](float)
+        for cell, seconds in taken_s.items():
+            if measurement := _measurement(cell):
+                measurements[measurement] += seconds
+        self._known_s |= measurements
+
+    def spend(self, cells: Collection[Cell]) -> float:
+        """Count a process pair of these cells; return the seconds that it takes besides its start."""
+        measured = {measurement: cell for cell in cells if (measurement := _measurement(cell))}
+        seconds = {cell: self._known_s.get(measurement, 0.0) for measurement, cell in measured.items()}
+        self._extras_s += sum(own_s for cell, own_s in seconds.items() if _has_limited_share(cell))
+        return sum(seconds.values())
 
     def affordable(self, wanted: Sequence[PairsWanted], start_s: float, left_s: float) -> tuple[Cell, ...]:
         """Return the cells that a process pair measures if it takes ``start_s`` to open the backend.
@@ -44,13 +56,15 @@ class Budget:
         The first in ``wanted`` have precedence. Beyond its share of the budget, a cell is measured only to
         confirm it. Where only free cells would remain, none is measured.
         """
-        is_extra_left = self.extras_s < EXTRAS_SHARE * self.total_s
-        pair_s, taken = start_s, list[PairsWanted]()
+        is_extra_left = self._extras_s < EXTRAS_SHARE * self.total_s
+        pair_s, taken, paid = start_s, list[PairsWanted](), set[_Measurement | None]()
         for request in wanted:
-            seconds = 0.0 if request.cell.figure.is_free else self.cell_s.get(request.cell, 0.0)
+            measurement = _measurement(request.cell)
+            own_s = 0.0 if measurement is None or measurement in paid else self._known_s.get(measurement, 0.0)
             is_allowed = is_extra_left or request.fresh or not _has_limited_share(request.cell)
-            if is_allowed and request.must_fit * (pair_s + seconds) < left_s:
-                pair_s += seconds
+            if is_allowed and request.must_fit * (pair_s + own_s) < left_s:
+                pair_s += own_s
+                paid.add(measurement)
                 taken.append(request)
         is_worth_a_pair = any(request.fresh or not request.cell.figure.is_free for request in taken)
         return tuple(r.cell for r in taken) if is_worth_a_pair or len(taken) == len(wanted) else ()
@@ -124,6 +138,11 @@ def _sample_pair(
         else:
             evidence[cell] = replace(known, log_ratios=(*known.log_ratios, log_ratio))
     return asked.keys() & log_ratios.keys()
+
+
+def _measurement(cell: Cell) -> _Measurement | None:
+    """Return the measurement that a cell is part of; None for a free one."""
+    return None if cell.figure.is_free else (cell.backend, cell.batch_size, cell.figure.kind)
 
 
 def _has_limited_share(cell: Cell) -> bool:

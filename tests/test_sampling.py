@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from embedopt.evidence import Cell, PairedCell, PairsWanted
+from embedopt.evidence import Cell, PairedCell, PairedMetric, PairsWanted
 from embedopt.sampling import Budget, sample_pairs
 
 A, COLD_START = Cell(backend="a", batch_size=1), Cell(backend="a", batch_size=0, metric="load_s")
 A_32, MANY = Cell(backend="a", batch_size=32), Cell(backend="a", batch_size=0, metric="texts_per_s")
 B = Cell(backend="b", batch_size=1)
+_MEMORY: tuple[PairedMetric, ...] = ("peak_rss_bytes", "grown_rss_bytes")
+_SERVED: tuple[PairedMetric, ...] = ("served_p50_ms", "served_p99_ms")
 
 
 def _sample(
@@ -21,16 +23,19 @@ def _sample(
     process pair.
     """
     left, sampled = list(wanted), list[list[Cell]]()
-    budget = Budget(total_s=budget_s, cell_s={A: 1.0, A_32: 1.0, B: 1.0})
+    budget = Budget(total_s=budget_s)
+    budget.learn({COLD_START: 9.0, A: 1.0, A_32: 1.0, B: 1.0})
+    spent_s = 0.0
 
     def plan_pairs(_: Sequence[PairedCell]) -> Sequence[PairsWanted]:
         return left.pop(0) if left else ()
 
     def measure_pair(asked: Sequence[PairsWanted]) -> Mapping[Cell, float] | None:
-        spent_s = sum(cell is not COLD_START for cells in sampled for cell in cells)
+        nonlocal spent_s
         cells = budget.affordable(asked, 0.0, budget_s - spent_s)
         if not cells:
             return None
+        spent_s += budget.spend(cells)
         sampled.append(list(cells))
         return dict.fromkeys(cells, 0.5)
 
@@ -94,22 +99,44 @@ def test_beyond_its_share_of_the_budget_a_cell_is_not_measured(
     extras_s: float, wanted: Sequence[Cell], measured: Sequence[Cell]
 ) -> None:
     budget = Budget(total_s=100.0)
-    budget.spend(A, 60.0)
-    budget.spend(MANY, extras_s)
+    budget.learn({COLD_START: 2.0, A: 60.0, MANY: extras_s})
+    assert budget.spend([COLD_START, A, MANY]) == 60.0 + extras_s
     requests = [PairsWanted(cell=cell, pairs=1) for cell in wanted]
-    assert budget.affordable(requests, 1.0, 99.0) == measured
+    assert budget.affordable(requests, 1.0, 999.0) == measured
 
 
 def test_beyond_its_share_of_the_budget_a_cell_is_confirmed() -> None:
-    budget = Budget(total_s=100.0, extras_s=35.0)
+    budget = Budget(total_s=100.0)
+    budget.learn({MANY: 35.0})
+    budget.spend([MANY])
     wanted = [PairsWanted(cell=COLD_START, pairs=1), _fresh(MANY, 1)]
     assert budget.affordable(wanted, 1.0, 99.0) == (COLD_START, MANY)
 
 
 def test_a_cell_that_does_not_fit_leaves_the_pair_to_those_that_do() -> None:
-    budget = Budget(total_s=100.0, cell_s={A: 2.0, A_32: 5.0, COLD_START: 3.0})
+    budget = Budget(total_s=100.0)
+    budget.learn({A: 2.0, A_32: 5.0, COLD_START: 3.0})
     wanted = [PairsWanted(cell=cell, pairs=1) for cell in (COLD_START, A_32, A)]
     assert budget.affordable(wanted, 3.0, 10.5) == (COLD_START, A_32, A)
     assert budget.affordable(wanted, 3.0, 10.0) == (COLD_START, A_32)
     assert budget.affordable(wanted, 3.0, 8.0) == (COLD_START, A)
     assert budget.affordable(wanted, 3.0, 5.0) == ()
+
+
+def test_figures_that_are_measured_together_take_their_time_once() -> None:
+    """The median of a batcher was measured first, so the 4 s were its own; the p99 alone takes as long."""
+    p50, p99 = (Cell(backend="a", batch_size=0, metric=name) for name in _SERVED)
+    budget = Budget(total_s=100.0)
+    budget.learn({p50: 4.0, p99: 0.0})
+    assert budget.affordable([_fresh(p99, 1)], 1.0, 5.0) == ()
+    assert budget.affordable([_fresh(p50, 1), _fresh(p99, 1)], 1.0, 5.1) == (p50, p99)
+    assert (budget.spend([p99]), budget.spend([p50, p99])) == (4.0, 4.0)
+
+
+def test_a_free_figure_of_the_same_kind_pays_for_no_other() -> None:
+    peak, later = (Cell(backend="a", batch_size=0, metric=name) for name in _MEMORY)
+    budget = Budget(total_s=100.0)
+    budget.learn({peak: 0.0, later: 4.0})
+    wanted = [PairsWanted(cell=cell, pairs=1) for cell in (peak, later)]
+    assert budget.affordable(wanted, 1.0, 5.1) == (peak, later)
+    assert budget.affordable(wanted, 1.0, 5.0) == ()

@@ -74,12 +74,11 @@ class DrawnRuns:
     def __init__(self, collected: SlowdownSamples, settings: GateSettings, drawing: Drawing) -> None:
         self._settings, self._drawing = settings, drawing
         self._rng = np.random.default_rng(drawing.seed)
-        # What is free takes no time of its own: it is part of the start of each pair.
         self._cell_s = dict[Cell, float]()
         self._start_s = defaultdict[str, float](lambda: _pair_start_s(collected))
         for sample in (sample for sample in collected.samples if sample.slowdown == 0):
             cell, seconds = sample.cell, _sample_s(sample) / len(sample.pairs)
-            self._cell_s[cell] = 0.0 if cell.figure.is_free else seconds
+            self._cell_s[cell] = seconds
             self._start_s[cell.backend] += seconds if cell.figure.is_free else 0.0
 
     def gate_runs(self, ratios: LogRatios) -> list[list[Outcomes]]:
@@ -101,7 +100,8 @@ class DrawnRuns:
     def _gate_run(self, ratios: LogRatios) -> Outcomes:
         """Draw one gate run and return its outcomes."""
         left_s = self._drawing.budget_s - self._drawing.survey_s
-        budget = Budget(total_s=self._drawing.budget_s, cell_s=dict(self._cell_s))
+        budget = Budget(total_s=self._drawing.budget_s)
+        budget.learn(self._cell_s)
 
         def take_pair(wanted: Sequence[PairsWanted]) -> Mapping[Cell, float] | None:
             nonlocal left_s
@@ -109,10 +109,7 @@ class DrawnRuns:
             timed = budget.affordable(wanted, start_s, left_s)
             if not timed:
                 return None
-            left_s -= start_s
-            for cell in timed:
-                left_s -= self._cell_s[cell]
-                budget.spend(cell, self._cell_s[cell])
+            left_s -= start_s + budget.spend(timed)
             place = self._rng.random()
             return {cell: ratios[cell][int(place * len(ratios[cell]))] for cell in timed}
 

@@ -57,7 +57,8 @@ def measure_pair(
     """Load one backend in both processes, and measure its cells one after the other.
 
     The head's calls are slowed on purpose by each of ``slowdowns``, shares of their time. Each slow-down is a
-    measurement of its own; the calls of all are interleaved. Only calls are slowed.
+    measurement of its own; the calls of all are interleaved. Only calls are slowed. Base does the same work,
+    but it does not count: what it leaves behind, such as colder caches, slows the next call of its process.
     ``on_last_call`` gets the texts of the last call of each batch size.
     """
     figures = _Figures(pair, cells[0].backend, work)
@@ -151,22 +152,26 @@ def _time_quads(
         for slowdown, (base, head, quads) in times.items():
             early, late = as_new(batch), as_new(batch)
             for client, texts in zip(pair.quad(turn), (early, early, late, late), strict=True):
-                extra, own = (0.0, base) if client is pair.base else (slowdown, head)
-                own.add(_time_call(client, cell.backend, texts, batch_size, extra), client.waited_s)
+                answer = _ask_time(client, cell.backend, texts, batch_size, slowdown)
+                # An older worker gives no time of its own.
+                uncounted_s = answer["seconds"] - answer["own_s"] if slowdown and client is pair.base else 0.0
+                own = base if client is pair.base else head
+                own.add(answer["seconds"] - uncounted_s, client.waited_s - uncounted_s)
             (before_s, now_s), (others_before_s, others_s) = (now_s, clock()), (others_s, pair.others_s())
             quads.append(Quad(seconds=now_s - before_s, others_s=others_s - others_before_s))
     return times, texts
 
 
 def _time_call(
-    client: WorkerClient,
-    backend: str,
-    batch: Sequence[str],
-    batch_size: int | None = None,
-    extra: float = 0.0,
+    client: WorkerClient, backend: str, batch: Sequence[str], batch_size: int | None = None
 ) -> float:
-    answer = client.ask("time", backend=backend, texts=batch, batch_size=batch_size, extra=extra)
-    return float(answer["seconds"])
+    return _ask_time(client, backend, batch, batch_size, 0.0)["seconds"]
+
+
+def _ask_time(
+    client: WorkerClient, backend: str, batch: Sequence[str], batch_size: int | None, extra: float
+) -> dict[str, float]:
+    return client.ask("time", backend=backend, texts=batch, batch_size=batch_size, extra=extra)
 
 
 class _Figures:

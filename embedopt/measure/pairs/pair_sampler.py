@@ -47,7 +47,7 @@ class PairSampler:
         cells = self._budget.affordable(wanted, self._start_s.get(backend, 0.0), self._left_s())
         if not cells:
             return None
-        log_ratios = {}
+        log_ratios, taken_s = {}, dict[Cell, float]()
         with live_pair(self.pairs, *self._starts) as pair:
             now_s = self._clock()
             measured = measure_pair(pair, cells, work, clock=self._clock, on_last_call=self._on_last_call)
@@ -55,13 +55,13 @@ class PairSampler:
                 log_ratios[cell] = process_pair.log_ratio
                 self._note(cell, process_pair)
                 before_s, now_s = now_s, self._clock()
-                self._budget.spend(cell, now_s - before_s)
+                taken_s[cell] = now_s - before_s
+        self._budget.learn(taken_s)
+        cells_s = self._budget.spend(cells)
         self.pairs += 1
         pair_s = self._clock() - started_s
         # The opening of the backend is part of every pair, whether or not its cold start is asked for.
-        self._start_s[backend] = pair_s - sum(
-            self._budget.cell_s[cell] for cell in log_ratios if not cell.figure.is_free
-        )
+        self._start_s[backend] = pair_s - cells_s
         self._on_step(
             f"pair {self.pairs}: {backend} in {pair_s:.0f} s; "
             f"{max(0.0, self._left_s()):.0f} of {self._budget.total_s:.0f} s left"

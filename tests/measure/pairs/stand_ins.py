@@ -93,11 +93,12 @@ class FakeClient(WorkerClient):
         self.texts.append(values["texts"])
         self.batch_sizes.append(values["batch_size"])
         self.resident_bytes += self.kept_bytes
-        seconds = self.call_s * (0.1 if is_kept else 1.0 + values["extra"])
+        own_s = self.call_s * (0.1 if is_kept else 1.0)
+        seconds = own_s * (1.0 + values["extra"])
         self.clock.advance(seconds)
         self.machine_s += self.others_share * seconds
         self.waited_s = self.idle_s + seconds
-        return {"seconds": seconds}
+        return {"seconds": seconds, "own_s": own_s}
 
     def memory_bytes(self) -> tuple[int, int]:
         return self.resident_bytes, self.peak_bytes

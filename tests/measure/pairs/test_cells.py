@@ -89,11 +89,15 @@ def test_log_ratios_are_of_heads_time_over_bases_time_and_cold_starts_have_one()
     assert measured[COLD_START, 0.0].log_ratio == pytest.approx(math.log(3.0))
 
 
-def test_slow_downs_apply_to_the_head_alone_and_are_interleaved() -> None:
+def test_slow_downs_count_for_the_head_alone_and_are_interleaved() -> None:
+    """Base does the same work off its clock: 2 s to load, 4 calls to warm up, 40 as they are and 40 slowed."""
     clock, base, head, _ = _clients()
-    measured = measure_pair(LivePair(number=0, base=base, head=head), [BATCH], WORK, (0.0, 0.2), clock)
+    measured = measure_pair(LivePair(number=0, base=base, head=head), [BATCH], WORK, (0.0, 0.5), clock)
     assert measured[BATCH, 0.0].log_ratio == pytest.approx(0.0)
-    assert measured[BATCH, 0.2].log_ratio == pytest.approx(math.log(1.2))
+    assert measured[BATCH, 0.5].log_ratio == pytest.approx(math.log(1.5))
+    assert set(measured[BATCH, 0.5].base_ms) == {100.0}
+    assert measured[BATCH, 0.5].disagreement == ""
+    assert clock.now_s == pytest.approx(2.0 + 4 * 0.1 + 40 * 0.1 + 40 * 0.15)
     assert base.texts == head.texts
     # Each slow-down is measured on the same batch, but for the numbers.
     assert len({tuple(_plain(batch)) for batch in base.texts[2:6]}) == 1
