@@ -90,7 +90,7 @@ def test_log_ratios_are_of_heads_time_over_bases_time_and_cold_starts_have_one()
 
 
 def test_slow_downs_count_for_the_head_alone_and_are_interleaved() -> None:
-    """Base does the same work off its clock: 2 s to load, 4 calls to warm up, 40 as they are and 40 slowed."""
+    """Base does the same work off its clock: 2 s to load, 4 calls to warm up, 40 plain and 40 slowed."""
     clock, base, head, _ = _clients()
     measured = measure_pair(LivePair(number=0, base=base, head=head), [BATCH], WORK, (0.0, 0.5), clock)
     assert measured[BATCH, 0.0].log_ratio == pytest.approx(0.0)
