@@ -18,8 +18,8 @@ from tests.models import Pooling, make_model  # after the variable is set
 
 pytest_plugins = ["pytester", "tests.suite"]
 
-# The same examples in every run, and no limit of time: a failure is due to a change, not to a new example or a
-# busy machine.
+# The same examples in every run, and no limit of time: a failure is due to a change, not to a new example or
+# a busy machine.
 settings.register_profile("same-examples", derandomize=True, deadline=None)
 settings.load_profile("same-examples")
 
