@@ -107,7 +107,8 @@ def _sample_group(
 
 
 def _left(request: PairsWanted, measured: Mapping[Cell, int]) -> PairsWanted:
-    return replace(request, must_fit=max(request.must_fit - measured[request.cell], 1))
+    """Return a request; once it is begun, only its next pair has to fit, since to stop would gain nothing."""
+    return replace(request, must_fit=1) if measured[request.cell] else request
 
 
 def _process_pairs(wanted: Sequence[PairsWanted]) -> Iterator[list[PairsWanted]]:

@@ -79,7 +79,7 @@ def test_a_confirmation_that_does_not_fit_is_not_begun_and_leaves_its_time_to_ot
     assert sampled == [[COLD_START, A]] * 3 + [[B]]
 
 
-def test_of_the_pairs_that_have_to_fit_those_already_measured_do_not() -> None:
+def test_pairs_already_measured_need_not_fit_again() -> None:
     """Two pairs up to the next look and six that would confirm what it flags fit into 8.5 s, not into 8 s."""
     for budget_s, pairs in ((8.0, 0), (8.5, 2)):
         counts, _ = _sample([PairsWanted(cell=B, pairs=2, must_fit=8)], budget_s=budget_s)
@@ -140,3 +140,20 @@ def test_a_free_figure_of_the_same_kind_pays_for_no_other() -> None:
     wanted = [PairsWanted(cell=cell, pairs=1) for cell in (peak, later)]
     assert budget.affordable(wanted, 1.0, 5.1) == (peak, later)
     assert budget.affordable(wanted, 1.0, 5.0) == ()
+
+
+def test_a_confirmation_that_was_begun_goes_on_though_a_pair_took_longer() -> None:
+    """Three pairs of 1 s fit into 5 s. The first takes 2 s; two more of 2 s would not fit."""
+    budget, costs_s, left_s, wanted = Budget(total_s=5.0), [2.0, 1.0, 1.0], 5.0, [[_fresh(B, 3)]]
+    budget.learn({B: 1.0})
+
+    def measure_pair(asked: Sequence[PairsWanted]) -> Mapping[Cell, float] | None:
+        nonlocal left_s
+        if not budget.affordable(asked, 0.0, left_s):
+            return None
+        budget.learn({B: costs_s.pop(0)})
+        left_s -= budget.spend([B])
+        return {B: 0.5}
+
+    [known] = sample_pairs([PairedCell(cell=B)], lambda _: wanted.pop() if wanted else (), measure_pair)
+    assert (len(known.fresh), left_s) == (3, 1.0)
