@@ -117,7 +117,7 @@ class PairedCell:
 class PairsWanted:
     """Pairs that a verdict on a cell still needs; ``fresh`` ones confirm a flagged cell.
 
-    ``must_fit`` is the number of pairs of the cell that have to fit into the budget, or none is begun.
+    The first of them is begun only if ``must_fit`` pairs of the cell fit into what is left of the budget.
     """
 
     cell: Cell
@@ -225,7 +225,7 @@ class ProcessPair:
         base_ms: milliseconds of base's calls; for another metric, its one value in the unit of the metric.
         head_ms: those of head.
         disagreement: how the clocks at both ends of the pipe differ, in words; empty where they agree.
-        seconds: seconds that it took, slow-downs left out; 0 where it is not known.
+        seconds: seconds that it took, with those of slow-downs shared out evenly; 0 where it is not known.
         quads: number of quads that were measured; 0 where it is not known.
         disturbed: number of quads in which other processes took the CPU; their calls are left out, unless
             they are more than half of the quads.

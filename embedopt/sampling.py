@@ -15,9 +15,8 @@ BUDGET_S = 480.0
 EXTRAS_SHARE = 0.35
 
 PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
-# Measures cells of one backend in one process pair. Returns the log ratios of those that the budget allows,
-# or None.
-MeasurePair = Callable[[Sequence[PairsWanted]], Mapping[Cell, float] | None]
+# Measures cells of one backend in one process pair. Returns the log ratios of those that the budget allows.
+MeasurePair = Callable[[Sequence[PairsWanted]], Mapping[Cell, float]]
 # What is measured at once: a batch size or a kind of figure of a backend, such as all that its batcher does.
 _Measurement = tuple[str, int, FigureKind]
 
@@ -51,16 +50,17 @@ class Budget:
         return sum(seconds.values())
 
     def affordable(self, wanted: Sequence[PairsWanted], start_s: float, left_s: float) -> tuple[Cell, ...]:
-        """Return the cells that a process pair measures if it takes ``start_s`` to open the backend.
+        """Return the cells that a process pair measures where ``left_s`` seconds of the budget are left.
 
-        The first in ``wanted`` have precedence. Beyond its share of the budget, a cell is measured only to
-        confirm it. Where only free cells would remain, none is measured.
+        The pair takes ``start_s`` seconds to start both processes and to open the backend. The first in
+        ``wanted`` have precedence. Beyond its share of the budget, a cell is measured only to confirm it.
+        Where only free cells would remain, none is measured.
         """
         is_extra_left = self._extras_s < EXTRAS_SHARE * self.total_s
         pair_s, taken, paid = start_s, list[PairsWanted](), set[_Measurement | None]()
         for request in wanted:
             measurement = _measurement(request.cell)
-            own_s = 0.0 if measurement is None or measurement in paid else self._known_s.get(measurement, 0.0)
+            own_s = self._known_s.get(measurement, 0.0) if measurement and measurement not in paid else 0.0
             is_allowed = is_extra_left or request.fresh or not _has_limited_share(request.cell)
             if is_allowed and request.must_fit * (pair_s + own_s) < left_s:
                 pair_s += own_s
@@ -89,7 +89,7 @@ def sample_pairs(
 
 
 def _groups(wanted: Sequence[PairsWanted]) -> Iterator[Sequence[PairsWanted]]:
-    """Yield the confirmations of each backend, then what else is wanted, for the time that they can't use."""
+    """Yield the confirmations of each backend, then what else is wanted, if no confirmation fits."""
     confirmations = [request for request in wanted if request.fresh]
     for backend in dict.fromkeys(request.cell.backend for request in confirmations):
         yield [request for request in confirmations if request.cell.backend == backend]
@@ -131,7 +131,7 @@ def _sample_pair(
         for cell, known in evidence.items()
         if cell.backend == wanted[0].cell.backend and cell.figure.is_free and not known.fresh
     ]
-    log_ratios = measure_pair([*(one for one in free if one.cell not in asked), *wanted]) or {}
+    log_ratios = measure_pair([*(one for one in free if one.cell not in asked), *wanted])
     for cell, log_ratio in log_ratios.items():
         known = evidence[cell]
         if cell in asked and asked[cell].fresh:

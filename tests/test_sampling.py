@@ -30,11 +30,11 @@ def _sample(
     def plan_pairs(_: Sequence[PairedCell]) -> Sequence[PairsWanted]:
         return left.pop(0) if left else ()
 
-    def measure_pair(asked: Sequence[PairsWanted]) -> Mapping[Cell, float] | None:
+    def measure_pair(asked: Sequence[PairsWanted]) -> Mapping[Cell, float]:
         nonlocal spent_s
         cells = budget.affordable(asked, 0.0, budget_s - spent_s)
         if not cells:
-            return None
+            return {}
         spent_s += budget.spend(cells)
         sampled.append(list(cells))
         return dict.fromkeys(cells, 0.5)
@@ -79,7 +79,7 @@ def test_a_confirmation_that_does_not_fit_is_not_begun_and_leaves_its_time_to_ot
     assert sampled == [[COLD_START, A]] * 3 + [[B]]
 
 
-def test_pairs_already_measured_need_not_fit_again() -> None:
+def test_a_later_look_is_begun_only_if_what_it_flags_could_be_confirmed() -> None:
     """Two pairs up to the next look and six that would confirm what it flags fit into 8.5 s, not into 8 s."""
     for budget_s, pairs in ((8.0, 0), (8.5, 2)):
         counts, _ = _sample([PairsWanted(cell=B, pairs=2, must_fit=8)], budget_s=budget_s)
@@ -147,10 +147,10 @@ def test_a_confirmation_that_was_begun_goes_on_though_a_pair_took_longer() -> No
     budget, costs_s, left_s, wanted = Budget(total_s=5.0), [2.0, 1.0, 1.0], 5.0, [[_fresh(B, 3)]]
     budget.learn({B: 1.0})
 
-    def measure_pair(asked: Sequence[PairsWanted]) -> Mapping[Cell, float] | None:
+    def measure_pair(asked: Sequence[PairsWanted]) -> Mapping[Cell, float]:
         nonlocal left_s
         if not budget.affordable(asked, 0.0, left_s):
-            return None
+            return {}
         budget.learn({B: costs_s.pop(0)})
         left_s -= budget.spend([B])
         return {B: 0.5}

@@ -121,7 +121,7 @@ def render_error_rates(
             parts += ["", _detected(f"Detected in %, with 95 % intervals; {kind}", own, shown)]
         cells = [rate for rate in own if rate.cell]
         parts += ["", _counted(f"Called equivalent in %; {kind}", cells, lambda rate: rate.equivalent)]
-        title = f"Left without an answer in %, which ends with 5; {kind}"
+        title = f"Looked slower when the budget ended, in %; of runs, those that end with 5; {kind}"
         parts += ["", _counted(title, own, lambda rate: rate.unanswered)]
     return rendered(parts, color=color)
 

@@ -92,7 +92,9 @@ def test_a_short_history_says_how_many_runs_are_missing() -> None:
     assert render_positions([SAME]) == "history: no time over torch-fp32's in this run\n"
 
 
-def _rates(rule: str, slowdown: float, alarms: Sequence[int]) -> list[ErrorRate]:
+def _rates(
+    rule: str, slowdown: float, alarms: Sequence[int], unanswered: Sequence[int] = (0, 0, 0)
+) -> list[ErrorRate]:
     cells = [Cell(backend="onnx-int8", batch_size=1), Cell(backend="onnx-int8", batch_size=32), None]
     return [
         ErrorRate(
@@ -101,22 +103,22 @@ def _rates(rule: str, slowdown: float, alarms: Sequence[int]) -> list[ErrorRate]
             cell=cell,
             alarms=count,
             equivalent=100 - count,
-            unanswered=1,
+            unanswered=without_answer,
             draws=100,
             effective_draws=100,
         )
-        for cell, count in zip(cells, alarms, strict=False)
+        for cell, count, without_answer in zip(cells, alarms, unanswered, strict=False)
     ]
 
 
 def test_error_rates_are_shown_for_every_rule_and_for_the_gates_cells() -> None:
     rates = [
-        *_rates(GATE, 0.0, (0, 1, 1)),
+        *_rates(GATE, 0.0, (0, 1, 1), (2, 3, 4)),
         *_rates("benchstat", 0.0, (30, 50, 70)),
-        *_rates(GATE, 0.05, (96, 100)),
+        *_rates(GATE, 0.05, (96, 100), (5, 0)),
         *_rates("benchstat", 0.05, (80, 90)),
     ]
-    shown = render_error_rates("Test CPU", rates, _rates(GATE, 0.02, (88, 90)))
+    shown = render_error_rates("Test CPU", rates, _rates(GATE, 0.02, (88, 90), (6, 7)))
     assert shown.splitlines() == [
         "Test CPU",
         "False alarms per cell and per run, and slow-downs detected, in %",
@@ -135,11 +137,12 @@ def test_error_rates_are_shown_for_every_rule_and_for_the_gates_cells() -> None:
         "onnx-int8 batch 1  100   4",
         "onnx-int8 batch 32  99   0",
         "",
-        "Left without an answer in %, which ends with 5; drawn from the collected pairs",
+        "Looked slower when the budget ended, in %; of runs, those that end with 5; drawn from the collected",
+        "pairs",
         "cell               +0% +5%",
-        "onnx-int8 batch 1    1   1",
-        "onnx-int8 batch 32   1   1",
-        "any in a run         1   -",
+        "onnx-int8 batch 1    2   5",
+        "onnx-int8 batch 32   3   0",
+        "any in a run         4   -",
         "",
         "Detected in %, with 95 % intervals; simulated: normal pairs with the spread of the collected ones",
         "cell                          +2%",
@@ -151,11 +154,11 @@ def test_error_rates_are_shown_for_every_rule_and_for_the_gates_cells() -> None:
         "onnx-int8 batch 1   12",
         "onnx-int8 batch 32  10",
         "",
-        "Left without an answer in %, which ends with 5; simulated: normal pairs with the spread of the",
-        "collected ones",
+        "Looked slower when the budget ended, in %; of runs, those that end with 5; simulated: normal pairs",
+        "with the spread of the collected ones",
         "cell               +2%",
-        "onnx-int8 batch 1    1",
-        "onnx-int8 batch 32   1",
+        "onnx-int8 batch 1    6",
+        "onnx-int8 batch 32   7",
     ]
 
 

@@ -52,7 +52,8 @@ def simulated(
 ) -> SlowdownSamples:
     """Return normally distributed pairs for each cell that has at least ``fewest`` pairs of identical sides.
 
-    Each cell keeps its spread and seconds per pair. Only calls are slowed, by exactly ``slowdowns``.
+    Each cell keeps its spread and seconds per pair. Only calls are slowed, by exactly ``slowdowns``. It is a
+    simulation, not a measurement.
     """
     rng = np.random.default_rng(seed)
     made = []
@@ -103,12 +104,12 @@ class DrawnRuns:
         budget = Budget(total_s=self._drawing.budget_s)
         budget.learn(self._cell_s)
 
-        def take_pair(wanted: Sequence[PairsWanted]) -> Mapping[Cell, float] | None:
+        def take_pair(wanted: Sequence[PairsWanted]) -> Mapping[Cell, float]:
             nonlocal left_s
             start_s = self._start_s[wanted[0].cell.backend]
             timed = budget.affordable(wanted, start_s, left_s)
             if not timed:
-                return None
+                return {}
             left_s -= start_s + budget.spend(timed)
             place = self._rng.random()
             return {cell: ratios[cell][int(place * len(ratios[cell]))] for cell in timed}

@@ -68,25 +68,26 @@ def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[Paired
 
 
 def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[PairsWanted, ...]:
-    """Return the pairs up to the next look at open cells; pairs that confirm a flagged cell come first.
+    """Return the pairs up to the next look at undecided cells; pairs that confirm a flagged cell come first.
 
-    Of those, the surest flag comes first, so that a chance one does not take its time. They have to fit into
-    the budget as a whole. So do the pairs up to a later look together with those that would confirm what it
-    flags: a flag without an answer fails a check. Only cells of calls get pairs beyond the fewest.
+    Of those, the surest slow-down comes first: chance flags and improvements must not take its time. They
+    have to fit into the budget as a whole. So do the pairs up to a later look together with those that would
+    confirm what it flags: a flag without an answer fails a check. Only cells of calls want pairs beyond the
+    fewest.
     """
     fewest, flagged = fewest_pairs(settings.level), flags(cells, settings)
     fresh, more = [], []
     for cell, verdict in zip(cells, judge_cells(cells, settings), strict=True):
-        pairs = len(cell.log_ratios)
-        if cell in flagged:
-            if missing := max(fewest - len(cell.fresh), 0):
-                request = PairsWanted(cell=cell.cell, pairs=missing, fresh=True, must_fit=missing)
-                fresh.append((abs(flagged[cell].t), request))
-        elif verdict.outcome == "inconclusive" and (pairs < fewest or cell.cell.figure.threshold is None):
-            for look in [look for look in _looks(settings) if look > pairs][:1]:
-                must_fit = 1 if pairs < fewest else look - pairs + fewest
-                more.append(PairsWanted(cell=cell.cell, pairs=look - pairs, must_fit=must_fit))
-    fresh.sort(key=lambda flag: -flag[0])
+        pairs, missing = len(cell.log_ratios), fewest - len(cell.fresh)
+        later = [look - pairs for look in _looks(settings) if look > pairs]
+        is_worth_more = pairs < fewest or cell.cell.figure.threshold is None
+        if cell in flagged and missing > 0:
+            request = PairsWanted(cell=cell.cell, pairs=missing, fresh=True, must_fit=missing)
+            fresh.append((flagged[cell].p_not_above, request))
+        elif cell not in flagged and verdict.outcome == "inconclusive" and later and is_worth_more:
+            must_fit = 1 if pairs < fewest else later[0] + fewest
+            more.append(PairsWanted(cell=cell.cell, pairs=later[0], must_fit=must_fit))
+    fresh.sort(key=lambda flag: flag[0])
     return (*(request for _, request in fresh), *more)
 
 

@@ -27,16 +27,11 @@ class Estimate:
     pairs: int
 
     @property
-    def t(self) -> float:
-        """The mean in standard errors; without spread, any mean but 0 is infinitely many."""
-        if self.error > 0:
-            return self.mean / self.error
-        return math.copysign(math.inf, self.mean) if self.mean else 0.0
-
-    @property
     def p_not_above(self) -> float:
         """The p-value of the one-sided t test against "not above 0"."""
-        return float(special.stdtr(self.pairs - 1, -self.t))
+        # Without spread, any mean but 0 is certain.
+        t = self.mean / self.error if self.error > 0 else math.copysign(math.inf, self.mean)
+        return float(special.stdtr(self.pairs - 1, -t)) if self.mean else 0.5
 
 
 def estimate(log_ratios: Sequence[float], level: float) -> Estimate:

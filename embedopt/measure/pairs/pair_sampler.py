@@ -38,15 +38,15 @@ class PairSampler:
         self._quads = self._disturbed = self._dropped = 0
         self.pairs = 0
 
-    def measure(self, wanted: Sequence[PairsWanted], work: Work) -> Mapping[Cell, float] | None:
-        """Measure a process pair of one backend; None if its cells took longer, the last time, than is left.
+    def measure(self, wanted: Sequence[PairsWanted], work: Work) -> Mapping[Cell, float]:
+        """Measure a process pair of one backend; return the log ratios of the cells that the budget allows.
 
-        Cells that the budget does not allow are left out.
+        A cell is expected to take as long as in the last pair.
         """
         backend, started_s = wanted[0].cell.backend, self._clock()
         cells = self._budget.affordable(wanted, self._start_s.get(backend, 0.0), self._left_s())
         if not cells:
-            return None
+            return {}
         log_ratios, taken_s = {}, dict[Cell, float]()
         with live_pair(self.pairs, *self._starts) as pair:
             now_s = self._clock()

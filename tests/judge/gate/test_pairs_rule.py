@@ -257,9 +257,15 @@ def test_a_cold_start_is_sampled_only_to_confirm_it() -> None:
     )
 
 
-def test_the_surest_flag_is_confirmed_first() -> None:
-    cells = [paired_cell(0.1, batch_size=1), paired_cell(-0.3, batch_size=8), paired_cell(0.2, batch_size=32)]
-    assert [request.cell.batch_size for request in plan_pairs(cells, SETTINGS)] == [8, 32, 1]
+def test_the_surest_slow_down_is_confirmed_first_and_an_improvement_last() -> None:
+    """What is faster fails nothing if the budget ends before it is confirmed."""
+    cells = [
+        paired_cell(-0.3, batch_size=1),
+        paired_cell(0.1, batch_size=8),
+        paired_cell(0.2, spread=6.0, batch_size=16),
+        paired_cell(0.2, batch_size=32),
+    ]
+    assert [request.cell.batch_size for request in plan_pairs(cells, SETTINGS)] == [32, 8, 16, 1]
 
 
 _CHANGES = st.lists(st.floats(-0.1, 0.1), min_size=0, max_size=16)

@@ -100,7 +100,7 @@ def test_a_file_without_samples_is_an_error_of_one_line(tmp_path: Path, text: st
         read_samples(tmp_path / "x.json")
 
 
-def test_a_pair_says_what_each_cell_took_without_its_slow_downs() -> None:
+def test_a_pair_says_what_each_cell_took_with_its_slow_downs_shared_out_evenly() -> None:
     """Ten quads of four calls and two to warm up, of 0.1 s; those of both sides take 21 % more in all."""
     collected, _ = _collect(PLAN)
     seconds = {
