@@ -16,6 +16,7 @@ from embedopt.schema import OMIT_EMPTY, Better, record
 
 # What one test of benchmarks/test_against.py asks about a backend.
 FigureKind = Literal["time", "many texts", "batcher", "load", "memory", "size", "accuracy", "drift"]
+Look = Literal["first", "later", "confirmation"]
 PairedMetric = Literal[
     "latency",
     "texts_per_s",
@@ -115,15 +116,20 @@ class PairedCell:
 
 @record
 class PairsWanted:
-    """Pairs that a verdict on a cell still needs; ``fresh`` ones confirm a flagged cell.
+    """Pairs that a verdict on a cell still needs.
 
-    The first of them is begun only if ``must_fit`` pairs of the cell fit into what is left of the budget.
+    Attributes:
+        look: whether the verdict needs them to look at the cell for the first time, or at a later time, or to
+            confirm a flagged cell, for which only fresh pairs count.
+        must_fit: whether none is measured unless all should fit into what is left of the budget.
+        confirming: number of pairs that would confirm what these flag; they have to fit, too.
     """
 
     cell: Cell
     pairs: int
-    fresh: bool = False
-    must_fit: int = 1
+    look: Look = "first"
+    must_fit: bool = True
+    confirming: int = 0
 
 
 @record
@@ -251,8 +257,16 @@ class SlowdownSample:
 
 @record
 class SlowdownSamples:
-    """Process pairs with known slow-downs, as ``embedopt calibrate`` collects and saves them."""
+    """Process pairs with known slow-downs, as ``embedopt calibrate`` collects and saves them.
+
+    Attributes:
+        seconds: seconds that the pairs took.
+        survey_s: seconds that a gate run takes for the scores, sizes and vectors of both sides, before its
+            first pair. Files from before it was measured lack it and are refused: in their slowed pairs,
+            only the head did the added work, which slowed its other calls, too.
+    """
 
     hardware_class: str
     samples: tuple[SlowdownSample, ...]
     seconds: float
+    survey_s: float

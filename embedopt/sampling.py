@@ -3,75 +3,99 @@
 The same function serves real runs and the simulated ones that error rates are estimated from.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from statistics import fmean
 
 from embedopt.evidence import Cell, FigureKind, PairedCell, PairsWanted
 
 # Seconds that a gate run may take, unless --against-budget says otherwise.
 BUDGET_S = 480.0
-# Share of it for calls with many texts, the batcher and growing memory.
-EXTRAS_SHARE = 0.35
 
 PlanPairs = Callable[[Sequence[PairedCell]], Sequence[PairsWanted]]
-# Measures cells of one backend in one process pair. Returns the log ratios of those that the budget allows.
-MeasurePair = Callable[[Sequence[PairsWanted]], Mapping[Cell, float]]
+# Measures cells of one backend in one process pair, and returns their log ratios.
+MeasurePair = Callable[[Sequence[Cell]], Mapping[Cell, float]]
 # What is measured at once: a batch size or a kind of figure of a backend, such as all that its batcher does.
-_Measurement = tuple[str, int, FigureKind]
+Measurement = tuple[str, int, FigureKind]
 
 
-@dataclass(slots=True, kw_only=True)
 class Budget:
-    """The seconds of a gate run, and what its cells take in a process pair.
+    """The seconds that are left of a gate run, and those that process pairs take: the mean so far.
 
-    A cell that has not been measured yet is taken to need no time, and so is a free one: the start of each
-    pair includes it.
+    What has not been measured yet is taken to need no time. A free cell needs none: the start of each pair
+    includes it. ``left_s`` returns the seconds that are left.
     """
 
-    total_s: float
-    # Seconds so far of the cells that get a share of the budget only.
-    _extras_s: float = field(default=0.0, init=False)
-    _known_s: dict[_Measurement, float] = field(default_factory=dict, init=False)
+    def __init__(self, left_s: Callable[[], float]) -> None:
+        self._left_s = left_s
+        # Of each measurement, and of the start of a backend's pair.
+        self._taken_s = defaultdict[Measurement | str, list[float]](list)
 
-    def learn(self, taken_s: Mapping[Cell, float]) -> None:
-        """Note the seconds that each cell of a process pair took."""
-        measurements = defaultdict[_Measurement, float](float)
+    def learn(self, backend: str, pair_s: float, taken_s: Mapping[Cell, float]) -> None:
+        """Note the seconds of a process pair of a backend, and those of each of its cells."""
+        measurements = defaultdict[Measurement, float](float)
         for cell, seconds in taken_s.items():
-            if measurement := _measurement(cell):
+            if measurement := measurement_of(cell):
                 measurements[measurement] += seconds
-        self._known_s |= measurements
+        for measurement, seconds in measurements.items():
+            self._taken_s[measurement].append(seconds)
+        self._taken_s[backend].append(pair_s - sum(measurements.values()))
 
-    def spend(self, cells: Collection[Cell]) -> float:
-        """Count a process pair of these cells; return the seconds that it takes besides its start."""
-        measured = {measurement: cell for cell in cells if (measurement := _measurement(cell))}
-        seconds = {cell: self._known_s.get(measurement, 0.0) for measurement, cell in measured.items()}
-        self._extras_s += sum(own_s for cell, own_s in seconds.items() if _has_limited_share(cell))
-        return sum(seconds.values())
+    def knows(self, cell: Cell) -> bool:
+        """Return whether the seconds of a cell are known."""
+        return all(part in self._taken_s for part in _parts(cell))
 
-    def affordable(self, wanted: Sequence[PairsWanted], start_s: float, left_s: float) -> tuple[Cell, ...]:
-        """Return the cells that a process pair measures where ``left_s`` seconds of the budget are left.
+    def worthwhile(self, wanted: Sequence[PairsWanted], begun: Collection[Cell] = ()) -> list[PairsWanted]:
+        """Return the requests whose pairs should all fit into what is left, those with precedence first.
 
-        The pair takes ``start_s`` seconds to start both processes and to open the backend. The first in
-        ``wanted`` have precedence. Beyond its share of the budget, a cell is measured only to confirm it.
+        The pairs that would confirm what they flag have to fit, too: those of the dearest. What need not fit
+        comes first, and what is begun. Then come confirmations in their order, and of other requests those
+        that take the least time, so that most cells are decided.
+        """
+        left_s, total_s, reserve_s = self._left_s(), 0.0, 0.0
+        pairs, taken = defaultdict[Measurement | str, int](int), list[PairsWanted]()
+        needed = {request.cell for request in wanted if not request.must_fit} | {*begun}
+        for request in sorted(wanted, key=lambda one: (one.cell not in needed, self._order_s(one))):
+            parts = _parts(request.cell)
+            more_s = sum(max(request.pairs - pairs[part], 0) * self._mean_s(part) for part in parts)
+            confirming_s = max(reserve_s, request.confirming * sum(map(self._mean_s, parts)))
+            if request.cell not in needed and total_s + more_s + confirming_s >= left_s:
+                continue
+            taken.append(request)
+            total_s, reserve_s = total_s + more_s, confirming_s
+            for part in parts:
+                pairs[part] = max(pairs[part], request.pairs)
+        return taken
+
+    def next_pair(self, wanted: Sequence[PairsWanted]) -> tuple[Cell, ...]:
+        """Return the cells of a backend that its next process pair measures; the first have precedence.
+
         Where only free cells would remain, none is measured.
         """
-        is_extra_left = self._extras_s < EXTRAS_SHARE * self.total_s
-        pair_s, taken, paid = start_s, list[PairsWanted](), set[_Measurement | None]()
+        left_s, pair_s = self._left_s(), self._mean_s(wanted[0].cell.backend)
+        taken, paid = list[PairsWanted](), set[Measurement | None]()
         for request in wanted:
-            measurement = _measurement(request.cell)
-            own_s = self._known_s.get(measurement, 0.0) if measurement and measurement not in paid else 0.0
-            is_allowed = is_extra_left or request.fresh or not _has_limited_share(request.cell)
-            if is_allowed and request.must_fit * (pair_s + own_s) < left_s:
+            measurement = measurement_of(request.cell)
+            own_s = self._mean_s(measurement) if measurement and measurement not in paid else 0.0
+            if pair_s + own_s < left_s:
                 pair_s += own_s
                 paid.add(measurement)
                 taken.append(request)
-        is_worth_a_pair = any(request.fresh or not request.cell.figure.is_free for request in taken)
+        is_worth_a_pair = any(_is_fresh(request) or not request.cell.figure.is_free for request in taken)
         return tuple(r.cell for r in taken) if is_worth_a_pair or len(taken) == len(wanted) else ()
+
+    def _order_s(self, request: PairsWanted) -> float:
+        measurement = measurement_of(request.cell)
+        return self._mean_s(measurement) if measurement and not _is_fresh(request) else 0.0
+
+    def _mean_s(self, part: Measurement | str) -> float:
+        taken_s = self._taken_s.get(part)
+        return fmean(taken_s) if taken_s else 0.0
 
 
 def sample_pairs(
-    cells: Sequence[PairedCell], plan_pairs: PlanPairs, measure_pair: MeasurePair
+    cells: Sequence[PairedCell], plan_pairs: PlanPairs, measure_pair: MeasurePair, budget: Budget
 ) -> tuple[PairedCell, ...]:
     """Measure process pairs until no more are wanted or the budget is spent.
 
@@ -81,71 +105,98 @@ def sample_pairs(
     Returns:
         ``cells`` with the log ratios of all pairs that were measured.
     """
-    evidence = {known.cell: known for known in cells}
-    while wanted := plan_pairs(tuple(evidence.values())):
-        if not any(_sample_group(evidence, group, measure_pair) for group in _groups(wanted)):
+    sampler = _Sampler(cells, measure_pair, budget)
+    while wanted := plan_pairs(tuple(sampler.evidence.values())):
+        by_look = {
+            look: [one for one in wanted if one.look == look] for look in ("confirmation", "first", "later")
+        }
+        is_any = (
+            any(map(sampler.measure_all, _by_backend(by_look["confirmation"])))
+            or sampler.measure_round(by_look["first"])
+            or any(map(sampler.measure_all, _by_backend(by_look["later"])))
+        )
+        if not is_any:
             break
-    return tuple(evidence.values())
+    return tuple(sampler.evidence.values())
 
 
-def _groups(wanted: Sequence[PairsWanted]) -> Iterator[Sequence[PairsWanted]]:
-    """Yield the confirmations of each backend, then what else is wanted, if no confirmation fits."""
-    confirmations = [request for request in wanted if request.fresh]
-    for backend in dict.fromkeys(request.cell.backend for request in confirmations):
-        yield [request for request in confirmations if request.cell.backend == backend]
-    yield [request for request in wanted if not request.fresh]
-
-
-def _sample_group(
-    evidence: dict[Cell, PairedCell], group: Sequence[PairsWanted], measure_pair: MeasurePair
-) -> bool:
-    """Measure the pairs of a group; return whether the budget allowed a cell that was wanted."""
-    measured = Counter[Cell]()
-    for pair_cells in _process_pairs(group):
-        measured.update(_sample_pair(evidence, [_left(r, measured) for r in pair_cells], measure_pair))
-    return bool(measured)
-
-
-def _left(request: PairsWanted, measured: Mapping[Cell, int]) -> PairsWanted:
-    """Return a request; once it is begun, only its next pair has to fit, since to stop would gain nothing."""
-    return replace(request, must_fit=1) if measured[request.cell] else request
-
-
-def _process_pairs(wanted: Sequence[PairsWanted]) -> Iterator[list[PairsWanted]]:
-    """Yield what each process pair measures; the backends take turns."""
-    for number in range(max((request.pairs for request in wanted), default=0)):
-        for backend in dict.fromkeys(request.cell.backend for request in wanted):
-            own = [request for request in wanted if request.cell.backend == backend]
-            if pair_cells := [request for request in own if request.pairs > number]:
-                yield pair_cells
-
-
-def _sample_pair(
-    evidence: dict[Cell, PairedCell], wanted: Sequence[PairsWanted], measure_pair: MeasurePair
-) -> set[Cell]:
-    """Add one process pair to the evidence; return the cells that were wanted and that the budget allowed."""
-    asked = {request.cell: request for request in wanted}
-    # A cold start that is being confirmed gets no more pairs of the first judgement.
-    free = [
-        PairsWanted(cell=cell, pairs=1)
-        for cell, known in evidence.items()
-        if cell.backend == wanted[0].cell.backend and cell.figure.is_free and not known.fresh
-    ]
-    log_ratios = measure_pair([*(one for one in free if one.cell not in asked), *wanted])
-    for cell, log_ratio in log_ratios.items():
-        known = evidence[cell]
-        if cell in asked and asked[cell].fresh:
-            evidence[cell] = replace(known, fresh=(*known.fresh, log_ratio))
-        else:
-            evidence[cell] = replace(known, log_ratios=(*known.log_ratios, log_ratio))
-    return asked.keys() & log_ratios.keys()
-
-
-def _measurement(cell: Cell) -> _Measurement | None:
+def measurement_of(cell: Cell) -> Measurement | None:
     """Return the measurement that a cell is part of; None for a free one."""
     return None if cell.figure.is_free else (cell.backend, cell.batch_size, cell.figure.kind)
 
 
-def _has_limited_share(cell: Cell) -> bool:
-    """Return whether a cell gets a share of the budget only."""
-    return cell.metric != "latency" and not cell.figure.is_free
+class _Sampler:
+    """Measures process pairs that are wanted, as the budget allows, and adds them to the evidence.
+
+    What is begun goes on as long as its next pair fits, since to stop would gain nothing. The first pair of a
+    figure only tells what it takes.
+    """
+
+    def __init__(self, cells: Sequence[PairedCell], measure_pair: MeasurePair, budget: Budget) -> None:
+        self.evidence = {known.cell: known for known in cells}
+        self._measure_pair, self._budget = measure_pair, budget
+        self._begun = set[Cell]()
+
+    def measure_round(self, wanted: Sequence[PairsWanted]) -> bool:
+        """Measure one pair of each backend; return whether the budget allowed any."""
+        left, is_any = list(wanted), False
+        for backend in dict.fromkeys(request.cell.backend for request in wanted):
+            left = self._budget.worthwhile(left, self._begun)
+            own = [request for request in left if request.cell.backend == backend]
+            known = {request.cell for request in own if self._budget.knows(request.cell)}
+            measured = self._measure(own)
+            self._begun |= known & measured
+            left = [*(one for one in left if one.cell.backend != backend), *_rest(own, measured)]
+            is_any |= bool(measured)
+        return is_any
+
+    def measure_all(self, wanted: Sequence[PairsWanted]) -> bool:
+        """Measure the pairs of one backend; return whether the budget allowed any."""
+        begun, left = set[Cell](), list(wanted)
+        while left := self._budget.worthwhile(left, begun):
+            measured = self._measure(left)
+            begun |= measured
+            left = _rest(left, measured)
+        return bool(begun)
+
+    def _measure(self, wanted: Sequence[PairsWanted]) -> set[Cell]:
+        """Measure a process pair of a backend; return the wanted cells that the budget allowed."""
+        if not wanted:
+            return set()
+        asked = {request.cell: request for request in wanted}
+        # A cold start that is being confirmed gets no more pairs of the first judgement.
+        free = [
+            PairsWanted(cell=cell, pairs=1)
+            for cell, known in self.evidence.items()
+            if cell.backend == wanted[0].cell.backend and cell.figure.is_free and not known.fresh
+        ]
+        cells = self._budget.next_pair([*(one for one in free if one.cell not in asked), *wanted])
+        log_ratios = self._measure_pair(cells) if cells else {}
+        for cell, log_ratio in log_ratios.items():
+            known = self.evidence[cell]
+            if cell in asked and _is_fresh(asked[cell]):
+                self.evidence[cell] = replace(known, fresh=(*known.fresh, log_ratio))
+            else:
+                self.evidence[cell] = replace(known, log_ratios=(*known.log_ratios, log_ratio))
+        return asked.keys() & log_ratios.keys()
+
+
+def _by_backend(wanted: Sequence[PairsWanted]) -> Iterator[Sequence[PairsWanted]]:
+    for backend in dict.fromkeys(request.cell.backend for request in wanted):
+        yield [request for request in wanted if request.cell.backend == backend]
+
+
+def _rest(wanted: Sequence[PairsWanted], measured: Collection[Cell]) -> list[PairsWanted]:
+    """Return what is still wanted of the cells that were measured; the budget does not allow the others."""
+    rest = (replace(one, pairs=one.pairs - 1) for one in wanted if one.cell in measured)
+    return [request for request in rest if request.pairs]
+
+
+def _parts(cell: Cell) -> tuple[Measurement | str, ...]:
+    """Return what a process pair of a cell takes time for: its start, by backend, and the measurement."""
+    measurement = measurement_of(cell)
+    return (cell.backend, measurement) if measurement else (cell.backend,)
+
+
+def _is_fresh(request: PairsWanted) -> bool:
+    return request.look == "confirmation"

@@ -31,4 +31,5 @@ def make_samples(cells: Sequence[Cell]) -> SlowdownSamples:
             for (cell, slowdown), measured in pairs.items()
         ),
         seconds=100.0,
+        survey_s=70.0,
     )

@@ -82,8 +82,7 @@ class Shop:
             batch_sizes=(2,),
             budget_s=600.0,
             base_inputs=BaseInputs(is_model_given=model is None),
-            invariance_texts=4,
-            invariance_rounds=1,
+            invariance={"invariance_texts": 4, "invariance_rounds": 1},
         )
         cache_dir = str(self.folder.parent / "cache")
         work = Work(texts=tuple(TEXTS), model=model, cache_dir=cache_dir, cell_s=0.0)

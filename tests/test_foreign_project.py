@@ -48,8 +48,7 @@ def _gate_run(shop: Path, steps: list[str], model: str = "models/shop") -> GateR
         batch_sizes=(CELL.batch_size,),
         base_inputs=BaseInputs(model="models/shop", is_model_given=False),
         budget_s=600.0,
-        invariance_texts=2,
-        invariance_rounds=1,
+        invariance={"invariance_texts": 2, "invariance_rounds": 1},
     )
     cache = shop.parents[1] / "cache"
     work = Work(texts=("a", "night", "nurse"), model=str(shop / model), cache_dir=str(cache), cell_s=0)

@@ -29,8 +29,7 @@ def test_a_base_from_before_the_move_can_be_compared_and_has_the_same_exact_valu
         backends=(CELL.backend,),
         batch_sizes=(CELL.batch_size,),
         budget_s=600.0,
-        invariance_texts=2,
-        invariance_rounds=1,
+        invariance={"invariance_texts": 2, "invariance_rounds": 1},
     )
     work = Work(
         texts=("nurse, night shift", "welder in zurich", "java and python"),

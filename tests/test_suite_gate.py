@@ -162,7 +162,7 @@ def test_pairs_are_planned_by_the_threshold_that_judges(
     """A cell beyond the base's threshold but within the named one needs no pair to confirm it."""
     gate_run.log_ratios, gate_run.confirmed = {"onnx-int8 batch 8": 0.1}, 0
     _run_against(suite)
-    assert [wanted.fresh for wanted in gate_run.wanted] == [True]
+    assert [wanted.look for wanted in gate_run.wanted] == ["confirmation"]
     _run_against(suite, "--gate-threshold", "0.2").assert_outcomes(passed=19)
     assert gate_run.wanted == ()
 
@@ -320,7 +320,7 @@ def test_what_configuration_changes_is_a_moved_goal_post_and_the_base_s_options_
     plan = gate_run.plan
     assert plan is not None
     assert (plan.backends, plan.batch_sizes) == (("torch-fp32", "onnx-int8"), (1, 8))
-    assert (plan.threshold, plan.budget_s, plan.invariance_texts) == (0.04, 100.0, 96)
+    assert (plan.threshold, plan.budget_s, plan.invariance["invariance_texts"]) == (0.04, 100.0, 96)
     assert head in ", ".join(plan.moved)
     assert bool(plan.moved) == bool(head)
     assert ("this change also moves its own goal posts: " in " ".join(result.outlines)) == bool(head)

@@ -29,6 +29,7 @@ from embedopt.measure.pairs.known_slowdowns import SLOWDOWNS, SamplingPlan, coll
 from embedopt.measure.pairs.process_pair import Work, cells_of
 from embedopt.measure.pairs.project import holds_embedopt
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
+from embedopt.measure.profiles import PROFILES
 from embedopt.report.verdict_tables import render_error_rates, render_pair_variances
 from embedopt.schema import to_json
 
@@ -66,6 +67,7 @@ def calibrate(
             texts=load_corpus(next(filter(Path.is_dir, corpora), corpora[0])).mixed_texts,
             cache_dir=str(cache_dir) if cache_dir else None,
         ),
+        invariance=PROFILES["full"].invariance,
         pairs=pairs,
         budget_s=budget,
     )
@@ -99,7 +101,8 @@ def _collect(
         name="worker", root=project, python=sys.executable, installed=not holds_embedopt(project)
     )
     machine = this_machine().hardware_class
-    earlier = by_class.get(machine, SlowdownSamples(hardware_class=machine, samples=(), seconds=0.0))
+    empty = SlowdownSamples(hardware_class=machine, samples=(), seconds=0.0, survey_s=0.0)
+    earlier = by_class.get(machine, empty)
     progress = rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),
         rich.progress.MofNCompleteColumn(),

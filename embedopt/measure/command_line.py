@@ -254,8 +254,7 @@ def parse_gate_run(option: Namespace, head: Path) -> GatePlan | None:
         base_inputs=inputs,
         moved=getattr(option, "moved", ()),
         budget_s=option.against_budget,
-        invariance_texts=PROFILES[option.profile].invariance_texts,
-        invariance_rounds=PROFILES[option.profile].invariance_rounds,
+        invariance=PROFILES[option.profile].invariance,
         threshold=option.gate_threshold,
     )
 

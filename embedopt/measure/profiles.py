@@ -67,6 +67,11 @@ class Profile:
     footprint_texts: int
     load: LoadTestPlan
 
+    @property
+    def invariance(self) -> Mapping[str, int]:
+        """Texts and rounds of batch invariance, as a worker's request ``accuracy`` has them."""
+        return {"invariance_texts": self.invariance_texts, "invariance_rounds": self.invariance_rounds}
+
 
 PROFILES: Mapping[str, Profile] = {
     "full": Profile(

@@ -39,8 +39,7 @@ def test_the_soak_takes_what_its_option_says_and_the_gate_its_budget_once() -> N
         budget_s=300.0,
         backends=(),
         batch_sizes=(),
-        invariance_texts=1,
-        invariance_rounds=1,
+        invariance={"invariance_texts": 1, "invariance_rounds": 1},
     )
     options = _options(soak_s=60.0, against=against)
     steps = plan_steps([("test_against", {}), ("test_against", {}), ("test_soak", {})], options)

@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from embedopt.evidence import Cell, PairedCell, PairsWanted, ProcessPair, SlowdownSample, SlowdownSamples
+from embedopt.evidence import Cell, PairedCell, ProcessPair, SlowdownSample, SlowdownSamples
 from embedopt.judge.gate.other_tools import OTHER_TOOLS
 from embedopt.judge.gate.pairs_rule import judge_cells, plan_pairs
 from embedopt.judge.gate.settings import GateSettings
 from embedopt.judge.gate.verdict import Verdict, exit_code
-from embedopt.sampling import BUDGET_S, Budget, sample_pairs
+from embedopt.sampling import BUDGET_S, Budget, Measurement, measurement_of, sample_pairs
 
 Samples = Mapping[tuple[Cell, float], SlowdownSample]
 LogRatios = Mapping[Cell, Sequence[float]]
@@ -35,7 +35,6 @@ class Drawing:
         other_tool_runs: runs for the rules of other tools, which are slower to compute.
         budget_s: seconds of each run; a pair costs what its cells and the start of its two processes took
             when they were collected.
-        survey_s: seconds that a run takes before its first pair, for the scores and sizes of both sides.
         seed: seed of the random generator.
     """
 
@@ -43,7 +42,6 @@ class Drawing:
     runs: int = 20
     other_tool_runs: int = 500
     budget_s: float = BUDGET_S
-    survey_s: float = 70.0
     seed: int = 0
 
 
@@ -75,12 +73,15 @@ class DrawnRuns:
     def __init__(self, collected: SlowdownSamples, settings: GateSettings, drawing: Drawing) -> None:
         self._settings, self._drawing = settings, drawing
         self._rng = np.random.default_rng(drawing.seed)
-        self._cell_s = dict[Cell, float]()
+        self._survey_s = collected.survey_s
+        self._measured_s = defaultdict[Measurement, float](float)
         self._start_s = defaultdict[str, float](lambda: _pair_start_s(collected))
         for sample in (sample for sample in collected.samples if sample.slowdown == 0):
-            cell, seconds = sample.cell, _sample_s(sample) / len(sample.pairs)
-            self._cell_s[cell] = seconds
-            self._start_s[cell.backend] += seconds if cell.figure.is_free else 0.0
+            seconds = _sample_s(sample) / len(sample.pairs)
+            if measurement := measurement_of(sample.cell):
+                self._measured_s[measurement] += seconds
+            else:
+                self._start_s[sample.cell.backend] += seconds
 
     def gate_runs(self, ratios: LogRatios) -> list[list[Outcomes]]:
         """Return the outcomes of gate runs: one list of runs for each resample of the log ratios."""
@@ -100,25 +101,29 @@ class DrawnRuns:
 
     def _gate_run(self, ratios: LogRatios) -> Outcomes:
         """Draw one gate run and return its outcomes."""
-        left_s = self._drawing.budget_s - self._drawing.survey_s
-        budget = Budget(total_s=self._drawing.budget_s)
-        budget.learn(self._cell_s)
+        left_s = self._drawing.budget_s - self._survey_s
+        budget = Budget(lambda: left_s)
 
-        def take_pair(wanted: Sequence[PairsWanted]) -> Mapping[Cell, float]:
+        def take_pair(cells: Sequence[Cell]) -> Mapping[Cell, float]:
             nonlocal left_s
-            start_s = self._start_s[wanted[0].cell.backend]
-            timed = budget.affordable(wanted, start_s, left_s)
-            if not timed:
-                return {}
-            left_s -= start_s + budget.spend(timed)
-            place = self._rng.random()
-            return {cell: ratios[cell][int(place * len(ratios[cell]))] for cell in timed}
+            backend, place = cells[0].backend, self._rng.random()
+            taken_s = self._taken_s(cells)
+            pair_s = self._start_s[backend] + sum(taken_s.values())
+            left_s -= pair_s
+            budget.learn(backend, pair_s, taken_s)
+            return {cell: ratios[cell][int(place * len(ratios[cell]))] for cell in cells}
 
         empty = [PairedCell(cell=cell) for cell in ratios]
-        sampled = sample_pairs(empty, partial(plan_pairs, settings=self._settings), take_pair)
+        plan = partial(plan_pairs, settings=self._settings)
+        sampled = sample_pairs(empty, plan, take_pair, budget)
         verdicts = judge_cells(sampled, self._settings)
         outcomes: dict[Cell | None, _Outcome] = {None: _BY_EXIT_CODE.get(exit_code(verdicts), "")}
         return outcomes | dict(zip(ratios, map(_outcome, verdicts), strict=True))
+
+    def _taken_s(self, cells: Sequence[Cell]) -> Mapping[Cell, float]:
+        """Return the seconds of the cells of a pair; what is measured at once takes them once."""
+        measured = {part: cell for cell in cells if (part := measurement_of(cell))}
+        return {cell: self._measured_s[part] for part, cell in measured.items()}
 
     def other_tools(self, samples: Samples, cells: Sequence[Cell], slowdown: float) -> Mapping[str, Outcomes]:
         """Draw the base of one pair and the head of another; return the cells that each rule reports."""

@@ -1,13 +1,17 @@
 """The rule for times, which vary: process pairs flag a cell, and fresh pairs confirm it before it counts.
 
 One interval decides. Where it lies inside the threshold, the cell is equivalent. Where it does not, and does
-not hold 0, fresh pairs alone have to confirm the change. Otherwise more pairs are sampled.
+not hold 0, fresh pairs alone have to confirm the change. Otherwise more pairs are sampled, if the cell is one
+of calls.
 
 The interval is looked at several times while pairs come in. At all looks together, an end of it misses the
 truth in at most ``level`` of cells, so stopping at any look is safe. These are repeated confidence intervals
 (Jennison and Turnbull 1989, J. R. Statist. Soc. B 51, 305-361). Each look gets an equal part of the level
 (Bonferroni), which also holds for the mean of few values of unknown spread. By simulation they decide with
 fewer pairs than an always-valid sequence (Wang and Ramdas 2025, Sequential Analysis 44, 56-110).
+
+Fresh pairs are looked at twice, each time at half of the level: the first look, after two thirds of them, is
+enough for a change that is large beside the spread, and ends the confirmation of one that they contradict.
 
 Now and then a process encodes several texts 4 to 80 % slower than others of the same code. So where calls are
 timed, a pair that is an outlier is left out, and named: the verdict is on the others. Where more than a tenth
@@ -47,8 +51,7 @@ def judge_cells(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Ve
 
     All cells are judged at once: each further cell is one more chance of a false alarm.
     """
-    flagged = flags(cells, settings)
-    rule = _Rule(settings=settings, flagged=flagged, confirmed=_confirmed(cells, flagged, settings))
+    rule = _rule_of(cells, settings)
     return tuple(_judge_cell(cell, rule) for cell in cells)
 
 
@@ -61,7 +64,7 @@ def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[Paired
     flagged = {}
     for cell in cells:
         if pairs := _first_pairs(cell, settings):
-            first = estimate(_split(cell.cell, pairs)[0], _level_of_a_look(settings))
+            first = estimate(_split(cell.cell, pairs)[0], _level_of_a_look(cell.cell, settings))
             if not first.low <= 0 <= first.high and not _is_inside(cell.cell, first, settings):
                 flagged[cell] = first
     return flagged
@@ -70,38 +73,54 @@ def flags(cells: Iterable[PairedCell], settings: GateSettings) -> Mapping[Paired
 def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[PairsWanted, ...]:
     """Return the pairs up to the next look at undecided cells; pairs that confirm a flagged cell come first.
 
-    Of those, the surest slow-down comes first: chance flags and improvements must not take its time. They
-    have to fit into the budget as a whole. So do the pairs up to a later look together with those that would
-    confirm what it flags: a flag without an answer fails a check. Only cells of calls want pairs beyond the
-    fewest.
+    Of those, the surest slow-down comes first: chance flags and improvements must not take its time. Other
+    pairs have to leave enough of the budget to confirm what they flag, since a flag without an answer fails a
+    check. Only the first pairs of calls with a batch size need not fit, without which a run decides nothing,
+    and those of a figure that looks worse: few of them suffice to fail a check.
     """
-    fewest, flagged = fewest_pairs(settings.level), flags(cells, settings)
+    rule, fresh_looks = _rule_of(cells, settings), _fresh_looks(settings)
     fresh, more = [], []
-    for cell, verdict in zip(cells, judge_cells(cells, settings), strict=True):
-        pairs, missing = len(cell.log_ratios), fewest - len(cell.fresh)
-        later = [look - pairs for look in _looks(settings) if look > pairs]
-        is_worth_more = pairs < fewest or cell.cell.figure.threshold is None
-        if cell in flagged and missing > 0:
-            request = PairsWanted(cell=cell.cell, pairs=missing, fresh=True, must_fit=missing)
-            fresh.append((flagged[cell].p_not_above, request))
-        elif cell not in flagged and verdict.outcome == "inconclusive" and later and is_worth_more:
-            must_fit = 1 if pairs < fewest else later[0] + fewest
-            more.append(PairsWanted(cell=cell.cell, pairs=later[0], must_fit=must_fit))
+    for cell in cells:
+        missing = _missing(cell.log_ratios, _looks(cell.cell, settings))
+        if (flag := rule.flagged.get(cell)) is not None:
+            if not _is_answered(cell, rule):
+                pairs = _missing(cell.fresh, fresh_looks)
+                request = PairsWanted(cell=cell.cell, pairs=pairs, look="confirmation")
+                fresh.append((flag.p_not_above, request))
+        elif len(cell.log_ratios) < fewest_pairs(settings.level):
+            is_needed = cell.cell.metric == "latency" or _may_be_slower(cell, settings)
+            more.append(
+                PairsWanted(cell=cell.cell, pairs=missing, must_fit=not is_needed, confirming=fresh_looks[0])
+            )
+        elif missing and _judge_cell(cell, rule).outcome == "inconclusive":
+            more.append(PairsWanted(cell=cell.cell, pairs=missing, look="later", confirming=fresh_looks[0]))
     fresh.sort(key=lambda flag: flag[0])
     return (*(request for _, request in fresh), *more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
-    """What cells are judged by; ``flagged`` has the estimate from their first pairs."""
+    """What cells are judged by.
+
+    Attributes:
+        flagged: the estimate from the first pairs of each flagged cell.
+        confirmed: the flagged cells whose fresh pairs confirm the change.
+    """
 
     settings: GateSettings
     flagged: Mapping[PairedCell, Estimate]
     confirmed: frozenset[PairedCell]
 
 
-def _looks(settings: GateSettings) -> tuple[int, ...]:
-    return _looks_up_to(fewest_pairs(settings.level), settings.max_pairs)
+def _rule_of(cells: Sequence[PairedCell], settings: GateSettings) -> _Rule:
+    flagged = flags(cells, settings)
+    return _Rule(settings=settings, flagged=flagged, confirmed=_confirmed(cells, flagged, settings))
+
+
+def _looks(cell: Cell, settings: GateSettings) -> tuple[int, ...]:
+    """Return the numbers of pairs at which a cell is looked at: only calls are worth more than the fewest."""
+    fewest = fewest_pairs(settings.level)
+    return _looks_up_to(fewest, settings.max_pairs if cell.figure.threshold is None else fewest)
 
 
 @cache
@@ -113,26 +132,55 @@ def _looks_up_to(fewest: int, most: int) -> tuple[int, ...]:
     return tuple(looks)
 
 
-def _level_of_a_look(settings: GateSettings) -> float:
-    """Return the level at each end of one look's interval; the look with all fresh pairs is one more."""
-    return settings.level / (len(_looks(settings)) + 1)
+def _fresh_looks(settings: GateSettings) -> tuple[int, int]:
+    """Return the numbers of fresh pairs at which a flagged cell is looked at."""
+    fewest = fewest_pairs(settings.level)
+    return math.ceil(fewest * 2 / 3), fewest
+
+
+def _missing(pairs: Sequence[float], looks: Sequence[int]) -> int:
+    """Return the number of pairs up to the next look; 0 after the last."""
+    return next((look - len(pairs) for look in looks if look > len(pairs)), 0)
+
+
+def _level_of_a_look(cell: Cell, settings: GateSettings) -> float:
+    """Return the level at each end of one look's interval; the look with the fresh pairs is one more."""
+    return settings.level / (len(_looks(cell, settings)) + 1)
 
 
 def _first_pairs(cell: PairedCell, settings: GateSettings) -> tuple[float, ...]:
     """Return the log ratios up to the last look; pairs in between wait for the next."""
-    pairs = len(cell.log_ratios)
-    return cell.log_ratios[: max((look for look in _looks(settings) if look <= pairs), default=0)]
+    pairs, looks = len(cell.log_ratios), _looks(cell.cell, settings)
+    return cell.log_ratios[: max((look for look in looks if look <= pairs), default=0)]
 
 
 def _confirmed(
     cells: Sequence[PairedCell], flagged: Mapping[PairedCell, Estimate], settings: GateSettings
 ) -> frozenset[PairedCell]:
     """Return the flagged cells whose fresh pairs alone show the same change, after Holm over those cells."""
-    enough = [c for c in cells if c in flagged and len(c.fresh) >= fewest_pairs(settings.level)]
-    directed = [[math.copysign(1, flagged[cell].mean) * ratio for ratio in cell.fresh] for cell in enough]
-    confirming = [_confirming(cell.cell, ratios) for cell, ratios in zip(enough, directed, strict=True)]
-    adjusted = holm([estimate(ratios, settings.level).p_not_above for ratios in confirming])
+    looks = _fresh_looks(settings)
+    enough = [cell for cell in cells if cell in flagged and len(cell.fresh) >= looks[0]]
+    p_values = [
+        # Bonferroni over the looks.
+        len(looks) * min(_p_of_fresh(cell, flagged[cell], look) for look in looks if look <= len(cell.fresh))
+        for cell in enough
+    ]
+    adjusted = holm(p_values)
     return frozenset(cell for cell, p in zip(enough, adjusted, strict=True) if p < settings.level)
+
+
+def _p_of_fresh(cell: PairedCell, flag: Estimate, look: int) -> float:
+    """Return the p-value of the fresh pairs up to a look against "no change in the flagged direction"."""
+    directed = [math.copysign(1, flag.mean) * ratio for ratio in cell.fresh[:look]]
+    return estimate(_confirming(cell.cell, directed), 0.5).p_not_above
+
+
+def _is_answered(cell: PairedCell, rule: _Rule) -> bool:
+    """Return whether a flagged cell needs no more fresh pairs: they confirm, contradict, or are all there."""
+    first, last = _fresh_looks(rule.settings)
+    if cell in rule.confirmed or len(cell.fresh) >= last:
+        return True
+    return len(cell.fresh) >= first and _p_of_fresh(cell, rule.flagged[cell], first) >= 0.5
 
 
 def _confirming(cell: Cell, directed: Sequence[float]) -> Sequence[float]:
@@ -170,10 +218,11 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
     if len(pairs) < 2:
         return undecided
     counted, outliers = _split(cell.cell, pairs) if first else (pairs, ())
-    pooled = estimate(counted, _level_of_a_look(rule.settings))
+    pooled = estimate(counted, _level_of_a_look(cell.cell, rule.settings))
     measured = _with_figures(undecided, cell.cell, pooled, rule.settings)
     if not first:
-        return replace(measured, unanswered=_all_slower(cell, rule.settings))
+        is_suspected = len(pairs) >= _FEWEST_SUSPECTED and _all_slower(cell, rule.settings)
+        return replace(measured, unanswered=is_suspected)
     outcome, why = _outcome(cell, pooled, outliers, rule)
     if outliers:
         shown = ", ".join(f"{_change(cell.cell, outlier):+.1%}" for outlier in outliers)
@@ -181,7 +230,7 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
             filter(None, (why, f"{len(outliers)} of {len(pairs)} pairs left out as outliers: {shown}"))
         )
     flag = rule.flagged.get(cell)
-    looked_slower = flag is not None and flag.mean > 0 and len(cell.fresh) < fewest
+    looked_slower = flag is not None and flag.mean > 0 and not _is_answered(cell, rule)
     return replace(measured, outcome=outcome, why=why, unanswered=looked_slower)
 
 
@@ -193,9 +242,14 @@ def _may_be_the_change(outliers: Sequence[float], known: Estimate) -> bool:
 
 
 def _all_slower(cell: PairedCell, settings: GateSettings) -> bool:
-    """Return whether each of a few pairs is worse by more than the threshold."""
+    """Return whether each pair is worse by more than the threshold."""
     threshold = math.log1p(settings.threshold_of(cell.cell.backend, cell.cell.metric))
-    return len(cell.log_ratios) >= _FEWEST_SUSPECTED and min(cell.log_ratios) > threshold
+    return min(cell.log_ratios, default=0.0) > threshold
+
+
+def _may_be_slower(cell: PairedCell, settings: GateSettings) -> bool:
+    """Return whether a few more pairs of a cell may make it suspected."""
+    return len(cell.log_ratios) < _FEWEST_SUSPECTED and _all_slower(cell, settings)
 
 
 def _change(cell: Cell, log_ratio: float) -> float:
@@ -205,7 +259,7 @@ def _change(cell: Cell, log_ratio: float) -> float:
 
 def _with_figures(verdict: Verdict, cell: Cell, pooled: Estimate, settings: GateSettings) -> Verdict:
     threshold = settings.threshold_of(verdict.backend, verdict.metric)
-    detectable = share(smallest_effect(pooled, _level_of_a_look(settings)))
+    detectable = share(smallest_effect(pooled, _level_of_a_look(cell, settings)))
     low, high = sorted(_change(cell, end) for end in (pooled.low, pooled.high))
     return replace(
         verdict,
@@ -221,7 +275,7 @@ def _outcome(
     """Decide on a cell that has enough first pairs; return the outcome and the reason for it."""
     flag = rule.flagged.get(cell)
     at_first = "" if flag is None else f"{_change(cell.cell, flag.mean):+.1%} at first, "
-    if flag is not None and len(cell.fresh) < fewest_pairs(rule.settings.level):
+    if flag is not None and not _is_answered(cell, rule):
         ended = "but the budget ended before fresh pairs confirmed it: raise --against-budget"
         return "inconclusive", at_first + ended
     is_inside = _is_inside(cell.cell, pooled, rule.settings)

@@ -48,7 +48,7 @@ class GatePlan:
         backends: backends that are timed in process pairs, at each of the batch sizes.
         base_inputs: model and texts of the base, where they are not head's.
         moved: changes of head to the base's configuration, such as ``--min-cosine 0.95 -> 0.5``.
-        invariance_rounds: number of batches that each of these texts is encoded in.
+        invariance: number of texts and rounds of batch invariance, as the request ``accuracy`` has them.
         threshold: smallest change that counts, a share, for the record only; None for the default.
     """
 
@@ -61,8 +61,7 @@ class GatePlan:
     base_inputs: BaseInputs = BaseInputs()
     moved: tuple[str, ...] = ()
     budget_s: _BudgetS = BUDGET_S
-    invariance_texts: int
-    invariance_rounds: int
+    invariance: Mapping[str, int]
     threshold: float | None = None
 
     @property
@@ -230,8 +229,9 @@ class GateRunner:
         """Measure the exact values, then process pairs as long as they are wanted and the budget lasts."""
         self._measure_exact_values()
         if self.cells:
+            sampler = self.sampler
             sampled = sample_pairs(
-                self.cells, plan_pairs, lambda wanted: self.sampler.measure(wanted, self.work)
+                self.cells, plan_pairs, lambda cells: sampler.measure(cells, self.work), sampler.budget
             )
             disagreeing = self.sampler.disagreeing()
             self._cell_reasons |= disagreeing
@@ -273,7 +273,6 @@ class GateRunner:
 
     def _exact_values(self, start: StartWorker, *, of_base: bool) -> ExactValues:
         plan = self._plan
-        rounds = {"invariance_texts": plan.invariance_texts, "invariance_rounds": plan.invariance_rounds}
         with start() as client:
             if of_base and (request := best_request(client.requests)) is None:
                 self.notes.append(
@@ -281,7 +280,7 @@ class GateRunner:
                 )
             elif of_base:
                 self._vectors_by = request
-            asked = ExactRequest(vectors_by=self._vectors_by, invariance=rounds, of_base=of_base)
+            asked = ExactRequest(vectors_by=self._vectors_by, invariance=plan.invariance, of_base=of_base)
             left = [name for name in plan.backends if name not in self._reasons]
             return measure_exact_values(client, left, self.work, asked)
 

@@ -18,6 +18,7 @@ from embedopt.clock import Clock
 from embedopt.errors import RecordError
 from embedopt.evidence import Cell, ProcessPair, SlowdownSample, SlowdownSamples
 from embedopt.measure.pairs.cells import measure_pair
+from embedopt.measure.pairs.exact_values import ExactRequest, best_request, measure_exact_values
 from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair
 from embedopt.schema import from_json
 
@@ -26,10 +27,14 @@ SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingPlan:
-    """The cells to sample, the number of process pairs of each backend, and the longest duration."""
+    """The cells to sample, the number of process pairs of each backend, and the longest duration.
+
+    ``invariance`` is the number of texts and rounds of batch invariance in a gate run's exact values.
+    """
 
     cells: tuple[Cell, ...]
     work: Work
+    invariance: Mapping[str, int]
     pairs: int
     budget_s: float
 
@@ -66,7 +71,7 @@ def collect_samples(
         MeasureError: a worker died, hung or wrote rubbish.
     """
     if plan.budget_s > 0:
-        _build(start, plan)
+        samples = replace(samples, survey_s=2 * _survey_s(start, plan, clock))
     started_s = clock()
     for number in range(plan.pairs):
         for planned in plan.cells_by_backend.values():
@@ -89,11 +94,21 @@ def collect_samples(
     return samples
 
 
-def _build(start: StartWorker, plan: SamplingPlan) -> None:
-    """Build the artifacts first: a process that builds one takes several times the memory of opening it."""
+def _survey_s(start: StartWorker, plan: SamplingPlan, clock: Clock) -> float:
+    """Return the seconds that a gate run takes for the exact values of one side.
+
+    The artifacts are built first: a process that builds one takes several times the memory of opening it.
+    """
+    names = list(plan.cells_by_backend)
     with start() as client:
-        for name in plan.cells_by_backend:
+        for name in names:
             client.ask("load", **plan.work.opening(name, of_base=False))
+    started_s = clock()
+    with start() as client:
+        request = best_request(client.requests)
+        asked = ExactRequest(vectors_by=request, invariance=plan.invariance, of_base=False)
+        measure_exact_values(client, names, plan.work, asked)
+    return clock() - started_s
 
 
 def read_samples(file: Path) -> tuple[SlowdownSamples, ...]:
@@ -104,7 +119,6 @@ def read_samples(file: Path) -> tuple[SlowdownSamples, ...]:
     """
     try:
         content = json.loads(file.read_text(encoding="utf8"))
-        # A file from before several hardware classes holds the samples of one.
         by_class = content if content and isinstance(content, list) else [content]
         return tuple(from_json(SlowdownSamples, values) for values in by_class)
     except (OSError, ValueError, RecordError) as error:

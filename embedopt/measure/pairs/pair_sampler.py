@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from embedopt.clock import Clock
-from embedopt.evidence import Cell, PairsWanted, ProcessPair
+from embedopt.evidence import Cell, ProcessPair
 from embedopt.measure.pairs.cells import measure_pair
 from embedopt.measure.pairs.last_calls import LastCalls
 from embedopt.measure.pairs.process_pair import StartWorker, Work, live_pair
@@ -12,11 +12,10 @@ from embedopt.sampling import Budget
 
 
 class PairSampler:
-    """Starts process pairs and measures cells in them, as long as the budget of ``budget_s`` seconds lasts.
-
-    The budget begins now. Cells with a limited share, see :mod:`embedopt.sampling`, get a part of it.
+    """Starts process pairs and measures cells in them. The budget of ``budget_s`` seconds begins now.
 
     Attributes:
+        budget: what is left of it, and what the pairs took.
         pairs: number of process pairs so far.
     """
 
@@ -30,23 +29,16 @@ class PairSampler:
     ) -> None:
         self._starts, self._on_step, self._clock = starts, on_step, clock
         self._on_last_call = last_calls.add
-        self._started_s = clock()
-        self._budget = Budget(total_s=budget_s)
-        self._start_s: dict[str, float] = {}
+        self._started_s, self._budget_s = clock(), budget_s
+        self.budget = Budget(self._left_s)
         self._measured: Counter[Cell] = Counter()
         self._disagreements: dict[Cell, list[str]] = {}
         self._quads = self._disturbed = self._dropped = 0
         self.pairs = 0
 
-    def measure(self, wanted: Sequence[PairsWanted], work: Work) -> Mapping[Cell, float]:
-        """Measure a process pair of one backend; return the log ratios of the cells that the budget allows.
-
-        A cell is expected to take as long as in the last pair.
-        """
-        backend, started_s = wanted[0].cell.backend, self._clock()
-        cells = self._budget.affordable(wanted, self._start_s.get(backend, 0.0), self._left_s())
-        if not cells:
-            return {}
+    def measure(self, cells: Sequence[Cell], work: Work) -> Mapping[Cell, float]:
+        """Measure cells of one backend in a process pair; return their log ratios."""
+        backend, started_s = cells[0].backend, self._clock()
         log_ratios, taken_s = {}, dict[Cell, float]()
         with live_pair(self.pairs, *self._starts) as pair:
             now_s = self._clock()
@@ -56,15 +48,12 @@ class PairSampler:
                 self._note(cell, process_pair)
                 before_s, now_s = now_s, self._clock()
                 taken_s[cell] = now_s - before_s
-        self._budget.learn(taken_s)
-        cells_s = self._budget.spend(cells)
         self.pairs += 1
         pair_s = self._clock() - started_s
-        # The opening of the backend is part of every pair, whether or not its cold start is asked for.
-        self._start_s[backend] = pair_s - cells_s
+        self.budget.learn(backend, pair_s, taken_s)
         self._on_step(
             f"pair {self.pairs}: {backend} in {pair_s:.0f} s; "
-            f"{max(0.0, self._left_s()):.0f} of {self._budget.total_s:.0f} s left"
+            f"{max(0.0, self._left_s()):.0f} of {self._budget_s:.0f} s left"
         )
         return log_ratios
 
@@ -94,4 +83,4 @@ class PairSampler:
             self._disagreements.setdefault(cell, []).append(pair.disagreement)
 
     def _left_s(self) -> float:
-        return self._budget.total_s - (self._clock() - self._started_s)
+        return self._budget_s - (self._clock() - self._started_s)

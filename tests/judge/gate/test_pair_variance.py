@@ -33,7 +33,9 @@ def _variance(
             )
         )
     sample = SlowdownSample(cell=CELL, slowdown=0.0, pairs=tuple(pairs))
-    [variance] = pair_variances(SlowdownSamples(hardware_class="Test CPU", samples=(sample,), seconds=1.0))
+    [variance] = pair_variances(
+        SlowdownSamples(hardware_class="Test CPU", samples=(sample,), seconds=1.0, survey_s=0.0)
+    )
     return variance
 
 
@@ -65,7 +67,9 @@ def test_equal_parts_have_equal_shares() -> None:
 def test_pairs_without_any_spread_have_no_parts() -> None:
     pair = ProcessPair(log_ratio=0.0, base_ms=(1.0,) * 8, head_ms=(1.0,) * 8)
     sample = SlowdownSample(cell=CELL, slowdown=0.0, pairs=(pair,) * 4)
-    [variance] = pair_variances(SlowdownSamples(hardware_class="Test CPU", samples=(sample,), seconds=1.0))
+    [variance] = pair_variances(
+        SlowdownSamples(hardware_class="Test CPU", samples=(sample,), seconds=1.0, survey_s=0.0)
+    )
     assert variance.shares == dict.fromkeys(("process", "order", "texts", "neighbours"), 0.0)
 
 
@@ -77,5 +81,5 @@ def test_single_values_have_no_parts_and_too_few_pairs_are_left_out() -> None:
         for slowdown, pairs in ((0.0, (single,) * 4), (0.0, (calls,) * 3), (0.05, (calls,) * 4))
     )
     expected = PairVariance(cell=CELL, pairs=4, mean=0.0, error=0.0, spread=0.0)
-    collected = SlowdownSamples(hardware_class="Test CPU", samples=samples, seconds=1.0)
+    collected = SlowdownSamples(hardware_class="Test CPU", samples=samples, seconds=1.0, survey_s=0.0)
     assert pair_variances(collected) == (expected,)

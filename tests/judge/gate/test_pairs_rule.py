@@ -59,7 +59,7 @@ def test_a_rate_falls_where_its_log_ratio_is_above_0() -> None:
     assert verdict.effect == pytest.approx(1 / 1.05 - 1)
     assert verdict.interval == pytest.approx((-0.0532, -0.0420), abs=0.001)
     wide = dataclasses.replace(many, log_ratios=ratios(0.0, 5.0), fresh=())
-    assert plan_pairs([wide], SETTINGS) == (PairsWanted(cell=many.cell, pairs=2, must_fit=8),)
+    assert plan_pairs([wide], SETTINGS) == (_later(many.cell, 2),)
 
 
 def test_the_smallest_effect_is_never_below_the_threshold() -> None:
@@ -131,7 +131,7 @@ def test_outliers_are_left_out_and_named(far: tuple[float, ...], pairs: int, out
     [
         ((0.05, 0.052, 0.048, 0.05, 0.05, 0.6), "found"),  # confirmed by the others
         ((0.05, 0.052, 0.048, 0.05, 0.05, -0.6), "found"),
-        ((0.05, 0.052, 0.048, 0.05, -0.5, -0.6), "inconclusive"),  # two that contradict count
+        ((0.05, -0.5, 0.052, -0.6, 0.048, 0.05), "inconclusive"),  # two that contradict count
         ((0.003, -0.003, 0.001, -0.001, 0.6, 0.5), "inconclusive"),  # outliers alone confirm nothing
     ],
 )
@@ -148,7 +148,8 @@ def test_an_outlier_among_fresh_pairs_confirms_nothing(
 
 
 def test_where_a_third_of_heads_processes_are_slow_it_has_not_improved() -> None:
-    some = (*ratios(-0.05)[:4], 0.45, 0.46)
+    faster = ratios(-0.05)
+    some = (faster[0], 0.45, faster[1], faster[2], 0.46, faster[3])
     [verdict] = judge_cells([dataclasses.replace(paired_cell(0.0), log_ratios=some, fresh=some)], SETTINGS)
     assert verdict.outcome == "inconclusive"
 
@@ -210,7 +211,9 @@ def test_a_cold_start_has_its_own_threshold() -> None:
 
 def test_every_cell_first_gets_the_fewest_pairs_of_a_verdict() -> None:
     empty = [paired_cell(None, batch_size=1), paired_cell(None)]
-    assert plan_pairs(empty, SETTINGS) == tuple(PairsWanted(cell=cell.cell, pairs=6) for cell in empty)
+    assert plan_pairs(empty, SETTINGS) == tuple(
+        PairsWanted(cell=cell.cell, pairs=6, must_fit=False, confirming=4) for cell in empty
+    )
 
 
 def test_fresh_pairs_come_first_and_a_decided_cell_gets_none() -> None:
@@ -221,8 +224,8 @@ def test_fresh_pairs_come_first_and_a_decided_cell_gets_none() -> None:
         paired_cell(0.2, 0.2, batch_size=64),
     ]
     assert plan_pairs([wide, flagged, *decided], SETTINGS) == (
-        PairsWanted(cell=flagged.cell, pairs=6, fresh=True, must_fit=6),
-        PairsWanted(cell=wide.cell, pairs=2, must_fit=8),
+        _fresh(flagged.cell, 4),
+        _later(wide.cell, 2),
     )
 
 
@@ -230,15 +233,12 @@ def test_fresh_pairs_come_first_and_a_decided_cell_gets_none() -> None:
 def test_an_open_cell_is_looked_at_after_6_8_11_and_15_pairs(pairs: int, wanted: int) -> None:
     cell = Cell(backend="a", batch_size=1)
     wide = PairedCell(cell=cell, log_ratios=(ratios(0.0, 12.0) * 3)[:pairs])
-    later = PairsWanted(cell=cell, pairs=wanted, must_fit=wanted + 6)
-    assert plan_pairs([wide], SETTINGS) == ((later,) if wanted else ())
+    assert plan_pairs([wide], SETTINGS) == ((_later(cell, wanted),) if wanted else ())
 
 
 def test_max_pairs_allows_further_looks() -> None:
     wide = PairedCell(cell=Cell(backend="a", batch_size=1), log_ratios=(ratios(0.0, 12.0) * 3)[:15])
-    assert plan_pairs([wide], GateSettings(max_pairs=20)) == (
-        PairsWanted(cell=wide.cell, pairs=5, must_fit=11),
-    )
+    assert plan_pairs([wide], GateSettings(max_pairs=20)) == (_later(wide.cell, 5),)
 
 
 def test_pairs_between_two_looks_wait_for_the_next() -> None:
@@ -253,8 +253,85 @@ def test_a_cold_start_is_sampled_only_to_confirm_it() -> None:
     cold_start = Cell(backend="a", batch_size=0, metric="load_s")
     assert plan_pairs([PairedCell(cell=cold_start, log_ratios=ratios(0.0, 30.0))], SETTINGS) == ()
     assert plan_pairs([PairedCell(cell=cold_start, log_ratios=ratios(0.3))], SETTINGS) == (
-        PairsWanted(cell=cold_start, pairs=6, fresh=True, must_fit=6),
+        _fresh(cold_start, 4),
     )
+
+
+def test_a_figure_other_than_calls_is_looked_at_once() -> None:
+    """It gets all of the level at that look; a cold start gets further pairs, which do not count."""
+    cold_start = Cell(backend="a", batch_size=0, metric="load_s")
+    call = Cell(backend="a", batch_size=1)
+    six = ratios(0.05, 5.0)
+    outcomes = [
+        judge_cells([PairedCell(cell=cell, log_ratios=log_ratios)], SETTINGS)[0]
+        for cell in (cold_start, call)
+        for log_ratios in (six, (*six, 0.3, 0.3))
+    ]
+    assert [verdict.interval for verdict in outcomes[:2]] == [pytest.approx((0.0079, 0.0939), abs=1e-4)] * 2
+    assert outcomes[2].interval == pytest.approx((-0.0048, 0.1078), abs=1e-4)
+    assert outcomes[3].interval != outcomes[2].interval
+
+
+@pytest.mark.parametrize(
+    ("log_ratios", "must_fit"),
+    [
+        ((), True),
+        ((0.0,), True),
+        ((0.2,), False),
+        ((0.2, 0.2), False),
+        ((0.2, 0.1), True),
+        ((0.2,) * 3, True),
+    ],
+)
+def test_the_pairs_of_a_figure_need_not_fit_where_three_of_them_would_fail_a_check(
+    log_ratios: tuple[float, ...], must_fit: bool
+) -> None:
+    served = Cell(backend="a", batch_size=0, metric="served_p50_ms")
+    assert plan_pairs([PairedCell(cell=served, log_ratios=log_ratios)], SETTINGS) == (
+        PairsWanted(cell=served, pairs=6 - len(log_ratios), must_fit=must_fit, confirming=4),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fresh", "wanted"),
+    [
+        ((), 4),
+        ((0.1,), 3),
+        ((0.1, 0.11, 0.1, 0.09), 0),  # confirmed
+        ((0.1, 0.01, 0.06, 0.02), 2),  # neither
+        ((0.1, 0.01, 0.06, 0.02, 0.05), 1),
+        ((0.1, -0.1, 0.01, -0.02), 0),  # contradicted
+        ((0.1, 0.01, 0.06, 0.02, -0.05, 0.01), 0),
+    ],
+)
+def test_fresh_pairs_are_looked_at_after_four_and_after_six(fresh: tuple[float, ...], wanted: int) -> None:
+    flagged = dataclasses.replace(paired_cell(0.1), fresh=fresh)
+    assert plan_pairs([flagged], SETTINGS) == ((_fresh(flagged.cell, wanted),) if wanted else ())
+    [verdict] = judge_cells([flagged], SETTINGS)
+    assert verdict.unanswered == bool(wanted)
+
+
+def test_four_fresh_pairs_confirm_a_change_that_is_large_beside_their_spread() -> None:
+    [sure, unsure, refuted] = (
+        judge_cells([dataclasses.replace(paired_cell(0.1), fresh=fresh)], SETTINGS)[0]
+        for fresh in ((0.1, 0.11, 0.1, 0.09), (0.1, 0.01, 0.06, 0.02), (0.1, -0.1, 0.01, -0.02))
+    )
+    assert (sure.outcome, sure.pairs) == ("regressed", 10)
+    assert unsure.why == (
+        "+10.0% at first, but the budget ended before fresh pairs confirmed it: raise --against-budget"
+    )
+    assert refuted.why.startswith("+10.0% at first, not confirmed by fresh pairs; ")
+
+
+def test_each_look_at_fresh_pairs_gets_half_of_the_level() -> None:
+    """Student's one-sided p of these four is 0.0245 and 0.0259."""
+    confirming, not_confirming = (
+        dataclasses.replace(paired_cell(0.1), fresh=(0.1, 0.02, 0.05, low)) for low in (0.045, 0.042)
+    )
+    assert [judge_cells([cell], SETTINGS)[0].outcome for cell in (confirming, not_confirming)] == [
+        "regressed",
+        "inconclusive",
+    ]
 
 
 def test_the_surest_slow_down_is_confirmed_first_and_an_improvement_last() -> None:
@@ -266,6 +343,15 @@ def test_the_surest_slow_down_is_confirmed_first_and_an_improvement_last() -> No
         paired_cell(0.2, batch_size=32),
     ]
     assert [request.cell.batch_size for request in plan_pairs(cells, SETTINGS)] == [32, 8, 16, 1]
+
+
+def _later(cell: Cell, pairs: int) -> PairsWanted:
+    """Further pairs, which have to leave room for four that would confirm what they flag."""
+    return PairsWanted(cell=cell, pairs=pairs, look="later", confirming=4)
+
+
+def _fresh(cell: Cell, pairs: int) -> PairsWanted:
+    return PairsWanted(cell=cell, pairs=pairs, look="confirmation")
 
 
 _CHANGES = st.lists(st.floats(-0.1, 0.1), min_size=0, max_size=16)

@@ -68,8 +68,7 @@ class Stage:
             backends=backends,
             batch_sizes=(2,),
             budget_s=budget_s,
-            invariance_texts=2,
-            invariance_rounds=1,
+            invariance={"invariance_texts": 2, "invariance_rounds": 1},
         )
         starts = (lambda: self._start("base"), lambda: self._start("head"))
         work = Work(texts=("a", "b", "c"), cell_s=4.0)
@@ -93,12 +92,25 @@ class Stage:
         return client
 
     def run(self, *answers: Sequence[PairsWanted]) -> list[tuple[PairedCell, ...]]:
-        """Want these pairs one after the other, then no more; return the evidence before each answer."""
+        """Want these pairs one after the other, then no more; return the evidence before each answer.
+
+        First pairs are planned anew after each, and wanted until they are measured or the budget is spent.
+        """
         left, shown = list(answers), list[tuple[PairedCell, ...]]()
+        goals, before = dict[PairsWanted, int](), tuple[PairedCell, ...]()
 
         def plan_pairs(cells: Sequence[PairedCell]) -> Sequence[PairsWanted]:
+            nonlocal before
+            is_progress, before = tuple(cells) != before, tuple(cells)
+            counts = {known.cell: len(known.log_ratios) for known in cells}
+            unmet = {one: goal - counts[one.cell] for one, goal in goals.items() if goal > counts[one.cell]}
+            if unmet and is_progress:
+                return [dataclasses.replace(one, pairs=pairs) for one, pairs in unmet.items()]
             shown.append(tuple(cells))
-            return left.pop(0) if left else ()
+            answer = left.pop(0) if left else ()
+            goals.clear()
+            goals.update({one: counts[one.cell] + one.pairs for one in answer if one.look == "first"})
+            return answer
 
         self.runner.run(plan_pairs)
         return shown
@@ -112,7 +124,9 @@ def _counts(cells: Sequence[PairedCell]) -> list[tuple[int, int]]:
 
 def test_wanted_pairs_are_sampled_and_each_also_measures_a_cold_start() -> None:
     stage = Stage()
-    shown = stage.run([PairsWanted(cell=BATCH, pairs=3)], [PairsWanted(cell=BATCH, pairs=2, fresh=True)])
+    shown = stage.run(
+        [PairsWanted(cell=BATCH, pairs=3)], [PairsWanted(cell=BATCH, pairs=2, look="confirmation")]
+    )
     assert [_counts(cells) for cells in shown] == [[(0, 0), (0, 0)], [(3, 0), (3, 0)], [(3, 2), (5, 0)]]
     assert stage.runner.sampler.pairs == 5
     assert [client.closed for client in stage.clients] == [1] * (2 + 2 * 5)
@@ -124,20 +138,13 @@ def test_base_and_head_alternate_in_being_started_first() -> None:
     assert [client.name for client in stage.clients] == ["base", "head", "base", "head", "head", "base"]
 
 
-def test_confirmation_pairs_are_sampled_first() -> None:
-    stage = Stage(backends=("fake", "torch-fp32"))
-    other = Cell(backend="torch-fp32", batch_size=2)
-    shown = stage.run([PairsWanted(cell=other, pairs=9), PairsWanted(cell=BATCH, pairs=1, fresh=True)])
-    assert _counts(shown[1]) == [(0, 1), (1, 0), (0, 0), (0, 0)]
-
-
 def test_a_pair_that_the_budget_does_not_cover_is_not_started() -> None:
     """Exact values take 2 s each; a pair takes 2 s to load, 0.4 s to warm up and 4 s of quads."""
     stage = Stage(budget_s=4.0 + 3 * 6.4 + 1.0)
     shown = stage.run(*[[PairsWanted(cell=BATCH, pairs=2)]] * 9)
     assert stage.runner.sampler.pairs == 3
     assert stage.clock.now_s == pytest.approx(4.0 + 3 * 6.4)
-    assert len(shown) == 3  # two pairs, then one, then none: the end
+    assert len(shown) == 2  # of the second answer, one pair: the end
 
 
 def test_a_pair_of_fewer_cells_fits_into_less_of_the_budget() -> None:
@@ -145,7 +152,7 @@ def test_a_pair_of_fewer_cells_fits_into_less_of_the_budget() -> None:
     many = Cell(backend="fake", batch_size=0, metric="texts_per_s")
     stage = Stage(budget_s=4.0 + 10.6 + 6.4 + 1.0)
     both = [PairsWanted(cell=BATCH, pairs=1), PairsWanted(cell=many, pairs=1)]
-    stage.run(both, *[[PairsWanted(cell=BATCH, pairs=1, fresh=True)]] * 2)
+    stage.run(both, *[[PairsWanted(cell=BATCH, pairs=1, look="confirmation")]] * 2)
     assert stage.runner.sampler.pairs == 2
     assert stage.clock.now_s == pytest.approx(4.0 + 10.6 + 6.4)
 
@@ -156,7 +163,7 @@ def test_the_opening_of_a_model_counts_where_no_cold_start_is_measured() -> None
     stage = Stage(budget_s=4.0 + 6.4 + 2.0 + 5.0)
     stage.run(
         [PairsWanted(cell=BATCH, pairs=1)],
-        [PairsWanted(cell=load, pairs=1, fresh=True)],
+        [PairsWanted(cell=load, pairs=1, look="confirmation")],
         [PairsWanted(cell=BATCH, pairs=1)],
     )
     assert stage.runner.sampler.pairs == 2
@@ -248,13 +255,13 @@ def test_turns_in_which_other_processes_took_the_cpu_are_a_note() -> None:
     )
 
 
-def test_what_is_no_call_with_a_batch_size_gets_a_share_of_the_budget() -> None:
-    """Of 100 s it gets 35; a pair takes 4.3 s for it: 0.3 s of calls, 1 s to warm up and 3 s of turns."""
-    stage = Stage(budget_s=100.0)
+def test_a_figure_whose_pairs_would_not_all_fit_is_measured_once_and_leaves_the_time_to_others() -> None:
+    """Its first pair tells that it takes 4.3 s besides the 2 s of the start: 12 would not fit into 60 s."""
+    stage = Stage(budget_s=60.0)
     served = Cell(backend="fake", batch_size=0, metric="served_p50_ms")
-    stage.run([PairsWanted(cell=served, pairs=12)], [PairsWanted(cell=BATCH, pairs=2)])
+    stage.run([PairsWanted(cell=BATCH, pairs=2), PairsWanted(cell=served, pairs=12)])
     counts = {known.cell: len(known.log_ratios) for known in stage.runner.cells}
-    assert (counts[served], counts[BATCH]) == (9, 2)
+    assert (counts[served], counts[BATCH]) == (1, 2)
 
 
 def test_a_head_whose_worker_gives_no_vectors_any_more_has_drifted() -> None:
@@ -370,8 +377,7 @@ def _plan(project: Path) -> GatePlan:
         backends=("torch-fp32",),
         batch_sizes=(1,),
         budget_s=600.0,
-        invariance_texts=1,
-        invariance_rounds=1,
+        invariance={"invariance_texts": 1, "invariance_rounds": 1},
         threshold=0.05,
     )
 
@@ -394,7 +400,8 @@ def _nothing_is_left(project: Path) -> bool:
 
 def test_real_workers_of_base_and_head_make_a_record(project: Path) -> None:
     (project / "dirty.txt").touch()
-    wanted = [[PairsWanted(cell=Cell(backend="torch-fp32", batch_size=1), pairs=2)], []]
+    single = Cell(backend="torch-fp32", batch_size=1)
+    wanted = [[PairsWanted(cell=single, pairs=2)], [PairsWanted(cell=single, pairs=1)], []]
     gate_run = measure_gate_run(
         _plan(project), _work(project), lambda _: lambda _: wanted.pop(0), lambda _: None
     )

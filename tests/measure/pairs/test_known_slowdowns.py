@@ -20,9 +20,15 @@ from embedopt.schema import to_json
 from tests.fakes import FakeClock
 from tests.measure.pairs.stand_ins import FakeClient
 
-NOTHING = SlowdownSamples(hardware_class="test", samples=(), seconds=0.0)
+NOTHING = SlowdownSamples(hardware_class="test", samples=(), seconds=0.0, survey_s=0.0)
 CELLS = tuple(cell for cell in cells_of(["fake", "torch-fp32"], [2]) if cell.metric in ("latency", "load_s"))
-PLAN = SamplingPlan(cells=CELLS, work=Work(texts=("a", "b", "c"), cell_s=4.0), pairs=4, budget_s=1e9)
+PLAN = SamplingPlan(
+    cells=CELLS,
+    work=Work(texts=("a", "b", "c"), cell_s=4.0),
+    invariance={"invariance_texts": 2, "invariance_rounds": 1},
+    pairs=4,
+    budget_s=1e9,
+)
 
 
 def _collect(plan: SamplingPlan, earlier: SlowdownSamples = NOTHING) -> tuple[SlowdownSamples, list[int]]:
@@ -69,11 +75,19 @@ def test_a_run_that_was_stopped_can_be_resumed(tmp_path: Path) -> None:
     assert done == list(range(2, 9))
 
 
-def test_a_file_of_one_hardware_class_is_still_read(tmp_path: Path) -> None:
-    """As they were written before several classes shared a file."""
-    part, _ = _collect(replace(PLAN, budget_s=0.1))
-    (tmp_path / "samples.json").write_text(json.dumps(to_json(part)), encoding="utf8")
-    assert read_samples(tmp_path / "samples.json") == (part,)
+def test_pairs_whose_slow_downs_only_the_head_worked_for_are_refused(tmp_path: Path) -> None:
+    """Files from then say nothing of the seconds before a gate run's first pair."""
+    values = to_json(_collect(replace(PLAN, budget_s=0.1))[0])
+    del values["survey_s"]
+    (tmp_path / "old.json").write_text(json.dumps([values]), encoding="utf8")
+    with pytest.raises(RecordError, match=r"old\.json can't be read \(.*survey_s.*\); wanted samples"):
+        read_samples(tmp_path / "old.json")
+
+
+def test_a_sitting_measures_what_a_gate_run_takes_before_its_first_pair() -> None:
+    """Of each side, 2 s to load what is not loaded yet; without a budget, nothing is measured."""
+    assert _collect(PLAN)[0].survey_s == 4.0
+    assert _collect(replace(PLAN, budget_s=0.0), replace(NOTHING, survey_s=7.0))[0].survey_s == 7.0
 
 
 def test_a_later_sitting_adds_cells_without_measuring_the_others_again() -> None:
@@ -123,4 +137,4 @@ def test_artifacts_are_built_before_the_first_pair() -> None:
 
     collect_samples(start, replace(PLAN, pairs=1), NOTHING, lambda _: None, clock)
     assert (clients[0].log, clients[0].closed) == ([" load", " load"], 1)
-    assert len(clients) == 1 + 2 * 2
+    assert len(clients) == 1 + 1 + 2 * 2  # the second measures what a gate run does before its first pair
