@@ -76,7 +76,7 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
     Of those, the surest slow-down comes first: chance flags and improvements must not take its time. Other
     pairs have to leave enough of the budget to confirm what they flag, since a flag without an answer fails a
     check. Only the first pairs of calls with a batch size need not fit, without which a run decides nothing,
-    and those of a figure that looks worse: few of them suffice to fail a check.
+    and those of a figure that has none, or looks worse in all: three of them suffice to fail a check.
     """
     rule, fresh_looks = _rule_of(cells, settings), _fresh_looks(settings)
     fresh, more = [], []
@@ -88,7 +88,8 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
                 request = PairsWanted(cell=cell.cell, pairs=pairs, look="confirmation")
                 fresh.append((flag.p_not_above, request))
         elif len(cell.log_ratios) < fewest_pairs(settings.level):
-            is_needed = cell.cell.metric == "latency" or _may_be_slower(cell, settings)
+            is_call = cell.cell.metric == "latency"
+            is_needed = is_call or not cell.log_ratios or _may_be_slower(cell, settings)
             more.append(
                 PairsWanted(cell=cell.cell, pairs=missing, must_fit=not is_needed, confirming=fresh_looks[0])
             )
