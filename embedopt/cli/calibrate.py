@@ -31,6 +31,7 @@ from embedopt.measure.pairs.project import holds_embedopt
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
 from embedopt.measure.profiles import PROFILES
 from embedopt.report.verdict_tables import render_error_rates, render_pair_variances
+from embedopt.sampling import BUDGET_S
 from embedopt.schema import to_json
 
 _ROOT = Path(__file__).parents[2]
@@ -49,6 +50,9 @@ def calibrate(
     batch_sizes: Annotated[
         str, typer.Option(help="Numbers of texts in a call, separated by commas.")
     ] = AGAINST_BATCH_SIZES,
+    against_budget: Annotated[
+        float, typer.Option(min=1, help="Seconds of each gate run that is drawn from the pairs.")
+    ] = BUDGET_S,
     cache_dir: CacheOption = None,
 ) -> None:
     """Estimate how often the gate is wrong: collect process pairs with known slow-downs and judge them.
@@ -77,17 +81,17 @@ def calibrate(
         # The variances come first, since drawing runs takes minutes.
         variances, color = pair_variances(samples), sys.stdout.isatty()
         typer.echo(render_pair_variances(samples.hardware_class, variances, color=color), nl=False)
-        typer.echo(_report(samples), nl=False)
+        typer.echo(_report(samples, Drawing(budget_s=against_budget)), nl=False)
 
 
-def _report(samples: SlowdownSamples) -> str:
+def _report(samples: SlowdownSamples, drawing: Drawing) -> str:
     settings, console = gate_settings(), rich.console.Console(stderr=True)
     with console.status("drawing gate runs") as spinner:
         # Without a terminal a spinner shows nothing, so each step is printed as a line.
         on_step = spinner.update if console.is_terminal else console.print
-        rates = error_rates(samples, settings, Drawing(), on_step)
+        rates = error_rates(samples, settings, drawing, on_step)
         on_step("drawing simulated runs")
-        without_others = dataclasses.replace(Drawing(), other_tool_runs=0)
+        without_others = dataclasses.replace(drawing, other_tool_runs=0)
         normal = simulated(samples, SLOWDOWNS, fewest_pairs(settings.level))
         simulated_rates = error_rates(normal, settings, without_others, on_step)
     return render_error_rates(samples.hardware_class, rates, simulated_rates, color=sys.stdout.isatty())
