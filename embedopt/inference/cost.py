@@ -1,9 +1,11 @@
 """What a batch costs: a line through the batches that were timed."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 
 # Each new batch lowers the weight of all earlier ones by 1 %: a batch has half of its weight after 69.
 _DECAY = 0.99
@@ -13,8 +15,9 @@ _OUTLIER = 4.0
 # Where the spread of the batch sizes is below this share of its largest possible value, it can't separate
 # the fixed cost from the cost of a token.
 _LEAST_SPREAD = 1e-3
-# Each batch is timed twice and the shorter time counts: a stall of the machine rarely hits both.
-_REPEATS = 2
+# Each batch is timed so often, and the median counts. Two times are too few: of twelve processes of the same
+# code on a busy machine, two took the slower way of sharing the cores for the faster one, and kept to it.
+_REPEATS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,17 +85,31 @@ class Cost:
 def measured_cost(
     batches: Iterable[tuple[int, Callable[[], object]]], clock: Callable[[], float] = time.perf_counter
 ) -> Cost:
-    """Time calls and return what a batch costs.
+    """Time calls and return what a batch costs; see :func:`measured_costs`."""
+    [cost] = measured_costs([batches], clock)
+    return cost
+
+
+def measured_costs(
+    ways: Iterable[Iterable[tuple[int, Callable[[], object]]]],
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Cost]:
+    """Time calls and return what a batch costs in each way of encoding it.
+
+    The ways take turns: a busy moment of the machine slows all of them, and leaves the fastest the fastest.
 
     Args:
-        batches: padded tokens of each batch, and the call that encodes it.
+        ways: of each way, padded tokens of each batch, and the call that encodes it.
         clock: returns seconds.
     """
-    cost = Cost()
-    for tokens, encode in batches:
+    timed = [(way, tokens, encode) for way, batches in enumerate(ways) for tokens, encode in batches]
+    for _, _, encode in timed:
         encode()  # the first call of a shape may be slow
-        cost = cost.learned(tokens, min(_seconds(encode, clock) for _ in range(_REPEATS)))
-    return cost
+    rounds = [[_seconds(encode, clock) for _, _, encode in timed] for _ in range(_REPEATS)]
+    costs = defaultdict[int, Cost](Cost)
+    for (way, tokens, _), seconds in zip(timed, zip(*rounds, strict=True), strict=True):
+        costs[way] = costs[way].learned(tokens, median(seconds))
+    return list(costs.values())
 
 
 def _seconds(encode: Callable[[], object], clock: Callable[[], float]) -> float:

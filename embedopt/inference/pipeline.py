@@ -3,7 +3,8 @@
 Texts become tokens, tokens become batches of like length, and the embeddings return in the caller's order.
 """
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from embedopt.inference.artifacts.layout import TOKENIZER_FILE, TextSettings
 from embedopt.inference.cost import Cost
 from embedopt.inference.encoder import CallPlan, Encoder, FloatArray, IntArray, TokenizedText
 from embedopt.inference.plan import plan_call
-from embedopt.inference.replicas import Forward, Replicas
+from embedopt.inference.replicas import Forward, Replicas, learned_costs
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -54,6 +55,7 @@ class Pipeline(Encoder):
         self._tokenizer = tokenizer
         settings.configure(tokenizer)
         self._ways = {way.count: way for way in ways}
+        self._learning = threading.Lock()
 
     @classmethod
     def of_artifact(
@@ -107,8 +109,12 @@ class Pipeline(Encoder):
     def _planned(self, token_counts: IntArray, batch_size: int | None) -> CallPlan:
         ways = self._ways if len(token_counts) > 1 else [min(self._ways)]
         # Costs are measured only where there is a choice.
-        costs = {count: self._ways[count].cost if len(ways) > 1 else Cost() for count in ways}
+        costs = self._costs() if len(ways) > 1 else dict.fromkeys(ways, Cost())
         return plan_call(token_counts, costs, batch_size, self._batch_tokens)
+
+    def _costs(self) -> Mapping[int, Cost]:
+        with self._learning:  # two first calls at once would slow each other's measurements
+            return learned_costs(self._ways.values())
 
     @override
     def _token_counts(self, texts: list[str]) -> IntArray:

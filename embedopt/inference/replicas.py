@@ -2,15 +2,15 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cached_property, partial
+from functools import partial
 from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
 
-from embedopt.inference.cost import Cost, measured_cost
+from embedopt.inference.cost import Cost, measured_costs
 from embedopt.inference.encoder import FloatArray, IntArray, closed_error
 
 # Batches that are timed to learn what a batch costs, each as texts in the batch and tokens in a text.
@@ -49,8 +49,9 @@ class Replicas:
         max_length: int | None = None,
     ) -> None:
         self.count = count
+        self.cost: Cost | None = None  # learnt by learned_costs()
         # Longer texts fail in a model with a table of positions.
-        self._timed = [(texts, min(tokens, max_length or tokens)) for texts, tokens in _TIMED]
+        self._shapes = [(texts, min(tokens, max_length or tokens)) for texts, tokens in _TIMED]
         self._name, self._open_forwards = name, open_forwards
         self._opening, self._opened, self._closed = threading.Lock(), False, False
         self._free: SimpleQueue[Forward | None] = SimpleQueue()  # None: closed
@@ -66,12 +67,10 @@ class Replicas:
                     self._free.put(forward)
                 self._opened = True
 
-    @cached_property
-    def cost(self) -> Cost:
-        """What a batch costs while all replicas are busy, measured on the first use."""
-        return measured_cost(
-            (texts * tokens, partial(self._time, texts, tokens)) for texts, tokens in self._timed
-        )
+    def timed(self) -> Iterator[tuple[int, Callable[[], object]]]:
+        """Yield batches to learn from what one costs while all replicas are busy: tokens, and the call."""
+        for texts, tokens in self._shapes:
+            yield texts * tokens, partial(self._time, texts, tokens)
 
     def _time(self, texts: int, tokens: int) -> None:
         ones = np.ones((texts, tokens), dtype=np.int64)
@@ -129,3 +128,11 @@ class Replicas:
             for _ in range(self.count if self._opened else 0):  # waits for the replicas that are in use
                 self._free.get()
             self._free.put(None)
+
+
+def learned_costs(ways: Collection[Replicas]) -> dict[int, Cost]:
+    """Return what a batch costs in each way, by its number of replicas, measured on the first use."""
+    new = [way for way in ways if way.cost is None]
+    for way, cost in zip(new, measured_costs(way.timed() for way in new), strict=True):
+        way.cost = cost
+    return {way.count: way.cost for way in ways if way.cost is not None}

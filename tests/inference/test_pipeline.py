@@ -12,7 +12,7 @@ from embedopt.inference.artifacts.layout import TextSettings
 from embedopt.inference.cost import Cost
 from embedopt.inference.encoder import FloatArray, IntArray, TokenizedText
 from embedopt.inference.pipeline import Pipeline
-from embedopt.inference.replicas import Forward, Replicas
+from embedopt.inference.replicas import Forward, Replicas, learned_costs
 
 SETTINGS = TextSettings(dim=2, max_length=8, pad_id=0, prompt="")
 
@@ -110,7 +110,7 @@ def test_what_a_batch_costs_is_measured_within_the_limit_on_tokens() -> None:
     """A model whose table of positions ends there fails on longer texts."""
     forwards = [CountingForward(), CountingForward()]
     way = Replicas("test", 2, lambda: forwards, max_length=5)
-    assert way.cost.batches > 0
+    assert learned_costs([way])[2].batches > 0
     assert {shape for forward in forwards for shape in forward.shapes} == {(1, 5), (8, 5)}
     way.close()
 

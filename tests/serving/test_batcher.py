@@ -32,12 +32,12 @@ def test_the_signature_has_no_seams_for_tests() -> None:
 
 
 def test_the_warm_up_learns_what_a_batch_costs() -> None:
-    """Batches of 6, 50 and 8 x 18 tokens; each is encoded three times."""
+    """Batches of 6, 50 and 8 x 18 tokens; each is encoded seven times, in turns."""
     clock = FakeClock()
     encoder = FakeEncoder(on_encode=lambda texts: clock.advance(0.004 * texts))
     cost = warm_up(encoder, clock)
     assert [(len(texts), len(texts[0].split())) for texts in encoder.calls] == [
-        shape for shape in ((1, 4), (1, 48), (8, 16)) for _ in range(3)
+        shape for _ in range(7) for shape in ((1, 4), (1, 48), (8, 16))
     ]
     assert cost.batches == pytest.approx(1 + 0.99 + 0.99**2)
     assert cost.tokens == pytest.approx(144 + 0.99 * 50 + 0.99**2 * 6)
