@@ -138,3 +138,14 @@ def test_the_seconds_of_a_plan_are_those_of_its_busiest_replica() -> None:
     assert plan_seconds(CallPlan(batches, 1), counts, COSTS[1]) == pytest.approx(4 * 0.8 + 6.0)
     assert plan_seconds(CallPlan(batches, 2), counts, COSTS[2]) == pytest.approx(2 * 1.0 + 5.0)
     assert plan_seconds(CallPlan([], 2), counts[:0], COSTS[2]) == 0.0
+
+
+@pytest.mark.parametrize(("share", "replicas"), [(1.0, 2), (0.92, 2), (0.9, 1)])
+def test_one_replica_with_all_cores_has_to_be_expected_a_tenth_faster(share: float, replicas: int) -> None:
+    """Two texts of 10 tokens: one batch of 20 on one replica, or one of 10 on each of two."""
+    token_s = {1: share * 0.5, 2: 1.0}
+    costs = {
+        count: Cost().learned(10, 10 * seconds).learned(100, 100 * seconds)
+        for count, seconds in token_s.items()
+    }
+    assert plan_call(np.asarray([10, 10]), costs).replicas == replicas
