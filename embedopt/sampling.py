@@ -49,18 +49,18 @@ class Budget:
     def worthwhile(self, wanted: Sequence[PairsWanted], begun: Collection[Cell] = ()) -> list[PairsWanted]:
         """Return the requests whose pairs should all fit into what is left, those with precedence first.
 
-        The pairs that would confirm what they flag have to fit, too: those of the dearest. What need not fit
-        comes first, and what is begun. Then come confirmations in their order, and of other requests those
-        that take the least time, so that most cells are decided.
+        The pairs that would confirm what they flag have to fit, too: those of the dearest, unless the request
+        is begun. What need not fit comes first. Then come confirmations in their order, and of other requests
+        those that take the least time, so that most cells are decided.
         """
         left_s, total_s, reserve_s = self._left_s(), 0.0, 0.0
         pairs, taken = defaultdict[Measurement | str, int](int), list[PairsWanted]()
-        needed = {request.cell for request in wanted if not request.must_fit} | {*begun}
-        for request in sorted(wanted, key=lambda one: (one.cell not in needed, self._order_s(one))):
+        for request in sorted(wanted, key=lambda one: (one.must_fit, self._order_s(one))):
             parts = _parts(request.cell)
             more_s = sum(max(request.pairs - pairs[part], 0) * self._mean_s(part) for part in parts)
             confirming_s = max(reserve_s, request.confirming * sum(map(self._mean_s, parts)))
-            if request.cell not in needed and total_s + more_s + confirming_s >= left_s:
+            asked_s = total_s + more_s + (0.0 if request.cell in begun else confirming_s)
+            if request.must_fit and asked_s >= left_s:
                 continue
             taken.append(request)
             total_s, reserve_s = total_s + more_s, confirming_s
@@ -128,8 +128,8 @@ def measurement_of(cell: Cell) -> Measurement | None:
 class _Sampler:
     """Measures process pairs that are wanted, as the budget allows, and adds them to the evidence.
 
-    What is begun goes on as long as its next pair fits, since to stop would gain nothing. The first pair of a
-    figure only tells what it takes.
+    The first pair of a figure tells what it takes. Calls with a batch size have precedence over figures, even
+    over those that are begun.
     """
 
     def __init__(self, cells: Sequence[PairedCell], measure_pair: MeasurePair, budget: Budget) -> None:
@@ -143,7 +143,7 @@ class _Sampler:
         for backend in dict.fromkeys(request.cell.backend for request in wanted):
             left = self._budget.worthwhile(left, self._begun)
             own = [request for request in left if request.cell.backend == backend]
-            known = {request.cell for request in own if self._budget.knows(request.cell)}
+            known = {one.cell for one in own if one.must_fit and self._budget.knows(one.cell)}
             measured = self._measure(own)
             self._begun |= known & measured
             left = [*(one for one in left if one.cell.backend != backend), *_rest(own, measured)]
@@ -151,13 +151,16 @@ class _Sampler:
         return is_any
 
     def measure_all(self, wanted: Sequence[PairsWanted]) -> bool:
-        """Measure the pairs of one backend; return whether the budget allowed any."""
-        begun, left = set[Cell](), list(wanted)
-        while left := self._budget.worthwhile(left, begun):
+        """Measure the pairs of one backend; return whether the budget allowed any.
+
+        What is begun goes on as long as its next pair fits: to stop would gain nothing.
+        """
+        left, is_any = self._budget.worthwhile(wanted), False
+        while left:
             measured = self._measure(left)
-            begun |= measured
             left = _rest(left, measured)
-        return bool(begun)
+            is_any |= bool(measured)
+        return is_any
 
     def _measure(self, wanted: Sequence[PairsWanted]) -> set[Cell]:
         """Measure a process pair of a backend; return the wanted cells that the budget allowed."""

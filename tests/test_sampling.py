@@ -198,3 +198,25 @@ def test_a_confirmation_that_was_begun_goes_on_though_a_pair_took_longer() -> No
     known = [PairedCell(cell=B)]
     [known_b] = sample_pairs(known, lambda _: wanted.pop() if wanted else (), measure_pair, budget)
     assert (len(known_b.fresh), left_s) == (3, 1.0)
+
+
+def test_calls_have_precedence_over_a_figure_that_is_begun() -> None:
+    """Its second pair is begun. Then a call takes longer than it had, and the third would not fit beside it."""
+    takes_s, left_s, sampled = {A: 1.0, MANY: 1.0}, 9.0, list[list[Cell]]()
+    wanted = [[_first(A, pairs), _first(MANY, pairs)] for pairs in (2, 3, 4)]
+    budget = Budget(lambda: left_s)
+
+    def measure_pair(cells: Sequence[Cell]) -> Mapping[Cell, float]:
+        nonlocal left_s
+        taken_s = {cell: takes_s[cell] for cell in cells}
+        left_s -= sum(taken_s.values())
+        budget.learn("a", sum(taken_s.values()), taken_s)
+        sampled.append(list(cells))
+        if len(sampled) == 2:
+            takes_s[A], left_s = 2.0, left_s - 1.0
+            budget.learn("a", 4.0, {A: 4.0})
+        return dict.fromkeys(cells, 0.5)
+
+    known = [PairedCell(cell=cell) for cell in (A, MANY)]
+    sample_pairs(known, lambda _: wanted.pop() if wanted else (), measure_pair, budget)
+    assert sampled == [[A, MANY], [A, MANY], [A]]

@@ -38,8 +38,9 @@ from embedopt.judge.gate.stats import (
 )
 from embedopt.judge.gate.verdict import Outcome, Verdict
 
-# So few pairs decide nothing, but may be all that the budget allows for a slow figure.
-_FEWEST_SUSPECTED = 3
+# So few pairs decide nothing, but may be all that the budget allows for a slow figure. It gets them in any
+# case if the first are worse by the threshold and by this share: less may be chance.
+_FEWEST_SUSPECTED, _SUSPECTED_SHARE = 3, 0.1
 # Share of the pairs that may be outliers, all on one side, where a cell is equivalent.
 _MOST_ON_ONE_SIDE = 0.1
 # So many fresh outliers that contradict a flagged change are no chance of one process.
@@ -76,7 +77,7 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
     Of those, the surest slow-down comes first: chance flags and improvements must not take its time. Other
     pairs have to leave enough of the budget to confirm what they flag, since a flag without an answer fails a
     check. Only the first pairs of calls with a batch size need not fit, without which a run decides nothing,
-    and those of a figure that has none, or looks worse in all: three of them suffice to fail a check.
+    and those of a figure that has none, or is far worse in all: three of them suffice to fail a check.
     """
     rule, fresh_looks = _rule_of(cells, settings), _fresh_looks(settings)
     fresh, more = [], []
@@ -89,7 +90,7 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
                 fresh.append((flag.p_not_above, request))
         elif len(cell.log_ratios) < fewest_pairs(settings.level):
             is_call = cell.cell.metric == "latency"
-            is_needed = is_call or not cell.log_ratios or _may_be_slower(cell, settings)
+            is_needed = is_call or not cell.log_ratios or _may_be_far_slower(cell, settings)
             more.append(
                 PairsWanted(cell=cell.cell, pairs=missing, must_fit=not is_needed, confirming=fresh_looks[0])
             )
@@ -244,13 +245,14 @@ def _may_be_the_change(outliers: Sequence[float], known: Estimate) -> bool:
 
 def _all_slower(cell: PairedCell, settings: GateSettings) -> bool:
     """Return whether each pair is worse by more than the threshold."""
-    threshold = math.log1p(settings.threshold_of(cell.cell.backend, cell.cell.metric))
-    return min(cell.log_ratios, default=0.0) > threshold
+    threshold = settings.threshold_of(cell.cell.backend, cell.cell.metric)
+    return min(cell.log_ratios, default=0.0) > math.log1p(threshold)
 
 
-def _may_be_slower(cell: PairedCell, settings: GateSettings) -> bool:
-    """Return whether a few more pairs of a cell may make it suspected."""
-    return len(cell.log_ratios) < _FEWEST_SUSPECTED and _all_slower(cell, settings)
+def _may_be_far_slower(cell: PairedCell, settings: GateSettings) -> bool:
+    """Return whether a cell has few pairs, and all of them are far worse."""
+    is_far = min(cell.log_ratios, default=0.0) > math.log1p(_SUSPECTED_SHARE)
+    return len(cell.log_ratios) < _FEWEST_SUSPECTED and is_far and _all_slower(cell, settings)
 
 
 def _change(cell: Cell, log_ratio: float) -> float:

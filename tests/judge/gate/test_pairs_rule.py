@@ -286,7 +286,10 @@ def test_a_figure_other_than_calls_is_looked_at_once() -> None:
 def test_the_first_pair_of_a_figure_need_not_fit_nor_those_up_to_three_that_would_fail_a_check(
     log_ratios: tuple[float, ...], must_fit: bool
 ) -> None:
+    """The median of a batcher has a threshold of 15 %, many texts one of 2 %, of which 10 % are far."""
     served = Cell(backend="a", batch_size=0, metric="served_p50_ms")
+    many = PairedCell(cell=Cell(backend="a", batch_size=0, metric="texts_per_s"), log_ratios=(0.09,))
+    assert plan_pairs([many], SETTINGS)[0].must_fit
     assert plan_pairs([PairedCell(cell=served, log_ratios=log_ratios)], SETTINGS) == (
         PairsWanted(cell=served, pairs=6 - len(log_ratios), must_fit=must_fit, confirming=4),
     )
