@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,8 @@ def test_a_command_runs(
     folder: Path, real_cache: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """Of ``calibrate``, the process pairs are made up. Two separate runs decide no time: exit code 5."""
-    monkeypatch.setattr(calibrate, "Drawing", lambda: Drawing(resamples=2, runs=2, other_tool_runs=2))
+    drawing = partial(Drawing, resamples=2, runs=2, other_tool_runs=2)
+    monkeypatch.setattr(calibrate, "Drawing", drawing)
     monkeypatch.setattr(calibrate, "collect_samples", lambda start, plan, *_: make_samples(plan.cells))
     monkeypatch.setenv("EMBEDOPT_CACHE", str(real_cache))
     argv = shlex.split(command)[1:]

@@ -201,7 +201,7 @@ def test_a_confirmation_that_was_begun_goes_on_though_a_pair_took_longer() -> No
 
 
 def test_calls_have_precedence_over_a_figure_that_is_begun() -> None:
-    """Its second pair is begun. Then a call takes longer than it had, and the third would not fit beside it."""
+    """Its second pair begins it. Then a call takes longer, and a third pair would not fit beside it."""
     takes_s, left_s, sampled = {A: 1.0, MANY: 1.0}, 9.0, list[list[Cell]]()
     wanted = [[_first(A, pairs), _first(MANY, pairs)] for pairs in (2, 3, 4)]
     budget = Budget(lambda: left_s)

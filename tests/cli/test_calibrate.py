@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ CELLS = cells_of(["onnx-int8"], [1])
 @pytest.fixture
 def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Samples of one backend at batch size 1."""
-    monkeypatch.setattr(cli_calibrate, "Drawing", lambda: Drawing(resamples=2, runs=10, other_tool_runs=20))
+    drawing = partial(Drawing, resamples=2, runs=10, other_tool_runs=20)
+    monkeypatch.setattr(cli_calibrate, "Drawing", drawing)
     (tmp_path / "samples.json").write_text(json.dumps(to_json(make_samples(CELLS))), encoding="utf8")
     return tmp_path / "samples.json"
 
@@ -50,6 +52,17 @@ def test_samples_are_judged_without_collecting_more(
     assert this_machine().hardware_class in out.splitlines()
     assert "drawing runs with a slow-down of 0%\n" in err
     assert samples.read_bytes() == before
+
+
+def test_runs_are_drawn_that_take_the_named_seconds(
+    samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the 70 s before the first pair, nothing is left of 70 s: all runs end without a decision."""
+    for seconds, ending_with_5 in (("70", "100"), ("600", "0")):
+        options = ["--resume", str(samples), "--budget", "0", "--against-budget", seconds]
+        assert main(["calibrate", *options]) == 0
+        runs = [line for line in capsys.readouterr().out.splitlines() if line.startswith("any in a run")]
+        assert runs[-1].split()[4] == ending_with_5
 
 
 def test_samples_of_each_hardware_class_have_rates_of_their_own(

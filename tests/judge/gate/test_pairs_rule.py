@@ -326,10 +326,10 @@ def test_four_fresh_pairs_confirm_a_change_that_is_large_beside_their_spread() -
     assert refuted.why.startswith("+10.0% at first, not confirmed by fresh pairs; ")
 
 
-def test_each_look_at_fresh_pairs_gets_half_of_the_level() -> None:
-    """Student's one-sided p of these four is 0.0245 and 0.0259."""
+def test_the_first_look_at_fresh_pairs_gets_a_fifth_of_the_level() -> None:
+    """Student's one-sided p of these four is 0.0081 and 0.0125."""
     confirming, not_confirming = (
-        dataclasses.replace(paired_cell(0.1), fresh=(0.1, 0.02, 0.05, low)) for low in (0.045, 0.042)
+        dataclasses.replace(paired_cell(0.1), fresh=(0.1, low, 0.08, 0.05)) for low in (0.04, 0.03)
     )
     assert [judge_cells([cell], SETTINGS)[0].outcome for cell in (confirming, not_confirming)] == [
         "regressed",
