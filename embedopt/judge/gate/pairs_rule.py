@@ -16,8 +16,8 @@ enough for a change that is large beside the spread, and ends the confirmation o
 Now and then a process encodes several texts 4 to 80 % slower than others of the same code. So where calls are
 timed, a pair that is an outlier is left out, and named: the verdict is on the others. Where more than a tenth
 of the pairs are outliers, all on one side, they may be the change: the cell is not equivalent. By simulation
-with normal pairs, a cell at the threshold is then equivalent in at most 2.8 %, and fresh pairs confirm a
-change of nothing in 3.9 % at a level of 5 %.
+with normal pairs, a cell at the threshold is then equivalent in at most 3.7 %, and fresh pairs confirm a
+change of nothing in 4.3 % at a level of 5 %.
 """
 
 import math
