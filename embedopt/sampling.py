@@ -50,12 +50,14 @@ class Budget:
         """Return the requests whose pairs should all fit into what is left, those with precedence first.
 
         The pairs that would confirm what they flag have to fit, too: those of the dearest, unless the request
-        is begun. What need not fit comes first. Then come confirmations in their order, and of other requests
-        those that take the least time, so that most cells are decided.
+        is begun. What need not fit comes first, then what is begun. Then come confirmations in their order,
+        and of other requests those that take the least time, so that most cells are decided.
         """
         left_s, total_s, reserve_s = self._left_s(), 0.0, 0.0
         pairs, taken = defaultdict[Measurement | str, int](int), list[PairsWanted]()
-        for request in sorted(wanted, key=lambda one: (one.must_fit, self._order_s(one))):
+        for request in sorted(
+            wanted, key=lambda one: (one.must_fit, one.cell not in begun, self._order_s(one))
+        ):
             parts = _parts(request.cell)
             more_s = sum(max(request.pairs - pairs[part], 0) * self._mean_s(part) for part in parts)
             confirming_s = max(reserve_s, request.confirming * sum(map(self._mean_s, parts)))

@@ -220,3 +220,13 @@ def test_calls_have_precedence_over_a_figure_that_is_begun() -> None:
     known = [PairedCell(cell=cell) for cell in (A, MANY)]
     sample_pairs(known, lambda _: wanted.pop() if wanted else (), measure_pair, budget)
     assert sampled == [[A, MANY], [A, MANY], [A]]
+
+
+def test_a_figure_that_is_begun_comes_before_one_that_takes_less() -> None:
+    """Either takes all of what is left."""
+    budget = Budget(lambda: 6.0)
+    budget.learn("a", 3.0, {MANY: 3.0})
+    budget.learn("b", 2.9, {B_MANY: 2.9})
+    wanted = [_first(MANY, 1), _first(B_MANY, 2)]
+    assert [one.cell for one in budget.worthwhile(wanted)] == [B_MANY]
+    assert [one.cell for one in budget.worthwhile(wanted, {MANY})] == [MANY]

@@ -54,8 +54,6 @@ class Worker:
         self._clock = clock
         self._encoders: dict[str, Encoder] = {}
         self._embeddings: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
-        # By text, from requests for its vectors: they serve accuracy, too.
-        self._reference: dict[str, FloatArray] = {}
         self._timed: FloatArray = np.empty((0, 0), dtype=np.float32)
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,14 +177,9 @@ class Worker:
 
     def one_batch(self, backend: str, texts: Sequence[str]) -> dict[str, Any]:
         """Return a loaded backend's embeddings of texts encoded as one batch, which no plan splits."""
-        vectors = self._encoders[backend].encode_as_one_batch(texts)
-        if backend == REFERENCE:
-            self._reference |= zip(texts, vectors, strict=True)
-        return pack(vectors)
+        return pack(self._encoders[backend].encode_as_one_batch(texts))
 
     def _embeddings_of(self, backend: str, texts: Sequence[str]) -> FloatArray:
-        if backend == REFERENCE and self._reference.keys() >= set(texts):
-            return np.stack([self._reference[text] for text in texts])
         key = (backend, tuple(texts))
         if key not in self._embeddings:
             self._embeddings[key] = self._encoders[backend].encode(texts)

@@ -39,8 +39,8 @@ from embedopt.judge.gate.stats import (
 from embedopt.judge.gate.verdict import Outcome, Verdict
 
 # So few pairs decide nothing, but may be all that the budget allows for a slow figure. It gets them in any
-# case if the first are worse by the threshold and by this share: less may be chance.
-_FEWEST_SUSPECTED, _SUSPECTED_SHARE = 3, 0.1
+# case while all of them are worse by the threshold.
+_FEWEST_SUSPECTED = 3
 # Share of the pairs that may be outliers, all on one side, where a cell is equivalent.
 _MOST_ON_ONE_SIDE = 0.1
 # Shares of the level at the looks at fresh pairs.
@@ -79,7 +79,7 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
     Of those, the surest slow-down comes first: chance flags and improvements must not take its time. Other
     pairs have to leave enough of the budget to confirm what they flag, since a flag without an answer fails a
     check. Only the first pairs of calls with a batch size need not fit, without which a run decides nothing,
-    and those of a figure that has none, or is far worse in all: three of them suffice to fail a check.
+    the first pair of every figure, and up to three of one whose pairs so far are all worse.
     """
     rule, fresh_looks = _rule_of(cells, settings), _fresh_looks(settings)
     fresh, more = [], []
@@ -91,8 +91,10 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
                 request = PairsWanted(cell=cell.cell, pairs=pairs, look="confirmation")
                 fresh.append((flag.p_not_above, request))
         elif len(cell.log_ratios) < fewest_pairs(settings.level):
-            is_call = cell.cell.metric == "latency"
-            is_needed = is_call or not cell.log_ratios or _may_be_far_slower(cell, settings)
+            has_batch_size, may_be_slower = cell.cell.metric == "latency", _may_be_slower(cell, settings)
+            is_needed = has_batch_size or not cell.log_ratios or may_be_slower
+            if may_be_slower and not has_batch_size:
+                missing = _FEWEST_SUSPECTED - len(cell.log_ratios)
             more.append(
                 PairsWanted(cell=cell.cell, pairs=missing, must_fit=not is_needed, confirming=fresh_looks[0])
             )
@@ -254,10 +256,9 @@ def _all_slower(cell: PairedCell, settings: GateSettings) -> bool:
     return min(cell.log_ratios, default=0.0) > math.log1p(threshold)
 
 
-def _may_be_far_slower(cell: PairedCell, settings: GateSettings) -> bool:
-    """Return whether a cell has few pairs, and all of them are far worse."""
-    is_far = min(cell.log_ratios, default=0.0) > math.log1p(_SUSPECTED_SHARE)
-    return len(cell.log_ratios) < _FEWEST_SUSPECTED and is_far and _all_slower(cell, settings)
+def _may_be_slower(cell: PairedCell, settings: GateSettings) -> bool:
+    """Return whether a cell has pairs, too few to be suspected, and all of them are worse."""
+    return len(cell.log_ratios) < _FEWEST_SUSPECTED and _all_slower(cell, settings)
 
 
 def _change(cell: Cell, log_ratio: float) -> float:

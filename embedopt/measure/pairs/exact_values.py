@@ -63,10 +63,7 @@ def best_request(known: Collection[str]) -> str | None:
 def measure_exact_values(
     client: WorkerClient, backends: Collection[str], work: Work, asked: ExactRequest
 ) -> ExactValues:
-    """Measure the reference, where it is needed, and the backends that the code has.
-
-    The vectors come before the accuracy, which needs those of the reference.
-    """
+    """Measure the reference, where it is needed, and the backends that the code has."""
     values = ExactValues(backends=client.backends, defaults=client.defaults, requests=client.requests)
     opened, measured = {}, set(backends) & set(client.backends)
     if measured - client.held_against_none:
@@ -96,9 +93,10 @@ def _add_vectors(
     request, texts = asked.vectors_by, work.texts
     if request not in client.requests or backend in values.vectors:
         return
-    size = _BATCH_SIZE if request == "one_batch" else len(texts)
-    # Texts of like length in one batch: padding would take a third of the time.
-    order = np.argsort([len(text) for text in texts], kind="stable")
+    size, order = len(texts), np.arange(len(texts))
+    if request == "one_batch":
+        # Texts of like length in one batch: padding would take a third of the time.
+        size, order = _BATCH_SIZE, np.argsort([len(text) for text in texts], kind="stable")
     batches = (order[start : start + size] for start in range(0, len(texts), size))
     answers = [client.ask(request, backend=backend, texts=[texts[at] for at in batch]) for batch in batches]
     values.vectors[backend] = np.vstack([unpack(answer) for answer in answers])[np.argsort(order)]

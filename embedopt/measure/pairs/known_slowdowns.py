@@ -71,7 +71,7 @@ def collect_samples(
         MeasureError: a worker died, hung or wrote rubbish.
     """
     if plan.budget_s > 0:
-        samples = replace(samples, survey_s=2 * _survey_s(start, plan, clock))
+        samples = replace(samples, survey_s=max(samples.survey_s, 2 * _survey_s(start, plan, clock)))
     started_s = clock()
     for number in range(plan.pairs):
         for planned in plan.cells_by_backend.values():

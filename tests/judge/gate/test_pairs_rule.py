@@ -273,25 +273,25 @@ def test_a_figure_other_than_calls_is_looked_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("log_ratios", "must_fit"),
+    ("log_ratios", "pairs", "must_fit"),
     [
-        ((), False),
-        ((0.0,), True),
-        ((0.2,), False),
-        ((0.2, 0.2), False),
-        ((0.2, 0.1), True),
-        ((0.2,) * 3, True),
+        ((), 6, False),
+        ((0.0,), 5, True),
+        ((0.2,), 2, False),
+        ((0.2, 0.2), 1, False),
+        ((0.2, 0.1), 4, True),
+        ((0.2,) * 3, 3, True),
     ],
 )
 def test_the_first_pair_of_a_figure_need_not_fit_nor_those_up_to_three_that_would_fail_a_check(
-    log_ratios: tuple[float, ...], must_fit: bool
+    log_ratios: tuple[float, ...], pairs: int, must_fit: bool
 ) -> None:
-    """The median of a batcher has a threshold of 15 %, many texts one of 2 %, of which 10 % are far."""
+    """The median of a batcher has a threshold of 15 %, many texts one of 2 %."""
     served = Cell(backend="a", batch_size=0, metric="served_p50_ms")
-    many = PairedCell(cell=Cell(backend="a", batch_size=0, metric="texts_per_s"), log_ratios=(0.09,))
-    assert plan_pairs([many], SETTINGS)[0].must_fit
+    many = PairedCell(cell=Cell(backend="a", batch_size=0, metric="texts_per_s"), log_ratios=(0.03,))
+    assert not plan_pairs([many], SETTINGS)[0].must_fit
     assert plan_pairs([PairedCell(cell=served, log_ratios=log_ratios)], SETTINGS) == (
-        PairsWanted(cell=served, pairs=6 - len(log_ratios), must_fit=must_fit, confirming=4),
+        PairsWanted(cell=served, pairs=pairs, must_fit=must_fit, confirming=4),
     )
 
 
