@@ -112,7 +112,8 @@ def test_slower_code_in_a_package_fails(shop: Shop) -> None:
     code, lines = _seen(shop.gate(pairs=None))
     assert code == 1
     [line] = [line for line in lines if line.startswith("shop batch 2: ")]
-    assert re.fullmatch(r"shop batch 2: regressed, \+\d+\.\d% \(.*\) in \d+ process pairs", line)
+    # Outlying pairs may have been left out, which the line names after this.
+    assert re.match(r"shop batch 2: regressed, \+\d+\.\d% \(.*\) in \d+ process pairs", line)
     assert shop.steps[0] == f"installing the base: {sys.executable} make_environment.py"
 
 
@@ -178,7 +179,7 @@ _REFUSED = {
     ),
     "a text dropped": (
         (EMBEDDING, "for text in texts]", "for text in texts[:-1] or texts]"),
-        "shop gave numbers of shape (3, 64) for 4 texts",
+        "shop gave numbers of shape (23, 64) for 24 texts",
     ),
 }
 
@@ -306,7 +307,7 @@ _SERVED = {
     "a text dropped": (
         (API, "enumerate(embed(texts))", "enumerate(embed(texts)[:-1] or embed(texts))"),
         4,
-        ["shop: not comparable, head: shop gave numbers of shape (3, 64) for 4 texts; wanted (4, 64), "],
+        ["shop: not comparable, head: shop gave numbers of shape (23, 64) for 24 texts; wanted (24, 64), "],
     ),
     "a command that fails": (
         ("pyproject.toml", "-m shop.api", "-m shop.nothing"),

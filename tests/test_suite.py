@@ -16,8 +16,10 @@ from embedopt.inference.backend import Backend
 from embedopt.inference.backends import DEFAULT_TO_STORE
 from embedopt.inference.encoder import FloatArray
 from embedopt.judge.history.saved_runs import read_run, run_from_json
+from embedopt.measure import bounds
 from embedopt.measure import session as session_module
 from tests.fakes import FakeEncoder
+from tests.runs import make_run
 from tests.suite import ROOT, run_suite, saved_files
 
 
@@ -249,8 +251,11 @@ def test_compare_fail_works_as_documented_and_the_summary_still_shows(suite: pyt
     result.stdout.fnmatch_lines(["Key results*"])
 
 
-def test_an_encoder_below_its_floor_fails_with_its_figure(suite: pytest.Pytester) -> None:
-    """Here, per-tensor is a fake encoder whose embeddings depend on the batch."""
+def test_an_encoder_below_its_floor_fails_with_its_figure(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here, per-tensor is a fake encoder whose embeddings depend on the batch; its bounds need VNNI."""
+    monkeypatch.setattr(bounds, "this_machine", lambda: make_run().machine)
     result = run_suite(suite, "--backends", "onnx-int8-per-tensor", "-k", "accuracy")
     result.assert_outcomes(passed=4, failed=2, deselected=11)
     result.stdout.fnmatch_lines(

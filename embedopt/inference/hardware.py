@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -46,6 +46,11 @@ class Hardware:
     cores: int
     quota: float | None = None
     threads: int
+
+
+def has_vnni(instruction_sets: Sequence[str]) -> bool:
+    """Return whether products of 8 bits are added exactly; without VNNI, x86 adds pairs that saturate."""
+    return any(name.endswith("vnni") for name in instruction_sets)
 
 
 def this_hardware() -> Hardware:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from embedopt.inference.backend import Backend
 from embedopt.inference.backends import BACKENDS
+from embedopt.inference.hardware import has_vnni
 from embedopt.measure.machine import this_machine
 from embedopt.measure.options import Options
 from embedopt.records import Accuracy
@@ -26,7 +27,7 @@ def _bounds(backend: Backend, options: Options) -> Mapping[str, float]:
 
     The bounds of a row belong to the default model, and some to CPUs with VNNI.
     """
-    has_vnni = any(name.endswith("vnni") for name in this_machine().instruction_sets)
-    applies = options.model is None and (has_vnni or not backend.bounds_need_vnni)
+    holds_here = has_vnni(this_machine().instruction_sets) or not backend.bounds_need_vnni
+    applies = options.model is None and holds_here
     bounds = dict(backend.bounds) if applies else {}
     return bounds | {"cosine_mean": max(options.min_cosine, bounds.get("cosine_mean", -1.0))}

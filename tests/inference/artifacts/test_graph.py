@@ -30,13 +30,13 @@ def test_a_large_graph_is_built_opened_and_weighed(
     model = str(tiny_model())
     try:
         with load_encoder(name, model=model, cache_dir=tmp_path / "one file") as encoder:
-            expected = encoder.encode(_TEXTS)
+            expected = encoder.encode_as_one_batch(_TEXTS)
     except MissingPackageError as error:
         pytest.skip(str(error))
     monkeypatch.setattr(graph_module, "LARGEST_BYTES", 1000)
     folder = ArtifactStore(tmp_path / "two files").get(BACKENDS[name], resolve_weights(model))
     with load_encoder(name, model=model, cache_dir=tmp_path / "two files") as encoder:
-        np.testing.assert_allclose(encoder.encode(_TEXTS), expected, atol=1e-6)
+        np.testing.assert_allclose(encoder.encode_as_one_batch(_TEXTS), expected, atol=1e-6)
     graphs = {file.name for file in folder.iterdir() if file.name.startswith(MODEL_FILE)}
     if name.startswith("onnx"):
         assert len(graphs) == 2
