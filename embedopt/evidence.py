@@ -121,8 +121,8 @@ class PairsWanted:
     Attributes:
         look: whether the verdict needs them to look at the cell for the first time, or at a later time, or to
             confirm a flagged cell, for which only fresh pairs count.
-        must_fit: whether none is measured unless all should fit into what is left of the budget.
-        confirming: number of pairs that would confirm what these flag; they have to fit, too.
+        must_fit: whether they are measured only if all of them are expected to fit into the budget.
+        confirming: number of fresh pairs that would confirm what these flag, for which room has to be left.
     """
 
     cell: Cell

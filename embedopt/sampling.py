@@ -130,8 +130,8 @@ def measurement_of(cell: Cell) -> Measurement | None:
 class _Sampler:
     """Measures process pairs that are wanted, as the budget allows, and adds them to the evidence.
 
-    The first pair of a figure tells what it takes. Calls with a batch size have precedence over figures, even
-    over those that are begun.
+    The first pair of a figure tells what it takes. Calls with a batch size have precedence over all other
+    figures, even over those that are begun.
     """
 
     def __init__(self, cells: Sequence[PairedCell], measure_pair: MeasurePair, budget: Budget) -> None:

@@ -132,10 +132,10 @@ def test_a_figure_is_not_measured_again_where_its_pairs_would_not_all_fit() -> N
         assert {cell for pair in run.sampled[2:] for cell in pair} == {COLD_START, A, B} | figures
 
 
-def test_first_pairs_leave_room_to_confirm_the_dearest_call() -> None:
+def test_first_pairs_leave_room_to_confirm_the_dearest_of_them() -> None:
     """Calls take 3 s, a figure 1 s, and two pairs that would confirm the dearest call 4 s."""
     for budget_s, counted in ((8.0, 0), (8.1, 1)):
-        wanted = [_first(A, 1, confirming=2), _first(B_32, 1, confirming=2), _first(B_MANY, 1)]
+        wanted = [_first(cell, 1, confirming=2) for cell in (A, B_32, B_MANY)]
         run = Run(wanted, budget_s=budget_s, takes_s={B_32: 2.0})
         assert run.counts == {COLD_START: (1, 0), A: (1, 0), B_32: (1, 0), B_MANY: (counted, 0)}
 

@@ -1,7 +1,6 @@
 """What a batch costs: a line through the batches that were timed."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +14,8 @@ _OUTLIER = 4.0
 # Where the spread of the batch sizes is below this share of its largest possible value, it can't separate
 # the fixed cost from the cost of a token.
 _LEAST_SPREAD = 1e-3
-# Each batch is timed so often, and the median counts. Two times are too few: of twelve processes of the same
-# code on a busy machine, two took the slower way of sharing the cores for the faster one, and kept to it.
+# Number of times that each batch is timed; their median counts. Two are too few: of twelve processes of the
+# same code on a busy machine, two chose the slower way of sharing the cores, and kept to it.
 _REPEATS = 6
 
 
@@ -102,14 +101,17 @@ def measured_costs(
         ways: of each way, padded tokens of each batch, and the call that encodes it.
         clock: returns seconds.
     """
-    timed = [(way, tokens, encode) for way, batches in enumerate(ways) for tokens, encode in batches]
+    batches_of_ways = [list(batches) for batches in ways]
+    timed = [
+        (way, tokens, encode) for way, batches in enumerate(batches_of_ways) for tokens, encode in batches
+    ]
     for _, _, encode in timed:
         encode()  # the first call of a shape may be slow
     rounds = [[_seconds(encode, clock) for _, _, encode in timed] for _ in range(_REPEATS)]
-    costs = defaultdict[int, Cost](Cost)
+    costs = [Cost() for _ in batches_of_ways]
     for (way, tokens, _), seconds in zip(timed, zip(*rounds, strict=True), strict=True):
         costs[way] = costs[way].learned(tokens, median(seconds))
-    return list(costs.values())
+    return costs
 
 
 def _seconds(encode: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -149,12 +149,7 @@ def _is_call(cell: Cell) -> bool:
 
 def _sample_s(sample: SlowdownSample) -> float:
     """Return the seconds that a sample took."""
-    return math.fsum(pair.seconds or _call_s(sample.cell, pair) for pair in sample.pairs)
-
-
-def _call_s(cell: Cell, pair: ProcessPair) -> float:
-    """Return the seconds of a pair's calls, for older samples, whose pairs have no ``seconds``."""
-    return (math.fsum(pair.base_ms) + math.fsum(pair.head_ms)) / 1e3 if _is_call(cell) else 0.0
+    return math.fsum(pair.seconds for pair in sample.pairs)
 
 
 def _pair_start_s(collected: SlowdownSamples) -> float:

@@ -163,19 +163,20 @@ def _first_pairs(cell: PairedCell, settings: GateSettings) -> tuple[float, ...]:
 def _confirmed(
     cells: Sequence[PairedCell], flagged: Mapping[PairedCell, Estimate], settings: GateSettings
 ) -> frozenset[PairedCell]:
-    """Return the flagged cells whose fresh pairs alone show the same change, after Holm over those cells."""
-    looks = _fresh_looks(settings)
-    enough = [cell for cell in cells if cell in flagged and len(cell.fresh) >= looks[0]]
-    p_values = [
-        min(  # weighted Bonferroni over the looks
-            _p_of_fresh(cell, flagged[cell], look) / share_of_level
-            for look, share_of_level in zip(looks, _FRESH_SHARES, strict=True)
-            if look <= len(cell.fresh)
-        )
-        for cell in enough
-    ]
-    adjusted = holm(p_values)
-    return frozenset(cell for cell, p in zip(enough, adjusted, strict=True) if p < settings.level)
+    """Return the flagged cells whose fresh pairs alone show the same change, after Holm over all flagged.
+
+    Those that have no fresh pairs yet count, too: how many get some depends on what the first ones showed.
+    """
+    flagged_cells = [cell for cell in cells if cell in flagged]
+    adjusted = holm([_p_at_all_looks(cell, flagged[cell], settings) for cell in flagged_cells])
+    return frozenset(cell for cell, p in zip(flagged_cells, adjusted, strict=True) if p < settings.level)
+
+
+def _p_at_all_looks(cell: PairedCell, flag: Estimate, settings: GateSettings) -> float:
+    """Return the p-value of the fresh pairs at the looks so far (weighted Bonferroni); 1 before the first."""
+    looks = zip(_fresh_looks(settings), _FRESH_SHARES, strict=True)
+    p_values = (_p_of_fresh(cell, flag, look) / part for look, part in looks if look <= len(cell.fresh))
+    return min(p_values, default=1.0)
 
 
 def _p_of_fresh(cell: PairedCell, flag: Estimate, look: int) -> float:

@@ -119,11 +119,13 @@ def read_samples(file: Path) -> tuple[SlowdownSamples, ...]:
     """
     try:
         content = json.loads(file.read_text(encoding="utf8"))
+        # What is no list, or an empty one, is no samples either, which from_json says.
         by_class = content if content and isinstance(content, list) else [content]
         return tuple(from_json(SlowdownSamples, values) for values in by_class)
     except (OSError, ValueError, RecordError) as error:
         raise RecordError(
-            f"{file} can't be read ({error}); wanted samples that embedopt calibrate wrote: name another file"
+            f"{file} can't be read ({error}); wanted samples that embedopt calibrate writes: "
+            "collect them anew, or name another file"
         ) from None
 
 

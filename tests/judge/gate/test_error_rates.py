@@ -27,7 +27,7 @@ def _sample(cell: Cell, slowdown: float, pairs: int = 30) -> SlowdownSample:
         ratio = math.log1p(slowdown) + rng.normal(0.0, 0.01)
         base = 10.0 * math.exp(rng.normal(0.0, 0.05)) * np.exp(rng.normal(0.0, 0.02, 30))
         head = base * math.exp(ratio)
-        made.append(ProcessPair(log_ratio=ratio, base_ms=tuple(base), head_ms=tuple(head)))
+        made.append(ProcessPair(log_ratio=ratio, base_ms=tuple(base), head_ms=tuple(head), seconds=0.6))
     return SlowdownSample(cell=cell, slowdown=slowdown, pairs=tuple(made))
 
 
@@ -74,7 +74,10 @@ def test_a_confirmation_that_the_budget_does_not_cover_leaves_the_cell_without_a
 
     def sample(cell: Cell, slowdown: float) -> SlowdownSample:
         ratios = [math.log1p(slowdown) + spread for spread in (-0.01, 0.006, -0.004, 0.01, 0.004, -0.006)]
-        pairs = [ProcessPair(log_ratio=ratio, base_ms=(1000.0,), head_ms=(1000.0,)) for ratio in ratios]
+        pairs = [
+            ProcessPair(log_ratio=ratio, base_ms=(1000.0,), head_ms=(1000.0,), seconds=2.0)
+            for ratio in ratios
+        ]
         return SlowdownSample(cell=cell, slowdown=slowdown, pairs=tuple(pairs))
 
     samples = (sample(CELLS[0], 0.0), sample(CELLS[1], 0.0), sample(CELLS[0], 0.2))
@@ -166,7 +169,7 @@ def test_simulated_pairs_spread_as_those_collected_and_take_as_long() -> None:
     assert list(logs) == [0.0, 0.1]
     assert np.std(logs[0.0]) == pytest.approx(np.std(real, ddof=1), rel=0.05)
     assert np.mean(logs[0.1]) == pytest.approx(math.log1p(0.1), abs=0.001)
-    assert made.samples[0].pairs[0].seconds == pytest.approx(0.61, rel=0.1)
+    assert made.samples[0].pairs[0].seconds == pytest.approx(0.6)
 
 
 def test_what_has_too_few_pairs_is_left_out_and_named() -> None:
