@@ -182,6 +182,17 @@ PLANTS = {
     "batch mates leak into a text": Plant(
         [(PIPELINE, _RETURN, "return embeddings + np.float32(1e-3) * sum(embeddings)\n")], 3, [_CHANGED]
     ),
+    "the reference returns many texts in another order": Plant(
+        [
+            (
+                "embedopt/inference/encoders/sentence_transformers.py",
+                "np.asarray(embeddings, dtype=np.float32)",
+                "np.asarray(embeddings[:: 1 if batch_size else -1], dtype=np.float32)",
+            )
+        ],
+        3,
+        ["onnx-fp32 cosine_mean: regressed"],
+    ),
     "another version of a dependency": Plant(
         [("pyproject.toml", "numpy==2.0.0", "numpy==2.1.0")],
         4,

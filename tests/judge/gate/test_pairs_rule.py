@@ -188,6 +188,13 @@ def test_fresh_pairs_of_many_flagged_cells_have_to_be_clearer() -> None:
     assert judge_cells([weak, *refuted], SETTINGS)[0].outcome == "inconclusive"
 
 
+def test_flagged_cells_without_fresh_pairs_count_in_holms_correction() -> None:
+    """How many get fresh pairs depends on what those before them showed, so the correction can't."""
+    weak = paired_cell(0.05, 0.009)
+    waiting = [paired_cell(0.05, batch_size=size) for size in range(100, 108)]
+    assert judge_cells([weak, *waiting], SETTINGS)[0].outcome == "inconclusive"
+
+
 def test_a_backends_threshold_holds_for_it_alone() -> None:
     settings = GateSettings(backends={"onnx-int8": 0.08})
     assert judge_cells([paired_cell(0.05, 0.05)], settings)[0].outcome == "equivalent"
