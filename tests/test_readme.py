@@ -21,6 +21,7 @@ from embedopt.cli import calibrate
 from embedopt.cli.app import app, main
 from embedopt.errors import Overloaded
 from embedopt.judge.gate.drawn_runs import Drawing
+from embedopt.measure.pairs.known_slowdowns import read_samples
 from tests.fakes import DIM, FakeEncoder, fake_embedding
 from tests.histories import write_history
 from tests.repositories import git
@@ -117,6 +118,15 @@ def test_the_deployment_on_ray_answers_refuses_and_outlives_clients_that_go_away
         "load": [1.0, 0.0, 1.0],
     }
     assert lines == [expected], done.stderr
+
+
+def test_the_pairs_that_error_rates_are_drawn_from_are_kept_beside_the_page() -> None:
+    """As many as the page says, of each cell."""
+    [collected] = read_samples(ROOT / "docs" / "calibration.json")
+    [identical] = {len(sample.pairs) for sample in collected.samples if not sample.slowdown}
+    [slowed] = {len(sample.pairs) for sample in collected.samples if sample.slowdown}
+    words = f"{identical} of identical sides for each of three backends, and {slowed} of each slow-down"
+    assert words in " ".join(PAGES["docs/is-this-change-worse.md"].split())
 
 
 def test_the_readme_is_for_people_in_a_hurry() -> None:
