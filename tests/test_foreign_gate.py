@@ -112,8 +112,8 @@ def test_slower_code_in_a_package_fails(shop: Shop) -> None:
     code, lines = _seen(shop.gate(pairs=None))
     assert code == 1
     [line] = [line for line in lines if line.startswith("shop batch 2: ")]
-    # Outlying pairs may have been left out, which the line names after this.
-    assert re.match(r"shop batch 2: regressed, \+\d+\.\d% \(.*\) in \d+ process pairs", line)
+    outliers = r"(, \d+ of \d+ pairs left out as outliers: .*)?"
+    assert re.fullmatch(rf"shop batch 2: regressed, \+\d+\.\d% \(.*\) in \d+ process pairs{outliers}", line)
     assert shop.steps[0] == f"installing the base: {sys.executable} make_environment.py"
 
 

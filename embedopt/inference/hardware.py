@@ -49,7 +49,7 @@ class Hardware:
 
 
 def has_vnni(instruction_sets: Sequence[str]) -> bool:
-    """Return whether products of 8 bits are added exactly; without VNNI, x86 adds pairs that saturate."""
+    """Return whether the CPU has VNNI, which adds 8-bit products exactly; x86 without it saturates."""
     return any(name.endswith("vnni") for name in instruction_sets)
 
 

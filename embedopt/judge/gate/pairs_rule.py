@@ -111,16 +111,21 @@ class _Rule:
     Attributes:
         flagged: the estimate from the first pairs of each flagged cell.
         confirmed: the flagged cells whose fresh pairs confirm the change.
+        held_back: those whose fresh pairs would confirm it if no other flagged cell lacked an answer.
     """
 
     settings: GateSettings
     flagged: Mapping[PairedCell, Estimate]
     confirmed: frozenset[PairedCell]
+    held_back: frozenset[PairedCell] = frozenset()
 
 
 def _rule_of(cells: Sequence[PairedCell], settings: GateSettings) -> _Rule:
     flagged = flags(cells, settings)
-    return _Rule(settings=settings, flagged=flagged, confirmed=_confirmed(cells, flagged, settings))
+    p_values = {cell: _p_at_all_looks(cell, flag, settings) for cell, flag in flagged.items()}
+    rule = _Rule(settings=settings, flagged=flagged, confirmed=_confirmed(p_values, settings))
+    answered = {cell: p_value for cell, p_value in p_values.items() if _is_answered(cell, rule)}
+    return replace(rule, held_back=_confirmed(answered, settings) - rule.confirmed)
 
 
 def _looks(cell: Cell, settings: GateSettings) -> tuple[int, ...]:
@@ -153,7 +158,7 @@ def _level_of_a_look(cell: Cell, settings: GateSettings) -> float:
     """Return the level at each end of one look's interval; the look with the fresh pairs is one more.
 
     A confirmation may end with either number of fresh pairs, which is counted as one look: by simulation, a
-    cell that is looked at once before it is then equivalent in at most 4.6 % at its threshold.
+    cell at its threshold that has one earlier look is called equivalent in at most 4.6 %.
     """
     return settings.level / (len(_looks(cell, settings)) + 1)
 
@@ -164,16 +169,13 @@ def _first_pairs(cell: PairedCell, settings: GateSettings) -> tuple[float, ...]:
     return cell.log_ratios[: max((look for look in looks if look <= pairs), default=0)]
 
 
-def _confirmed(
-    cells: Sequence[PairedCell], flagged: Mapping[PairedCell, Estimate], settings: GateSettings
-) -> frozenset[PairedCell]:
-    """Return the flagged cells whose fresh pairs alone show the same change, after Holm over all flagged.
+def _confirmed(p_values: Mapping[PairedCell, float], settings: GateSettings) -> frozenset[PairedCell]:
+    """Return the flagged cells whose fresh pairs alone show the same change, after Holm over all of them.
 
-    Those that have no fresh pairs yet count, too: how many get some depends on what the first ones showed.
+    Cells without fresh pairs count, too: which of them get some depends on what others showed.
     """
-    flagged_cells = [cell for cell in cells if cell in flagged]
-    adjusted = holm([_p_at_all_looks(cell, flagged[cell], settings) for cell in flagged_cells])
-    return frozenset(cell for cell, p in zip(flagged_cells, adjusted, strict=True) if p < settings.level)
+    adjusted = holm(tuple(p_values.values()))
+    return frozenset(cell for cell, p in zip(p_values, adjusted, strict=True) if p < settings.level)
 
 
 def _p_at_all_looks(cell: PairedCell, flag: Estimate, settings: GateSettings) -> float:
@@ -244,8 +246,9 @@ def _judge_cell(cell: PairedCell, rule: _Rule) -> Verdict:
             filter(None, (why, f"{len(outliers)} of {len(pairs)} pairs left out as outliers: {shown}"))
         )
     flag = rule.flagged.get(cell)
-    looked_slower = flag is not None and flag.mean > 0 and not _is_answered(cell, rule)
-    return replace(measured, outcome=outcome, why=why, unanswered=looked_slower)
+    looked_slower = flag is not None and flag.mean > 0 and outcome == "inconclusive"
+    unanswered = looked_slower and (cell in rule.held_back or not _is_answered(cell, rule))
+    return replace(measured, outcome=outcome, why=why, unanswered=unanswered)
 
 
 def _may_be_the_change(outliers: Sequence[float], known: Estimate) -> bool:
@@ -297,6 +300,9 @@ def _outcome(
         return "equivalent", ""
     if flag is not None and cell in rule.confirmed:
         return ("regressed" if flag.mean > 0 else "improved"), ""
+    if cell in rule.held_back:
+        ended = "but the budget ended before all flagged cells had an answer: raise --against-budget"
+        return "inconclusive", at_first + ended
     if is_inside:
         return "inconclusive", "equivalent but for outliers, all on one side"
     return "inconclusive", at_first and f"{at_first}not confirmed by fresh pairs"

@@ -119,7 +119,7 @@ def read_samples(file: Path) -> tuple[SlowdownSamples, ...]:
     """
     try:
         content = json.loads(file.read_text(encoding="utf8"))
-        # What is no list, or an empty one, is no samples either, which from_json says.
+        # from_json refuses an empty list, and what is no list.
         by_class = content if content and isinstance(content, list) else [content]
         return tuple(from_json(SlowdownSamples, values) for values in by_class)
     except (OSError, ValueError, RecordError) as error:

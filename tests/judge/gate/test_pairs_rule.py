@@ -188,11 +188,18 @@ def test_fresh_pairs_of_many_flagged_cells_have_to_be_clearer() -> None:
     assert judge_cells([weak, *refuted], SETTINGS)[0].outcome == "inconclusive"
 
 
-def test_flagged_cells_without_fresh_pairs_count_in_holms_correction() -> None:
-    """How many get fresh pairs depends on what those before them showed, so the correction can't."""
+def test_flagged_cells_without_fresh_pairs_count_in_holms_correction_and_hold_a_slow_down_back() -> None:
+    """Which of them get fresh pairs depends on what others showed. Improvements that wait fail nothing."""
     weak = paired_cell(0.05, 0.009)
-    waiting = [paired_cell(0.05, batch_size=size) for size in range(100, 108)]
-    assert judge_cells([weak, *waiting], SETTINGS)[0].outcome == "inconclusive"
+    equivalent = paired_cell(0.0, batch_size=200)
+    waiting = [paired_cell(-0.05, batch_size=size) for size in range(100, 108)]
+    verdicts = judge_cells([weak, equivalent, *waiting], SETTINGS)
+    assert (verdicts[0].outcome, verdicts[0].unanswered) == ("inconclusive", True)
+    assert verdicts[0].why.endswith(
+        "the budget ended before all flagged cells had an answer: raise --against-budget"
+    )
+    assert [verdict.unanswered for verdict in verdicts[1:]] == [False] * 9
+    assert exit_code(verdicts) == 5
 
 
 def test_a_backends_threshold_holds_for_it_alone() -> None:

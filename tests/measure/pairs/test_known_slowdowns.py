@@ -81,7 +81,8 @@ def test_pairs_whose_slow_downs_only_the_head_worked_for_are_refused(tmp_path: P
     del values["survey_s"]
     (tmp_path / "old.json").write_text(json.dumps([values]), encoding="utf8")
     with pytest.raises(
-        RecordError, match=r"old\.json can't be read \(.*survey_s.*\); wanted .* collect them anew"
+        RecordError,
+        match=r"old\.json can't be read \(.*survey_s.*\); wanted .* writes: collect",
     ):
         read_samples(tmp_path / "old.json")
 
@@ -110,7 +111,10 @@ def test_no_more_pairs_are_done_than_a_shorter_plan_has() -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"samples": 1}'])
 def test_a_file_without_samples_is_an_error_of_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text, encoding="utf8")
-    with pytest.raises(RecordError, match=r"x\.json can't be read \(.*\); wanted .* collect them anew"):
+    with pytest.raises(
+        RecordError,
+        match=r"x\.json can't be read \(.*\); wanted samples that embedopt calibrate writes: collect",
+    ):
         read_samples(tmp_path / "x.json")
 
 
