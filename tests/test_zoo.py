@@ -125,6 +125,7 @@ def _pattern(model: Model, row: Backend) -> str:
     if row.packages:  # a peer supports fewer architectures, in versions that are not ours to choose
         return "(refused: .+)?"
     words = model.refusal_by(row.name)
+    # How far off 8-bit sums that saturate are is promised to nobody; what is too far off has to be refused.
     if not words and row.bounds_need_vnni and not has_vnni(this_hardware().instruction_sets):
         return "(refused: .* differs from sentence-transformers by a cosine of .*)?"
     return f"refused: .*({words}).*" if words else ""
