@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 from tests.models import Pooling, make_model  # after the variable is set
+from tests.preloaded import preloaded_python
 
 pytest_plugins = ["pytester", "tests.suite"]
 
@@ -93,3 +94,10 @@ def real_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache = (folder.parent if "PYTEST_XDIST_TESTRUNUID" in os.environ else folder) / "real-cache"
     cache.mkdir(exist_ok=True)
     return cache
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[str]:
+    """The path of an interpreter whose processes have imported the large libraries when they start."""
+    with preloaded_python() as path:
+        yield path

@@ -45,6 +45,7 @@ class Runner:
         values: values of expressions, by the text of the expression.
         env: environment variables of all steps.
         caches: folder of the caches, which outlives the run.
+        interpreter: Python of all environments.
         artifacts: folder of the uploaded artifacts.
         failed: names of the steps of the last job that failed.
         printed: what each step printed, by its name.
@@ -60,6 +61,7 @@ class Runner:
     values: dict[str, str]
     env: Mapping[str, str]
     caches: Path
+    interpreter: str = sys.executable
     artifacts: Path = field(init=False)
     failed: list[str] = field(default_factory=list)
     printed: dict[str, str] = field(default_factory=dict)
@@ -180,13 +182,13 @@ class Runner:
         return done.returncode == 0
 
     def _install(self, target: str) -> None:
-        """Make an environment where there is none; it runs these tests' Python, as to install takes long."""
+        """Make an environment where there is none; it has the same packages as these tests, not its own."""
         if (self.checkout_folder / target).exists():
             return
         self.installed.append(target)
         python = self.checkout_folder / target / "bin" / "python"
         python.parent.mkdir(parents=True)
-        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf8")
+        python.write_text(f'#!/bin/sh\nexec {self.interpreter} "$@"\n', encoding="utf8")
         python.chmod(0o755)
 
     def _use(self, step: Mapping[str, Any]) -> bool:

@@ -53,5 +53,6 @@ def test_a_base_from_before_the_move_can_be_compared_and_has_the_same_exact_valu
     bases = {exact.metric: exact.base for exact in gate_run.exact}
     # Beside the weights, an artifact holds what reads texts, and the probes: some kB more than then.
     assert heads.pop("disk_bytes") == pytest.approx(bases.pop("disk_bytes"), abs=10_000)
-    assert bases == heads
+    # Each side batches the texts by a plan of its own, and sums of fp32 depend on the batch.
+    assert bases == pytest.approx(heads, abs=1e-7)
     assert {"cosine_mean", "batch_invariance_min"} <= heads.keys()

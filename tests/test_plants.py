@@ -8,7 +8,7 @@ only time and memory can show is measured in one process pair, and judged as if 
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,7 +23,6 @@ from embedopt.measure.pairs.process_pair import Work, live_pair
 from embedopt.measure.pairs.worker_client import Checkout, WorkerClient
 from embedopt.report.words import subject
 from tests.models import Pooling, make_model
-from tests.preloaded import preloaded_python
 from tests.repositories import git
 
 ROOT = Path(__file__).parents[1]
@@ -214,12 +213,6 @@ PLANTS = {
         ["onnx-fp32: not comparable, head: ModuleNotFoundError: No module named 'tokenizer'"],
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def python() -> Iterator[str]:
-    with preloaded_python() as path:
-        yield path
 
 
 @pytest.fixture(scope="module")

@@ -225,7 +225,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def play(tmp_path: Path, remote: Path, cache: Path, tiny_model: Callable[..., Path]) -> Play:
+def play(tmp_path: Path, remote: Path, cache: Path, python: str, tiny_model: Callable[..., Path]) -> Play:
     """Make a run of a workflow with a small model and few texts; with the real ones it takes an hour."""
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(_TEXTS), encoding="utf8")
@@ -252,7 +252,7 @@ def play(tmp_path: Path, remote: Path, cache: Path, tiny_model: Callable[..., Pa
             "EMBEDOPT_REMOTE": str(remote),
             "PYTHONPATH": "",
         }
-        return Runner(name, folder, remote, ref, values, env, tmp_path / "caches")
+        return Runner(name, folder, remote, ref, values, env, tmp_path / "caches", python)
 
     return start
 
