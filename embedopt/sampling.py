@@ -31,20 +31,22 @@ class Budget:
         self._left_s = left_s
         # Of each measurement, and of the start of a backend's pair.
         self._taken_s = defaultdict[Measurement | str, list[float]](list)
+        self._means_s = dict[Measurement | str, float]()
 
     def learn(self, backend: str, pair_s: float, taken_s: Mapping[Cell, float]) -> None:
         """Note the seconds of a process pair of a backend, and those of each of its cells."""
-        measurements = defaultdict[Measurement, float](float)
+        by_part = defaultdict[Measurement | str, float](float)
         for cell, seconds in taken_s.items():
             if measurement := measurement_of(cell):
-                measurements[measurement] += seconds
-        for measurement, seconds in measurements.items():
-            self._taken_s[measurement].append(seconds)
-        self._taken_s[backend].append(pair_s - sum(measurements.values()))
+                by_part[measurement] += seconds
+        by_part[backend] = pair_s - sum(by_part.values())
+        for part, seconds in by_part.items():
+            self._taken_s[part].append(seconds)
+            self._means_s[part] = fmean(self._taken_s[part])
 
     def knows(self, cell: Cell) -> bool:
         """Return whether the seconds of a cell are known."""
-        return all(part in self._taken_s for part in _parts(cell))
+        return all(part in self._means_s for part in _parts(cell))
 
     def worthwhile(self, wanted: Sequence[PairsWanted], begun: Collection[Cell] = ()) -> list[PairsWanted]:
         """Return the requests whose pairs should all fit into what is left, those with precedence first.
@@ -92,8 +94,7 @@ class Budget:
         return self._mean_s(measurement) if measurement and not _is_fresh(request) else 0.0
 
     def _mean_s(self, part: Measurement | str) -> float:
-        taken_s = self._taken_s.get(part)
-        return fmean(taken_s) if taken_s else 0.0
+        return self._means_s.get(part, 0.0)
 
 
 def sample_pairs(

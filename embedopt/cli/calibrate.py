@@ -16,6 +16,7 @@ from embedopt.cli.judge import gate_settings
 from embedopt.evidence import SlowdownSamples
 from embedopt.files import write_whole
 from embedopt.inference.backends import BACKENDS, select_backends, split_names
+from embedopt.inference.hardware import usable_cores
 from embedopt.inference.targets import project_folder
 from embedopt.judge.gate.drawn_runs import Drawing, simulated
 from embedopt.judge.gate.error_rates import error_rates
@@ -85,15 +86,19 @@ def calibrate(
 
 
 def _report(samples: SlowdownSamples, drawing: Drawing) -> str:
+    # Imported here: every command imports this file.
+    from loky import ProcessPoolExecutor
+
     settings, console = gate_settings(), rich.console.Console(stderr=True)
-    with console.status("drawing gate runs") as spinner:
+    spinning = console.status("drawing gate runs")
+    with ProcessPoolExecutor(usable_cores()) as executor, spinning as spinner:
         # Without a terminal a spinner shows nothing, so each step is printed as a line.
         on_step = spinner.update if console.is_terminal else console.print
-        rates = error_rates(samples, settings, drawing, on_step)
+        rates = error_rates(samples, settings, drawing, on_step, executor)
         on_step("drawing simulated runs")
         without_others = dataclasses.replace(drawing, other_tool_runs=0)
         normal = simulated(samples, SLOWDOWNS, fewest_pairs(settings.level))
-        simulated_rates = error_rates(normal, settings, without_others, on_step)
+        simulated_rates = error_rates(normal, settings, without_others, on_step, executor)
     return render_error_rates(samples.hardware_class, rates, simulated_rates, color=sys.stdout.isatty())
 
 

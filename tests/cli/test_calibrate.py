@@ -44,10 +44,10 @@ def test_samples_are_judged_without_collecting_more(
     assert variance == ["1", "12", "0.09%", "+0.00%", "+-", "0.02%", "100%", "0%", "0%", "0%", "0.0%"]
     assert drawn == ["1", "0", "(0-24.2)", "100", "(75.8-100)"]
     assert drawn_equivalent == ["1", "100", "0"]
-    assert simulated[1:] == [*["0", "(0-16.1)"] * 2, "100", "(83.9-100)"]
+    assert simulated[1:] == [*["0", "(0-16.1)"] * 2, "95", "(75.1-99.2)"]
     assert simulated_more[1:] == ["100", "(83.9-100)"] * 3
     assert "\N{HORIZONTAL ELLIPSIS}" not in out  # nothing is cut off
-    assert simulated_equivalent == ["1", "100", "100", *["0"] * 4]
+    assert simulated_equivalent == ["1", "100", "100", "5", *["0"] * 3]
     assert (drawn_unanswered, simulated_unanswered) == (["1", "0", "0"], ["1", *["0"] * 6])
     assert this_machine().hardware_class in out.splitlines()
     assert "drawing runs with a slow-down of 0%\n" in err

@@ -35,7 +35,7 @@ class Drawing:
         other_tool_runs: runs for the rules of other tools, which are slower to compute.
         budget_s: seconds of each run; a pair costs what its cells and the start of its two processes took
             when they were collected.
-        seed: seed of the random generator.
+        seed: seed of the random generator of each slow-down.
     """
 
     resamples: int = 50

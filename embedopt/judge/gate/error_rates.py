@@ -11,7 +11,9 @@ resampled, and runs are drawn from each resample: a nested bootstrap.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import special
@@ -69,31 +71,48 @@ def error_rates(
     settings: GateSettings,
     drawing: Drawing,
     on_step: Callable[[str], None] = lambda _: None,
+    executor: Executor | None = None,
 ) -> tuple[ErrorRate, ...]:
     """Return false alarms and detections of the gate and of other tools, for each cell and for whole runs.
 
     ``on_step`` gets a line of text before the runs of each slow-down are drawn, and one that names the cells
-    that are left out at a slow-down because they have too few pairs.
+    that are left out at a slow-down because they have too few pairs. With an ``executor``, several slow-downs
+    are drawn at once, with the same rates.
 
     Raises:
         RecordError: no cell has enough pairs of identical sides.
     """
     samples = _enough(collected, settings, on_step)
-    draw = DrawnRuns(collected, settings, drawing)
-    cells = [cell for cell, slowdown in samples if slowdown == 0]
+    slowdowns = sorted({slowdown for _, slowdown in samples})
+    draw = partial(_rates_at, collected=collected, samples=samples, settings=settings, drawing=drawing)
+    drawn = (executor.map if executor else map)(draw, slowdowns)
     rates: list[ErrorRate] = []
-    for slowdown in sorted({slowdown for _, slowdown in samples}):
+    for slowdown in slowdowns:
         on_step(f"drawing runs with a slow-down of {slowdown:.0%}")
-        slowed = [cell for cell in cells if (cell, slowdown) in samples]
-        for group in [cells] if slowdown == 0 else [[cell] for cell in slowed]:
-            ratios = {cell: log_ratios(samples[cell, slowdown if cell in group else 0.0]) for cell in cells}
-            pairs = {cell: len(ratios[cell]) for cell in group}
-            rates += _counted(GATE, slowdown, pairs, draw.gate_runs(ratios))
-        runs = [draw.other_tools(samples, slowed, slowdown) for _ in range(drawing.other_tool_runs)]
-        pairs = {cell: len(samples[cell, slowdown].pairs) for cell in slowed}
-        for rule in OTHER_TOOLS if runs else ():
-            rates += _counted(rule, slowdown, pairs, [[run[rule] for run in runs]])
+        rates += next(drawn)
     return tuple(rates)
+
+
+def _rates_at(
+    slowdown: float,
+    collected: SlowdownSamples,
+    samples: Samples,
+    settings: GateSettings,
+    drawing: Drawing,
+) -> list[ErrorRate]:
+    draw = DrawnRuns(collected, settings, drawing)
+    cells = [cell for cell, other in samples if other == 0]
+    slowed = [cell for cell in cells if (cell, slowdown) in samples]
+    rates: list[ErrorRate] = []
+    for group in [cells] if slowdown == 0 else [[cell] for cell in slowed]:
+        ratios = {cell: log_ratios(samples[cell, slowdown if cell in group else 0.0]) for cell in cells}
+        pairs = {cell: len(ratios[cell]) for cell in group}
+        rates += _counted(GATE, slowdown, pairs, draw.gate_runs(ratios))
+    runs = [draw.other_tools(samples, slowed, slowdown) for _ in range(drawing.other_tool_runs)]
+    pairs = {cell: len(samples[cell, slowdown].pairs) for cell in slowed}
+    for rule in OTHER_TOOLS if runs else ():
+        rates += _counted(rule, slowdown, pairs, [[run[rule] for run in runs]])
+    return rates
 
 
 def _counted(

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -103,10 +104,13 @@ def test_a_run_that_decides_nothing_is_without_an_answer() -> None:
     assert (run.alarms, run.equivalent, run.unanswered) == (0, 0, 10)
 
 
-def test_the_same_seed_draws_the_same_runs() -> None:
+def test_the_same_seed_draws_the_same_runs_one_slow_down_after_the_other_or_at_once() -> None:
     collected = _collected(*(_sample(cell, slowdown) for cell in CELLS for slowdown in (0.0, 0.03)))
     drawing = Drawing(resamples=2, runs=10, other_tool_runs=5)
-    assert error_rates(collected, SETTINGS, drawing) == error_rates(collected, SETTINGS, drawing)
+    one_by_one = error_rates(collected, SETTINGS, drawing)
+    with ThreadPoolExecutor(2) as executor:
+        at_once = error_rates(collected, SETTINGS, drawing, executor=executor)
+    assert one_by_one == at_once
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
