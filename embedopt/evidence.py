@@ -231,7 +231,8 @@ class ProcessPair:
         base_ms: milliseconds of base's calls; for another metric, its one value in the unit of the metric.
         head_ms: those of head.
         disagreement: how the clocks at both ends of the pipe differ, in words; empty where they agree.
-        seconds: seconds that it took, with those of slow-downs shared out evenly; 0 where it is not known.
+        seconds: seconds that it took, with those of slow-downs shared out evenly; 0 for a figure that
+            was measured together with one before it.
         quads: number of quads that were measured; 0 where it is not known.
         disturbed: number of quads in which other processes took the CPU; their calls are left out, unless
             they are more than half of the quads.
