@@ -182,7 +182,7 @@ class Runner:
         return done.returncode == 0
 
     def _install(self, target: str) -> None:
-        """Make an environment where there is none; it has the same packages as these tests, not its own."""
+        """Make an environment of the interpreter where there is none, as to install packages takes long."""
         if (self.checkout_folder / target).exists():
             return
         self.installed.append(target)

@@ -16,7 +16,7 @@ BASE = "f0c97f6ba88fe535cb9743edf973d98c6f7d8769"
 CELL = Cell(backend="onnx-fp32", batch_size=2)
 
 
-def test_a_base_from_before_the_move_can_be_compared_and_has_the_same_exact_values(
+def test_a_base_from_before_the_move_can_be_compared_and_has_the_same_scores(
     tiny_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     try:

@@ -226,7 +226,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def play(tmp_path: Path, remote: Path, cache: Path, python: str, tiny_model: Callable[..., Path]) -> Play:
-    """Make a run of a workflow with a small model and few texts; with the real ones it takes an hour."""
+    """Make a run of a workflow with a small model and few texts; with the real ones it takes an hour.
+
+    Its processes are forks that have imported torch on one thread: no cold start here is a real one.
+    """
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(_TEXTS), encoding="utf8")
     small = (

@@ -90,15 +90,18 @@ def _report(samples: SlowdownSamples, drawing: Drawing) -> str:
     from loky import ProcessPoolExecutor
 
     settings, console = gate_settings(), rich.console.Console(stderr=True)
-    spinning = console.status("drawing gate runs")
-    with ProcessPoolExecutor(usable_cores()) as executor, spinning as spinner:
-        # Without a terminal a spinner shows nothing, so each step is printed as a line.
-        on_step = spinner.update if console.is_terminal else console.print
-        rates = error_rates(samples, settings, drawing, on_step, executor)
-        on_step("drawing simulated runs")
-        without_others = dataclasses.replace(drawing, other_tool_runs=0)
-        normal = simulated(samples, SLOWDOWNS, fewest_pairs(settings.level))
-        simulated_rates = error_rates(normal, settings, without_others, on_step, executor)
+    executor = ProcessPoolExecutor(usable_cores())
+    try:
+        with console.status("drawing gate runs") as spinner:
+            # Without a terminal a spinner shows nothing, so each step is printed as a line.
+            on_step = spinner.update if console.is_terminal else console.print
+            rates = error_rates(samples, settings, drawing, on_step, executor)
+            on_step("drawing simulated runs")
+            without_others = dataclasses.replace(drawing, other_tool_runs=0)
+            normal = simulated(samples, SLOWDOWNS, fewest_pairs(settings.level))
+            simulated_rates = error_rates(normal, settings, without_others, on_step, executor)
+    finally:
+        executor.shutdown(kill_workers=True)  # a run that is ended must not wait for minutes of drawing
     return render_error_rates(samples.hardware_class, rates, simulated_rates, color=sys.stdout.isatty())
 
 

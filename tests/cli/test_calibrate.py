@@ -1,14 +1,19 @@
 """``embedopt calibrate`` on samples that an earlier run has saved."""
 
 import json
+import signal
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from loky.process_executor import ShutdownExecutorError
 
 from embedopt.cli import calibrate as cli_calibrate
 from embedopt.cli.app import main
+from embedopt.errors import RecordError
 from embedopt.evidence import SlowdownSamples
 from embedopt.judge.gate.drawn_runs import Drawing
 from embedopt.measure.machine import this_machine
@@ -63,6 +68,22 @@ def test_runs_are_drawn_that_take_the_named_seconds(
         assert main(["calibrate", *options]) == 0
         runs = [line for line in capsys.readouterr().out.splitlines() if line.startswith("any in a run")]
         assert runs[-1].split()[4] == ending_with_5
+
+
+def test_a_run_that_fails_does_not_wait_for_what_is_drawn(
+    samples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn: list[Future[None]] = []
+
+    def fail(*arguments: Any) -> None:
+        *_, executor = arguments
+        drawn.append(executor.submit(signal.pause))
+        raise RecordError("broken samples")
+
+    monkeypatch.setattr(cli_calibrate, "error_rates", fail)
+    assert main(["calibrate", "--resume", str(samples), "--budget", "0"]) == 2
+    assert "broken samples" in capsys.readouterr().err
+    assert isinstance(drawn[0].exception(), ShutdownExecutorError)
 
 
 def test_samples_of_each_hardware_class_have_rates_of_their_own(

@@ -75,9 +75,9 @@ def error_rates(
 ) -> tuple[ErrorRate, ...]:
     """Return false alarms and detections of the gate and of other tools, for each cell and for whole runs.
 
-    ``on_step`` gets a line of text before the runs of each slow-down are drawn, and one that names the cells
-    that are left out at a slow-down because they have too few pairs. With an ``executor``, several slow-downs
-    are drawn at once, with the same rates.
+    ``on_step`` gets a line of text before the rates of each slow-down are awaited, and one that names the
+    cells that are left out at a slow-down because they have too few pairs. With an ``executor``, several
+    slow-downs are drawn at once, with the same rates.
 
     Raises:
         RecordError: no cell has enough pairs of identical sides.
