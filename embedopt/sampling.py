@@ -6,7 +6,6 @@ The same function serves real runs and the simulated ones that error rates are e
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
 
 from embedopt.evidence import Cell, FigureKind, PairedCell, PairsWanted
 
@@ -29,9 +28,8 @@ class Budget:
 
     def __init__(self, left_s: Callable[[], float]) -> None:
         self._left_s = left_s
-        # Of each measurement, and of the start of a backend's pair.
-        self._taken_s = defaultdict[Measurement | str, list[float]](list)
-        self._means_s = dict[Measurement | str, float]()
+        # Number and total of each measurement's, and of those of the start of a backend's pair.
+        self._taken_s = dict[Measurement | str, tuple[int, float]]()
 
     def learn(self, backend: str, pair_s: float, taken_s: Mapping[Cell, float]) -> None:
         """Note the seconds of a process pair of a backend, and those of each of its cells."""
@@ -41,12 +39,12 @@ class Budget:
                 by_part[measurement] += seconds
         by_part[backend] = pair_s - sum(by_part.values())
         for part, seconds in by_part.items():
-            self._taken_s[part].append(seconds)
-            self._means_s[part] = fmean(self._taken_s[part])
+            pairs, total_s = self._taken_s.get(part, (0, 0.0))
+            self._taken_s[part] = pairs + 1, total_s + seconds
 
     def knows(self, cell: Cell) -> bool:
         """Return whether the seconds of a cell are known."""
-        return all(part in self._means_s for part in _parts(cell))
+        return all(part in self._taken_s for part in _parts(cell))
 
     def worthwhile(self, wanted: Sequence[PairsWanted], begun: Collection[Cell] = ()) -> list[PairsWanted]:
         """Return the requests whose pairs should all fit into what is left, those with precedence first.
@@ -94,7 +92,8 @@ class Budget:
         return self._mean_s(measurement) if measurement and not _is_fresh(request) else 0.0
 
     def _mean_s(self, part: Measurement | str) -> float:
-        return self._means_s.get(part, 0.0)
+        pairs, total_s = self._taken_s.get(part, (1, 0.0))
+        return total_s / pairs
 
 
 def sample_pairs(

@@ -54,13 +54,13 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
     check. Only the first pairs of calls with a batch size need not fit, without which a run decides nothing,
     the first pair of every figure, and up to three of one whose pairs so far are all worse.
     """
-    flags, looks_at_fresh = flags_of(cells, settings), fresh_looks(settings)
+    flags, fresh_counts = flags_of(cells, settings), fresh_looks(settings)
     fresh, more = [], []
     for cell in cells:
         more_pairs = missing(cell.log_ratios, looks_at(cell.cell, settings))
         if (flag := flags.estimates.get(cell)) is not None:
             if not flags.is_answered(cell):
-                pairs = missing(cell.fresh, looks_at_fresh)
+                pairs = missing(cell.fresh, fresh_counts)
                 request = PairsWanted(cell=cell.cell, pairs=pairs, look="confirmation")
                 fresh.append((flag.p_not_above, request))
         elif len(cell.log_ratios) < fewest_pairs(settings.level):
@@ -70,12 +70,12 @@ def plan_pairs(cells: Sequence[PairedCell], settings: GateSettings) -> tuple[Pai
                 more_pairs = _FEWEST_SUSPECTED - len(cell.log_ratios)
             more.append(
                 PairsWanted(
-                    cell=cell.cell, pairs=more_pairs, must_fit=not is_needed, confirming=looks_at_fresh[0]
+                    cell=cell.cell, pairs=more_pairs, must_fit=not is_needed, confirming=fresh_counts[0]
                 )
             )
         elif more_pairs and _judge_cell(cell, flags).outcome == "inconclusive":
             more.append(
-                PairsWanted(cell=cell.cell, pairs=more_pairs, look="later", confirming=looks_at_fresh[0])
+                PairsWanted(cell=cell.cell, pairs=more_pairs, look="later", confirming=fresh_counts[0])
             )
     fresh.sort(key=lambda flag: flag[0])
     return (*(request for _, request in fresh), *more)
